@@ -1,0 +1,39 @@
+# make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about three minutes)
+# make test        the tests
+# make lint        ruff and mypy
+# Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: ablation test lint readme clean
+
+ablation: $(VENV)/installed
+	$(BIN)/python -m experiments ablation --out=runs/ablation
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Rewrites the README's tables and pictures from the records under results/.
+readme: $(VENV)/installed
+	$(BIN)/python -m experiments readme
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,69 @@
+"""The degradation ablation (He et al. 2015, section 4.2 and figure 6) on real images that need no download.
+
+Made deeper, a plain net trains worse; with identity shortcuts (option A, no extra parameters) it does not.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.digits import get_config
+from resnet_jax.report.render import render
+from resnet_jax.report.runs import Run, load_run
+from resnet_jax.training.loop import fit
+from resnet_jax.training.progress import ProgressDisplay
+
+TITLE = "Plain and residual nets, made deeper"
+
+INTRO = """\
+Four nets of 6n+2 layers, trained alike on scikit-learn's handwritten digits (1,437 training and 360 test images of \
+8x8 pixels) with the recipe of He et al. 2015, section 4.2, scaled down: configs/digits.py. A plain net and its \
+residual twin have the same layers and the same number of parameters; the residual net adds identity shortcuts \
+(option A).
+
+What to look for is the dashed lines. If depth were only a matter of overfitting, the 56-layer plain net would still \
+fit its training set better than the 20-layer one. It fits it far worse: it is not trained at all. With shortcuts, \
+the same 56 layers train."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One net of the ablation: `net` is its name for the config and its run's folder."""
+
+    label: str
+    group: str
+    net: str
+
+
+ROWS = (
+    Row("plain-20", "plain", "plain20"),
+    Row("plain-56", "plain", "plain56"),
+    Row("ResNet-20", "residual", "resnet20"),
+    Row("ResNet-56", "residual", "resnet56"),
+)
+
+
+def run(out: Path, progress: ProgressDisplay, steps: int | None = None, rows: Sequence[Row] = ROWS) -> None:
+    """Trains what is missing under `out`; finished runs are left alone and killed ones go on.
+
+    Args:
+      out: folder of the run folders.
+      progress: what to show meanwhile.
+      steps: a shorter or longer schedule than the config's, all drops moved with it.
+      rows: which nets.
+    """
+    for row in rows:
+        config = get_config(row.net)
+        if steps is not None:
+            config.steps = steps
+        fit(config, out / row.net, progress)
+
+
+def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
+    """The rows' runs as far as they are there."""
+    return [load_run(row.label, row.group, out / row.net) for row in rows]
+
+
+def draw(out: Path) -> dict[str, Path]:
+    """Writes table, curves and page of the runs under `out` into it."""
+    return render(TITLE, INTRO, runs(out), out, {"command": "make ablation"})

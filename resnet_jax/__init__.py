@@ -1,0 +1,45 @@
+"""Residual nets in JAX: the two papers of He et al. (2015, 2016), to run again and to build on.
+
+    import resnet_jax
+    model = resnet_jax.create_model("resnet50")
+
+Names are imported when first used: `import resnet_jax` alone does not import JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet_jax.config import base_config as base_config
+    from resnet_jax.errors import UserError as UserError
+    from resnet_jax.evaluation.single_view import evaluate as evaluate
+    from resnet_jax.models.features import forward_with_features as forward_with_features
+    from resnet_jax.models.registry import create_model as create_model
+    from resnet_jax.models.registry import list_models as list_models
+    from resnet_jax.models.summary import summarize as summarize
+    from resnet_jax.training.loop import fit as fit
+    from resnet_jax.training.record import Result as Result
+
+_HOMES = {
+    "Result": "training.record",
+    "UserError": "errors",
+    "base_config": "config",
+    "create_model": "models.registry",
+    "evaluate": "evaluation.single_view",
+    "fit": "training.loop",
+    "forward_with_features": "models.features",
+    "list_models": "models.registry",
+    "summarize": "models.summary",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'resnet_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"resnet_jax.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

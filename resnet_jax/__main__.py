@@ -1,0 +1,43 @@
+"""The front door: `python -m resnet_jax VERB`.
+
+JAX is imported by the verb that needs it, so that help and mistakes are answered at once.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+    "train": "train a net as a config says",
+    "evaluate": "score the newest checkpoint of a run",
+    "summary": "layers, depth, parameters and multiply-adds of a net; --list names all",
+}
+
+USAGE = "usage: python -m resnet_jax VERB [...]; VERB --help says more\n\n" + "\n".join(
+    f"  {verb:10s}{text}" for verb, text in VERBS.items()
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a verb and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
+    from resnet_jax.errors import UserError, unknown_name
+
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise unknown_name("verb", verb, VERBS)
+        importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `summary ... | head`
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

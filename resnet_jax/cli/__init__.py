@@ -1,0 +1,1 @@
+"""The verbs of `python -m resnet_jax`, one file each."""

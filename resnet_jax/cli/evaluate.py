@@ -1,0 +1,35 @@
+"""`evaluate`: scores the newest checkpoint of a run."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from absl import flags
+
+from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.errors import UserError
+
+USAGE = "evaluate --workdir=DIR [--data_dir=DIR] [--json]"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Evaluates and prints a sentence, or one JSON object."""
+    values = verb_flags()
+    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "TFDS data directory, if not the run's own", flag_values=values)
+    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
+    extra = parse(values, USAGE, arguments)
+    if extra or not values.workdir:
+        raise UserError(f"evaluate needs --workdir and no other argument; usage: {USAGE}")
+
+    from resnet_jax.evaluation.single_view import evaluate
+
+    found = evaluate(values.workdir, values.data_dir)
+    if values.json:
+        print(json.dumps(dataclasses.asdict(found)))
+    else:
+        print(
+            f"{found.model} after {found.step} steps on {found.examples} {found.evaluated_on} images of "
+            f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
+            f"loss {found.test_loss:.4f}"
+        )

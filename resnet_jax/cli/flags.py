@@ -1,0 +1,70 @@
+"""Command lines in the habit of absl and ml_collections, each verb with flags of its own."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from resnet_jax.errors import UserError, unknown_name
+
+
+def verb_flags() -> flags.FlagValues:
+    """An empty set of flags that may stand before and behind positional arguments."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt()
+    flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    return values
+
+
+def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+    """Adds `--config=FILE[:NET]` and `--config.FIELD=VALUE`."""
+    config_flags.DEFINE_config_file(
+        "config", None, "config file, with the net's name behind a colon; --config.FIELD=VALUE changes a field",
+        flag_values=values, sys_argv=["resnet_jax", *arguments],
+    )  # fmt: skip
+
+
+def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> list[str]:
+    """Parses the arguments behind the verb and returns the positional ones.
+
+    Raises:
+      UserError: for anything that absl or ml_collections refuses.
+      SystemExit: after printing the help, if that was asked for.
+    """
+    if {"--help", "-h"} & set(arguments):
+        print(f"usage: python -m resnet_jax {usage}\n")
+        for name in sorted(values):
+            if name not in ("help", "h"):
+                print(f"  --{name}: {values[name].help}")
+        sys.exit(0)
+    _check_config_file(arguments)
+    try:
+        return values(["resnet_jax", *arguments])[1:]
+    except UserError:
+        raise
+    except (AttributeError, KeyError) as error:  # ml_collections names only a part of the field
+        from resnet_jax.config import base_config, flatten
+
+        fields = [a.lstrip("-").partition("=")[0].removeprefix("config.") for a in arguments if "config." in a]
+        for field in fields:
+            if field not in flatten(base_config()):
+                raise unknown_name("config field", field, flatten(base_config())) from error
+        raise UserError(_one_line(error)) from error
+    except (flags.Error, TypeError, ValueError, SyntaxError) as error:
+        raise UserError(_one_line(error)) from error
+
+
+def _check_config_file(arguments: Sequence[str]) -> None:
+    """Raises UserError for a missing file: ml_collections says so only when the config is used, in four lines."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            path = (value if equals else following).partition(":")[0]
+            if not Path(path).is_file():
+                raise UserError(f"there is no config file {path!r}; configs/ has some, as configs/cifar10.py:resnet20")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

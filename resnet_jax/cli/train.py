@@ -1,0 +1,32 @@
+"""`train`: trains a net as a config says."""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from resnet_jax.cli.flags import define_config, parse, verb_flags
+from resnet_jax.errors import UserError
+
+USAGE = "train --config=configs/cifar10.py:resnet20 --workdir=DIR [--config.FIELD=VALUE ...]"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains, shows progress on stderr and prints the result."""
+    values = verb_flags()
+    define_config(values, arguments)
+    flags.DEFINE_string("workdir", None, "the run's folder; the same command goes on with it", flag_values=values)
+    extra = parse(values, USAGE, arguments)
+    if extra:
+        raise UserError(f"train takes no argument {extra[0]!r}; usage: {USAGE}")
+    if values.config is None or not values.workdir:
+        raise UserError(f"train needs --config and --workdir; usage: {USAGE}")
+
+    from resnet_jax.training.loop import fit
+    from resnet_jax.training.progress import make_progress
+
+    result = fit(values.config, values.workdir, make_progress())
+    print(
+        f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
+        f"{result.train_error:.2f} %, test error {result.test_error:.2f} % (best on test {result.best_test_error:.2f} %), "
+        f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {values.workdir}"
+    )

@@ -1,0 +1,186 @@
+"""The fields of a run, with the 2015 paper's CIFAR recipe as their values, and what makes two runs the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models.blocks import BLOCKS
+from resnet_jax.models.registry import VARIANTS
+
+#: Fields that change how a run is carried out, but not what comes out of it.
+EXECUTION_FIELDS = frozenset({"data.data_dir", "steps_per_dispatch", "checkpoint_every", "keep_checkpoints"})
+
+WARMUPS = ("none", "steps", "error")
+DECAY_SCOPES = ("all", "kernels")
+DTYPES = ("float32", "bfloat16")
+
+
+def base_config() -> ConfigDict:
+    """Every field of a run. The values are the recipe of He et al. 2015, section 4.2, for a net without warm-up."""
+    placeholder = config_dict.placeholder
+    return ConfigDict(
+        {
+            "seed": 0,
+            "steps": 64_000,
+            "batch_size": 128,  # over all devices
+            "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
+            # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
+            "model": {
+                "name": "cifar_resnet20",
+                "stage_sizes": placeholder(tuple),
+                "widths": placeholder(tuple),
+                "block": placeholder(str),
+                "stem": placeholder(str),
+                "shortcut": placeholder(str),
+                "activation": placeholder(str),
+                "stride_on": placeholder(str),
+                "zero_init_last": placeholder(bool),
+                "init_mode": placeholder(str),
+                "bn_group_size": placeholder(int),
+                "shortcut_scale": placeholder(float),
+                "residual_scale": placeholder(float),
+                "gate_bias": placeholder(float),
+                "shortcut_dropout": placeholder(float),
+                "dropout": placeholder(float),
+            },
+            "data": {
+                "name": "cifar10",
+                "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
+                "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
+                "normalization": "per_pixel_mean",  # or per_channel, imagenet
+                "padding": 4,  # pixels on each side before a random crop
+                "flip": True,
+            },
+            "optimizer": {
+                "learning_rate": 0.1,
+                "momentum": 0.9,
+                "nesterov": False,
+                "weight_decay": 1e-4,
+                "decay_scope": "all",  # every parameter, or "kernels" alone
+            },
+            "schedule": {
+                # The rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
+                "boundaries": (0.5, 0.75),
+                "factor": 0.1,
+                # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
+                # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations").
+                "warmup": "none",
+                "warmup_rate": 0.01,
+                "warmup_steps": 400,
+                "warmup_error": 80.0,
+            },
+            "eval_every": 400,  # steps between evaluations
+            "log_every": 100,  # steps that one training line of metrics.jsonl averages
+            "checkpoint_every": 2000,
+            "keep_checkpoints": 2,
+            "steps_per_dispatch": 0,  # 0: 100 on GPU and TPU, 1 on CPU
+        }
+    )
+
+
+#: Depth from which the 2015 paper warms up: 0.1 is "slightly too large to start converging" (section 4.2).
+WARMUP_DEPTH = 110
+
+
+def small_image_config(net: str) -> ConfigDict:
+    """The recipe for a CIFAR net, on whatever set of small images.
+
+    Args:
+      net: its name, `resnet20` or `cifar_resnet20`.
+
+    Raises:
+      UserError: if it is not the name of a CIFAR net.
+    """
+    names = {name.removeprefix("cifar_"): name for name in VARIANTS if name.startswith("cifar_")}
+    short = net.removeprefix("cifar_")
+    if short not in names:
+        raise unknown_name("CIFAR net", net, names)
+    config = base_config()
+    config.model.name = names[short]
+    variant = VARIANTS[names[short]]
+    if 2 + sum(variant.fields["stage_sizes"]) * len(BLOCKS[variant.fields["block"]]) >= WARMUP_DEPTH:
+        # 2015: until the training error is below 80 %; 2016 (appendix): for 400 iterations.
+        config.schedule.warmup = "steps" if variant.source.startswith("2016") else "error"
+    return config
+
+
+def validate_config(config: ConfigDict) -> None:
+    """Checks the values that no later step would explain as well.
+
+    Raises:
+      UserError: naming the field, its value, and what would be right.
+    """
+    for field, least in (
+        ("steps", 1), ("batch_size", 1), ("eval_every", 1), ("log_every", 1), ("checkpoint_every", 1),
+        ("keep_checkpoints", 1), ("steps_per_dispatch", 0), ("seed", 0), ("data.padding", 0),
+        ("optimizer.learning_rate", 0), ("optimizer.momentum", 0), ("optimizer.weight_decay", 0),
+        ("schedule.warmup_steps", 0), ("schedule.warmup_rate", 0), ("schedule.factor", 0),
+    ):  # fmt: skip
+        value = flatten(config)[field]
+        if value < least:
+            raise UserError(f"config.{field}={value} must be {least} or more")
+    for field, known in (
+        ("dtype", DTYPES), ("optimizer.decay_scope", DECAY_SCOPES), ("schedule.warmup", WARMUPS),
+    ):  # fmt: skip
+        value = flatten(config)[field]
+        if value not in known:
+            raise UserError(f"config.{field}={value!r} must be one of {', '.join(known)}")
+    boundaries = list(config.schedule.boundaries)
+    if boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
+        raise UserError(
+            f"config.schedule.boundaries={tuple(boundaries)} must be increasing fractions of the steps, between 0 and 1"
+        )
+
+
+def model_overrides(config: ConfigDict) -> dict[str, Any]:
+    """The fields of the net that the config sets, without its name."""
+    return {k: v for k, v in config.model.items() if k != "name" and v is not None}
+
+
+def flatten(config: Mapping[str, Any] | ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """`{"data.name": "cifar10", ...}`, sorted by name."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return dict(sorted(flat.items()))
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON holds it: nested dicts, lists for tuples."""
+    return json.loads(config.to_json())
+
+
+def from_dict(record: Mapping[str, Any]) -> ConfigDict:
+    """The config that `to_dict` wrote; fields that the record lacks, as older ones may, take their defaults.
+
+    Raises:
+      UserError: for a field that no config has.
+    """
+    config = base_config()
+    known = flatten(config)
+    for field, value in flatten(record).items():
+        if field not in known:
+            raise UserError(f"the recorded config has a field {field!r} that this version does not know")
+        with config.ignore_type():
+            config.update_from_flattened_dict({field: tuple(value) if isinstance(value, list) else value})
+    return config
+
+
+def config_hash(config: ConfigDict) -> str:
+    """12 hexadecimal digits that are the same for two configs that describe the same run, its seed included."""
+    fields = {k: v for k, v in flatten(to_dict(config)).items() if k not in EXECUTION_FIELDS}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differing_fields(one: ConfigDict, other: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configs describe different runs, with both values."""
+    a, b = flatten(to_dict(one)), flatten(to_dict(other))
+    names = sorted((a.keys() | b.keys()) - EXECUTION_FIELDS)
+    return {k: (a.get(k), b.get(k)) for k in names if a.get(k) != b.get(k)}

@@ -1,0 +1,92 @@
+"""Small sets on their way into the step: uint8 images live on every device, indices are all that a step sends."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TypedDict
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
+from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.sampling import batch_indices, padded_batches
+
+#: Images of one evaluation batch, before it is rounded up to a multiple of the devices.
+EVAL_BATCH = 500
+
+
+class Resident(TypedDict):
+    """One split on the devices, and what its images are normalised by."""
+
+    images: Array
+    labels: Array
+    mean: Array
+    std: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidentPipeline:
+    """A data set on the devices.
+
+    Attributes:
+      train, test: the splits, whole on each device of the mesh.
+      train_size, test_size: their numbers of examples.
+      seed: seed of the order of examples.
+      batch_size: examples in a training batch, over all devices.
+      eval_batch_size: examples in an evaluation batch, over all devices.
+      padding, flip: see `augment.pad_crop_flip`.
+    """
+
+    train: Resident
+    test: Resident
+    train_size: int
+    test_size: int
+    seed: int
+    batch_size: int
+    eval_batch_size: int
+    padding: int
+    flip: bool
+
+    def train_inputs(self, step: int, count: int) -> np.ndarray:
+        """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size)."""
+        return np.stack(
+            [batch_indices(self.seed, s, self.batch_size, self.train_size) for s in range(step, step + count)]
+        )
+
+    def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
+        """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
+        images, labels = self.eval_batch(resident, indices)
+        return pad_crop_flip(key, images, self.padding, self.flip), labels
+
+    def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
+        """In the jitted step: normalised images (batch, height, width, channels), labels (batch,)."""
+        images = normalize(resident["images"][indices], resident["mean"], resident["std"])
+        return images, resident["labels"][indices]
+
+    def test_inputs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(indices, mask) of every batch of the test set; each example has mask 1 once."""
+        return padded_batches(self.test_size, self.eval_batch_size)
+
+
+def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
+                  flip: bool) -> ResidentPipeline:  # fmt: skip
+    """Puts a data set on every device of the mesh.
+
+    Raises:
+      UserError: for an unknown normalisation.
+    """
+    mean, std = normalization(normalization_kind, dataset.train.images)
+    everywhere = NamedSharding(mesh, P())
+
+    def resident(split: Split) -> Resident:
+        arrays = Resident(images=split.images, labels=split.labels, mean=mean, std=std)  # type: ignore[typeddict-item]
+        return jax.device_put(arrays, everywhere)
+
+    per_device = -(-min(EVAL_BATCH, len(dataset.test)) // mesh.size)
+    return ResidentPipeline(
+        resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
+        seed, batch_size, per_device * mesh.size, padding, flip,
+    )  # fmt: skip

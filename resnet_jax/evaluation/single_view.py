@@ -1,0 +1,71 @@
+"""Single-view test error of a run, as the papers report it for CIFAR (He et al. 2015, section 4.2)."""
+
+import dataclasses
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from resnet_jax.errors import UserError
+from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.loop import make_trainer
+from resnet_jax.training.mesh import replicated
+from resnet_jax.training.record import CHECKPOINTS, RunRecord
+from resnet_jax.training.step import evaluate_test
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found: error in percent and mean loss over `examples` images, each seen once.
+
+    Attributes:
+      model, dataset: names.
+      protocol: how images were shown: "single_view".
+      evaluated_on: "test", or "held_out" for a part of the training set.
+      step: steps that the net was trained for.
+      examples: number of images.
+    """
+
+    model: str
+    dataset: str
+    protocol: str
+    evaluated_on: str
+    step: int
+    examples: int
+    test_error: float
+    test_loss: float
+
+
+def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
+    """Evaluates the newest checkpoint of a run.
+
+    Args:
+      workdir: the run's folder.
+      data_dir: TFDS data directory, if it is not where the run found it.
+
+    Raises:
+      UserError: if the folder holds no run, or a run without a checkpoint.
+    """
+    record = RunRecord(workdir)
+    config: ConfigDict = record.config()
+    directory = record.workdir / CHECKPOINTS
+    if not directory.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
+    if data_dir is not None:
+        config.data.data_dir = data_dir
+    trainer = make_trainer(config)
+    checkpoints = Checkpoints(directory, config.keep_checkpoints)
+    restored = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
+    checkpoints.close()
+    if restored is None:
+        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
+    state, _ = restored
+    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline)
+    return Evaluation(
+        model=config.model.name,
+        dataset=config.data.name,
+        protocol="single_view",
+        evaluated_on="held_out" if config.data.held_out else "test",
+        step=int(state.step),
+        examples=trainer.pipeline.test_size,
+        **scores,
+    )

@@ -1,0 +1,135 @@
+"""Residual units: three kinds of layers, five orders of activation, and a stage of them.
+
+The orders are the rows of `ORDERS`, which is figure 4 of the 2016 paper as a table. A plain net is made of the
+same units, joined by the shortcut `none`.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+from flax import linen as nn
+from jax import Array
+
+from resnet_jax.models.layers import ModuleFactory, relu
+
+
+class Order(NamedTuple):
+    """What happens around the weight layers of a unit; each entry is a sequence of "bn" and "relu".
+
+    Attributes:
+      before: ahead of the first weight layer (pre-activation).
+      between: after each weight layer but the last.
+      last: after the last weight layer, before the addition.
+      after: after the addition.
+      final: once, after the last unit of the net.
+    """
+
+    before: str
+    between: str
+    last: str
+    after: str
+    final: str
+
+
+#: He et al. 2016, figure 4 (a) to (e). The stem is conv, BN, ReLU in each: with pre-activation that is the first
+#: unit's own, moved ahead of its fork (section 4.1 there: "special attention to the first and the last Residual Units").
+ORDERS: dict[str, Order] = {
+    "original": Order(before="", between="bn relu", last="bn", after="relu", final=""),
+    "bn_after_addition": Order(before="", between="bn relu", last="", after="bn relu", final=""),
+    "relu_before_addition": Order(before="", between="bn relu", last="bn relu", after="", final=""),
+    "relu_only_preactivation": Order(before="relu", between="bn relu", last="bn", after="", final="relu"),
+    "full_preactivation": Order(before="bn relu", between="bn relu", last="", after="", final="bn relu"),
+}
+
+
+def apply_order(ops: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
+    """Applies a sequence of "bn" and "relu" to x; `norm()` makes the batch norm."""
+    for op in ops.split():
+        x = relu(x) if op == "relu" else norm()(x, train)
+    return x
+
+
+#: The weight layers of a unit: (kernel size, features as a multiple of the unit's width). He et al. 2015, figure 5;
+#: `single` is the one-layer unit of the 2016 paper's table 3, "ResNet-110 (1layer)".
+BLOCKS: dict[str, tuple[tuple[int, int], ...]] = {
+    "basic": ((3, 1), (3, 1)),
+    "bottleneck": ((1, 1), (3, 1), (1, 4)),
+    "single": ((3, 1),),
+}
+
+
+def stride_index(block: str, stride_on: str) -> int:
+    """Index of the weight layer that strides: a bottleneck's 1x1 as in the paper, or its 3x3 ("v1.5")."""
+    return 1 if block == "bottleneck" and stride_on == "3x3" else 0
+
+
+class Unit(nn.Module):
+    """One residual unit: `conv1`, `bn1`, ..., joined with its `shortcut`.
+
+    Attributes:
+      block: a key of `BLOCKS`.
+      order: a row of `ORDERS`.
+      width: features of the first layer.
+      strides: stride of the unit.
+      stride_on: "1x1" or "3x3", the layer of a bottleneck that strides.
+      first: whether this is the net's first unit, whose pre-activation is the stem's.
+      conv, norm, shortcut: factories with the net's fields bound.
+      last_norm: like `norm`, for the batch norm that ends the residual (its scale may start at zero).
+    """
+
+    block: str
+    order: Order
+    width: int
+    strides: int
+    stride_on: str
+    first: bool
+    conv: ModuleFactory
+    norm: ModuleFactory
+    last_norm: ModuleFactory
+    shortcut: ModuleFactory
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
+        order, layers = self.order, BLOCKS[self.block]
+        before = "" if self.first else order.before
+        activated = apply_order(before, x, partial(self.norm, name="bn_before"), train)
+
+        residual = activated
+        strided = stride_index(self.block, self.stride_on)
+        for i, (kernel_size, multiple) in enumerate(layers, start=1):
+            strides = self.strides if i - 1 == strided else 1
+            residual = self.conv(self.width * multiple, kernel_size, strides, name=f"conv{i}")(residual)
+            is_last = i == len(layers)
+            norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
+            residual = apply_order(order.last if is_last else order.between, residual, norm, train)
+
+        # A projection is a weight layer too: batch norm follows it where it follows the residual's last layer.
+        projection_norm = self.norm if "bn" in order.last else None
+        join = self.shortcut(strides=self.strides, conv=self.conv, norm=projection_norm, name="shortcut")
+        joined = join(x, activated, residual, train)
+        return apply_order(order.after, joined, partial(self.norm, name="bn_after"), train)
+
+
+class Stage(nn.Module):
+    """`size` units of one width, `block1` to `block{size}`; the first one strides.
+
+    Attributes:
+      size: number of units.
+      strides: stride of the first unit.
+      first: whether this is the net's first stage.
+      unit: factory of a unit, taking `strides`, `first` and `name`.
+    """
+
+    size: int
+    strides: int
+    first: bool
+    unit: ModuleFactory
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
+        for i in range(1, self.size + 1):
+            unit = self.unit(strides=self.strides if i == 1 else 1, first=self.first and i == 1, name=f"block{i}")
+            x = unit(x, train)
+        return x

@@ -1,0 +1,63 @@
+"""Convolution, classifier and pooling as the papers have them: explicit padding, He initialisation."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype, Initializer
+from jax import Array
+
+from resnet_jax.models.convolution import conv_general_dilated
+
+InitMode = Literal["fan_in", "fan_out"]
+INIT_MODES: tuple[InitMode, ...] = ("fan_in", "fan_out")
+
+#: A layer class with its fields bound once for a whole net.
+ModuleFactory = Callable[..., nn.Module]
+
+
+def he_normal(mode: InitMode) -> Initializer:
+    """Normal with variance 2 / fan, not truncated (He et al. 2015b, "Delving Deep into Rectifiers", eq. 10, 14).
+
+    Flax's `he_normal` is truncated at two deviations, and its default `lecun_normal` is sqrt(2) too small.
+    """
+    return nn.initializers.variance_scaling(2.0, mode, "normal")
+
+
+def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
+         dtype: Dtype = jnp.float32, use_bias: bool = False, name: str | None = None,
+         bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
+    """A square convolution padded by (k - 1) / 2 on every side.
+
+    `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1).
+    """
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=strides,
+        padding=(kernel_size - 1) // 2,
+        use_bias=use_bias,
+        kernel_init=he_normal(init_mode),
+        bias_init=bias_init,
+        dtype=dtype,
+        conv_general_dilated=conv_general_dilated,
+        name=name,
+    )
+
+
+def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
+    """The fully connected layer that ends a net: He initialisation over its inputs, zero bias."""
+    return nn.Dense(num_classes, kernel_init=he_normal("fan_in"), dtype=dtype, name=name)
+
+
+def max_pool(x: Array, window: int, strides: int, padding: int = 0) -> Array:
+    """Max-pooling of (batch, height, width, channels) with the same explicit padding on every side."""
+    pad = (padding, padding)
+    return nn.max_pool(x, (window, window), strides=(strides, strides), padding=(pad, pad))
+
+
+relu = jax.nn.relu
+global_average_pool = partial(jnp.mean, axis=(1, 2))

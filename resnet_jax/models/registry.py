@@ -1,0 +1,116 @@
+"""One table of named nets: a name stands for a class and its fields."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flax import linen as nn
+
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.vgg import VGG
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A named net.
+
+    Attributes:
+      net: class of the net.
+      fields: its fields, where they differ from the class's defaults.
+      image_size: side in pixels of the images that the net was published for.
+      source: paper and place that define it.
+    """
+
+    net: type[ResNet] | type[VGG]
+    fields: Mapping[str, Any]
+    image_size: int
+    source: str
+
+
+# Units per stage of the ImageNet nets: 2015 table 1; ResNet-200: 2016, appendix.
+_BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+_BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
+_VGG = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+
+
+def _imagenet(depth: int, **fields: Any) -> Variant:
+    """An ImageNet net of 2015 table 1, or with pre-activation of 2016 table 5."""
+    block = "basic" if depth in _BASIC else "bottleneck"
+    sizes = (_BASIC | _BOTTLENECK)[depth]
+    preact = fields.get("activation") == "full_preactivation"
+    source = "2016 table 5" if preact or depth == 200 else "2015 table 1"
+    # The 2015 nets were trained in Caffe, the 2016 ones in Torch, whose initialisation goes by fan-out.
+    base: dict[str, Any] = {"init_mode": "fan_out"} if source.startswith("2016") else {}
+    base |= {"block": block, "stage_sizes": sizes, "widths": (64, 128, 256, 512), "shortcut": "B"}
+    return Variant(ResNet, base | fields, 224, source)
+
+
+def _cifar(depth: int, source: str = "2015 table 6", block: str = "basic", **fields: Any) -> Variant:
+    """A CIFAR net: depth 6n+2 for basic units (2015, section 4.2), 9n+2 for bottlenecks, 3n+2 for single layers."""
+    layers_per_unit = {"basic": 2, "bottleneck": 3, "single": 1}[block]
+    n, rest = divmod(depth - 2, 3 * layers_per_unit)
+    assert rest == 0, depth
+    # Basic units keep option A. The authors' 2016 code for bottlenecks projects where dimensions change.
+    base: dict[str, Any] = {"init_mode": "fan_out"} if source.startswith("2016") else {}
+    base |= {
+        "block": block, "stem": "cifar", "stage_sizes": (n, n, n), "widths": (16, 32, 64), "num_classes": 10,
+        "shortcut": "B" if block == "bottleneck" else "A",
+    }  # fmt: skip
+    return Variant(ResNet, base | fields, 32, source)
+
+
+def _vgg(depth: int) -> Variant:
+    fields = {"stage_sizes": _VGG[depth], "widths": (64, 128, 256, 512, 512)}
+    return Variant(VGG, fields, 224, "Simonyan and Zisserman 2014, table 1")
+
+
+_PREACT = {"activation": "full_preactivation"}
+
+VARIANTS: dict[str, Variant] = {
+    # ImageNet. A plain net has exactly the parameters of its residual twin with option A.
+    **{f"resnet{d}": _imagenet(d) for d in (18, 34, 50, 101, 152, 200)},
+    **{f"plain{d}": _imagenet(d, shortcut="none") for d in (18, 34)},
+    "resnet18_A": _imagenet(18, shortcut="A"),
+    **{f"resnet34_{option}": _imagenet(34, shortcut=option) for option in "ABC"},
+    **{f"preact_resnet{d}": _imagenet(d, **_PREACT) for d in (18, 34, 50, 101, 152, 200)},
+    # CIFAR, and every other set of small images.
+    **{f"cifar_resnet{d}": _cifar(d) for d in (20, 32, 44, 56, 110, 1202)},
+    **{f"cifar_plain{d}": _cifar(d, shortcut="none") for d in (20, 32, 44, 56, 110)},
+    "cifar_resnet110_1layer": _cifar(110, "2016 table 3", "single"),
+    **{f"cifar_resnet{d}": _cifar(d, "2016 table 3", "bottleneck") for d in (164, 1001)},
+    "cifar_preact_resnet110": _cifar(110, "2016 table 2", **_PREACT),
+    "cifar_preact_resnet110_1layer": _cifar(110, "2016 table 3", "single", **_PREACT),
+    **{f"cifar_preact_resnet{d}": _cifar(d, "2016 table 3", "bottleneck", **_PREACT) for d in (164, 1001)},
+    **{f"vgg{d}": _vgg(d) for d in _VGG},
+}
+
+
+def list_models() -> list[str]:
+    """Names of all nets, in the order of the table."""
+    return list(VARIANTS)
+
+
+def get_variant(name: str) -> Variant:
+    """The row of the table called `name`.
+
+    Raises:
+      UserError: if there is none, with the nearest names.
+    """
+    if name not in VARIANTS:
+        raise unknown_name("net", name, VARIANTS)
+    return VARIANTS[name]
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """The named net, with some of its fields overridden: `create_model("cifar_resnet20", shortcut="C")`.
+
+    Raises:
+      UserError: for an unknown name, a field that the net does not have, or a combination that makes no sense.
+    """
+    variant = get_variant(name)
+    known = [f.name for f in dataclasses.fields(variant.net) if f.name not in ("parent", "name")]
+    for field in overrides:
+        if field not in known:
+            raise UserError(f"{name} has no field {field!r}; its fields: {', '.join(known)}")
+    return variant.net(**{**variant.fields, **overrides})

@@ -1,0 +1,174 @@
+"""The net of both papers: a stem, stages of residual units, a classifier. A net is a row of values, not a class."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jax import Array
+
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models import layers
+from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
+from resnet_jax.models.layers import INIT_MODES, InitMode, classifier, global_average_pool, max_pool
+from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
+
+STEMS = ("imagenet", "cifar")
+STRIDE_ON = ("1x1", "3x3")
+
+
+class ResNet(nn.Module):
+    """A residual or plain net (He et al. 2015, section 3.3 and 4.2; He et al. 2016).
+
+    Parameters and features are addressed by path: `stem/conv`, `stage2/block1/conv1`, `stage2/block1/bn1`,
+    `stage2/block1/shortcut/conv`, `final/bn`, `head`.
+
+    Attributes:
+      stage_sizes: number of units in each stage.
+      widths: width of each stage; a bottleneck ends in four times as many features.
+      block: "basic", "bottleneck" or "single".
+      stem: "imagenet" (7x7/2 convolution, 3x3/2 max-pool) or "cifar" (3x3 convolution).
+      num_classes: outputs of the classifier.
+      shortcut: a key of `shortcuts.SHORTCUTS`; "none" makes the net plain.
+      activation: a key of `blocks.ORDERS`.
+      stride_on: layer of a bottleneck that strides: "1x1" as in the paper, "3x3" for "v1.5".
+      zero_init_last: start the scale of each residual's last batch norm at zero (Goyal et al. 2017, 5.1).
+      init_mode: fan of He initialisation: "fan_in" (Caffe, 2015) or "fan_out" (Torch, 2016).
+      bn_group_size: examples that share batch statistics; 0 for the whole batch over all devices.
+      shortcut_scale, residual_scale: constants of the shortcut "constant_scaling".
+      gate_bias: initial bias of the gates of "exclusive_gating" and "shortcut_only_gating".
+      shortcut_dropout: rate of the shortcut "dropout".
+      dtype: dtype of the computation; parameters and statistics are float32.
+
+    Raises:
+      UserError: at construction, for a value that is unknown or a combination that makes no sense.
+    """
+
+    stage_sizes: Sequence[int]
+    widths: Sequence[int]
+    block: str = "basic"
+    stem: str = "imagenet"
+    num_classes: int = 1000
+    shortcut: str = "B"
+    activation: str = "original"
+    stride_on: str = "1x1"
+    zero_init_last: bool = False
+    init_mode: InitMode = "fan_in"
+    bn_group_size: int = 0
+    shortcut_scale: float = 1.0
+    residual_scale: float = 1.0
+    gate_bias: float = 0.0
+    shortcut_dropout: float = 0.5
+    dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32.
+
+        In training, `batch_stats` must be mutable; the shortcut "dropout" also needs an rng named "dropout".
+        """
+        order = ORDERS[self.activation]
+        conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype)
+        norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype)
+        zeros = nn.initializers.zeros
+        unit = partial(
+            Unit,
+            block=self.block,
+            order=order,
+            stride_on=self.stride_on,
+            conv=conv,
+            norm=norm,
+            last_norm=partial(norm, scale_init=zeros) if self.zero_init_last else norm,
+            shortcut=partial(
+                Shortcut,
+                kind=self.shortcut,
+                shortcut_scale=self.shortcut_scale,
+                residual_scale=self.residual_scale,
+                gate_bias=self.gate_bias,
+                dropout_rate=self.shortcut_dropout,
+            ),
+        )
+
+        x = Stem(self.stem, self.widths[0], conv, norm, name="stem")(x.astype(self.dtype), train)
+        for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
+            x = Stage(size, 1 if i == 1 else 2, i == 1, partial(unit, width=width), name=f"stage{i}")(x, train)
+        x = Final(order.final, norm, name="final")(x, train)
+        # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
+        x = global_average_pool(x.astype(jnp.float32))
+        return classifier(self.num_classes, jnp.float32, name="head")(x)
+
+
+class Stem(nn.Module):
+    """The first convolution with BN and ReLU: 7x7/2 and a 3x3/2 max-pool for ImageNet, 3x3 for CIFAR."""
+
+    kind: str
+    features: int
+    conv: layers.ModuleFactory
+    norm: layers.ModuleFactory
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        imagenet = self.kind == "imagenet"
+        x = self.conv(self.features, *((7, 2) if imagenet else (3, 1)), name="conv")(x)
+        x = apply_order("bn relu", x, partial(self.norm, name="bn"), train)
+        return max_pool(x, 3, strides=2, padding=1) if imagenet else x
+
+
+class Final(nn.Module):
+    """What follows the last unit: BN and ReLU with full pre-activation, ReLU with ReLU-only, else nothing."""
+
+    ops: str
+    norm: layers.ModuleFactory
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        return apply_order(self.ops, x, partial(self.norm, name="bn"), train)
+
+
+def _check_fields(net: ResNet) -> None:
+    """Raises UserError for unknown values and for combinations that make no sense."""
+    for field, known in (
+        ("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("activation", ORDERS),
+        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES),
+    ):  # fmt: skip
+        if getattr(net, field) not in known:
+            raise unknown_name(field, str(getattr(net, field)), known)
+    if len(net.stage_sizes) != len(net.widths) or not net.stage_sizes:
+        raise UserError(
+            f"stage_sizes {tuple(net.stage_sizes)} and widths {tuple(net.widths)} need one entry for each stage"
+        )
+    if min(*net.stage_sizes, *net.widths) < 1 or net.num_classes < 1:
+        raise UserError("stage_sizes, widths and num_classes must be 1 or more")
+    if net.bn_group_size < 0:
+        raise UserError(f"bn_group_size={net.bn_group_size} must be 0 (the whole batch) or more")
+
+    needs_identity = net.shortcut not in ("none", "B", "C", "conv1x1")
+    narrows = any(b < a for a, b in zip(net.widths, net.widths[1:], strict=False))
+    if needs_identity and narrows:
+        raise UserError(
+            f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow widths "
+            f"{tuple(net.widths)}; use shortcut B or C"
+        )
+    if net.zero_init_last and (net.shortcut == "none" or "bn" not in ORDERS[net.activation].last):
+        raise UserError(
+            "zero_init_last needs a shortcut and a batch norm at the end of the residual: not shortcut "
+            f"{net.shortcut!r} with activation {net.activation!r}"
+        )
+    if net.stride_on == "3x3" and net.block != "bottleneck":
+        raise UserError(f"stride_on='3x3' is for bottleneck blocks; block {net.block!r} strides in its first layer")
+    for field, neutral, kinds in (
+        ("shortcut_scale", 1.0, ("constant_scaling",)),
+        ("residual_scale", 1.0, ("constant_scaling",)),
+        ("gate_bias", 0.0, ("exclusive_gating", "shortcut_only_gating")),
+        ("shortcut_dropout", 0.5, ("dropout",)),
+    ):
+        if getattr(net, field) != neutral and net.shortcut not in kinds:
+            raise UserError(f"{field}={getattr(net, field)} is for shortcut {' or '.join(kinds)}, not {net.shortcut!r}")
+    if not 0 <= net.shortcut_dropout < 1:
+        raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")

@@ -1,0 +1,78 @@
+"""VGG-16 and VGG-19 (Simonyan and Zisserman 2014, configurations D and E), which the papers compare with."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.typing import Dtype
+from jax import Array
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.layers import InitMode, classifier, conv, he_normal, max_pool, relu
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions with bias, each ended by a 2x2 max-pool; three fully connected layers.
+
+    Parameters are addressed by path: `stage2/conv1`, `fc1`, `fc2`, `head`. The first fully connected layer is
+    as large as the last feature map: 7x7x512 inputs for 224 pixels.
+
+    Attributes:
+      stage_sizes: number of convolutions in each stage.
+      widths: features of each stage.
+      num_classes: outputs of the classifier.
+      hidden: features of the two hidden fully connected layers.
+      dropout: rate of dropout after each of them (needs an rng named "dropout" in training).
+      init_mode: fan of He initialisation.
+      dtype: dtype of the computation; parameters are float32.
+
+    Raises:
+      UserError: at construction for stage_sizes and widths that do not match, at call for an image that five
+        halvings leave nothing of.
+    """
+
+    stage_sizes: Sequence[int]
+    widths: Sequence[int]
+    num_classes: int = 1000
+    hidden: int = 4096
+    dropout: float = 0.5
+    init_mode: InitMode = "fan_in"
+    dtype: Dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        if len(self.stage_sizes) != len(self.widths):
+            raise UserError(f"stage_sizes {self.stage_sizes} and widths {self.widths} need one entry for each stage")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout={self.dropout} must be in [0, 1)")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32."""
+        smallest = 2 ** len(self.stage_sizes)
+        if min(x.shape[1:3]) < smallest:
+            raise UserError(f"images of {x.shape[1]}x{x.shape[2]} are too small for VGG: {smallest} pixels at least")
+        x = x.astype(self.dtype)
+        for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
+            x = VGGStage(size, width, self.init_mode, self.dtype, name=f"stage{i}")(x)
+        x = x.reshape(x.shape[0], -1)
+        for i in (1, 2):
+            x = relu(nn.Dense(self.hidden, kernel_init=he_normal("fan_in"), dtype=self.dtype, name=f"fc{i}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return classifier(self.num_classes, jnp.float32, name="head")(x)
+
+
+class VGGStage(nn.Module):
+    """`size` 3x3 convolutions with bias and ReLU, then a 2x2 max-pool."""
+
+    size: int
+    width: int
+    init_mode: InitMode
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for i in range(1, self.size + 1):
+            layer = conv(self.width, 3, use_bias=True, init_mode=self.init_mode, dtype=self.dtype, name=f"conv{i}")
+            x = relu(layer(x))
+        return max_pool(x, 2, strides=2)

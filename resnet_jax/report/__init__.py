@@ -1,0 +1,1 @@
+"""Run records -> tables, curves and one page that opens offline: `render.render` writes all of them."""

@@ -1,0 +1,54 @@
+"""One run as a report sees it: its result and its curves, read from its folder and nowhere else."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from resnet_jax.errors import UserError
+from resnet_jax.training.record import Result, RunRecord
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth value to compare by
+class Run:
+    """A run under the name a report gives it.
+
+    Attributes:
+      label: what the table calls it, such as "ResNet-20".
+      group: the panel it is drawn in, such as "plain" or "residual".
+      workdir: the run's folder.
+      result: None if the run is not finished: it is then listed with empty cells and not drawn.
+      train_steps, train_errors: [lines] steps done, and percent of the batches since the line before.
+      test_steps, test_errors: [evaluations] steps done, and percent of the test (or held-out) set.
+    """
+
+    label: str
+    group: str
+    workdir: Path
+    result: Result | None
+    train_steps: np.ndarray
+    train_errors: np.ndarray
+    test_steps: np.ndarray
+    test_errors: np.ndarray
+
+
+def load_run(label: str, group: str, workdir: str | Path) -> Run:
+    """Reads a run's folder; one that does not exist yet is a run that is not finished.
+
+    Raises:
+      UserError: if the folder's records cannot be read.
+    """
+    record = RunRecord(workdir)
+    try:
+        result, lines = record.result(), record.lines()
+        train_steps, train_errors = _series(lines, "train_error")
+        test_steps, test_errors = _series(lines, "test_error")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the run record in {record.workdir}: {error}") from error
+    return Run(label, group, record.workdir, result, train_steps, train_errors, test_steps, test_errors)
+
+
+def _series(lines: Iterable[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return np.array([step for step, _ in points], np.int64), np.array([value for _, value in points], np.float64)

@@ -1,0 +1,37 @@
+"""One mesh over all devices, with one axis that divides the batch."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from resnet_jax.errors import UserError
+
+DATA_AXIS = "data"
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of the given devices, all there are by default, along the axis "data"."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (DATA_AXIS,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on each device: parameters, small data sets."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """One share of axis `axis` on each device."""
+    return NamedSharding(mesh, P(*[None] * axis, DATA_AXIS))
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Raises UserError if the devices cannot share a batch evenly."""
+    if batch_size % mesh.size:
+        below = batch_size // mesh.size * mesh.size
+        near = [str(size) for size in (below, below + mesh.size) if size]
+        raise UserError(
+            f"config.batch_size={batch_size} is not divisible by the {mesh.size} devices; {' or '.join(near)} would be"
+        )

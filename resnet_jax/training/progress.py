@@ -1,0 +1,124 @@
+"""What a person sees while a run trains: a live display in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class ProgressDisplay(Protocol):
+    """Shows one run after another."""
+
+    def start(self, title: str, step: int, steps: int) -> None:
+        """A run begins, or goes on, at `step` of `steps`."""
+
+    def status(self, text: str) -> None:
+        """The run is busy with something else than steps, such as compiling."""
+
+    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
+        """`step` steps are done.
+
+        Args:
+          step: steps done.
+          values: the newest of loss, train_error, test_error, images_per_second that there are.
+          line: whether this is a line of metrics.jsonl.
+        """
+
+    def finish(self) -> None:
+        """The run that was started last is over, however it ended."""
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def start(self, title: str, step: int, steps: int) -> None: ...
+
+    def status(self, text: str) -> None: ...
+
+    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+def _number(values: Mapping[str, float], name: str, form: str) -> str:
+    return format(values[name], form) if name in values else "-"
+
+
+class PlainProgress:
+    """A line every few seconds, for logs."""
+
+    def __init__(self, stream: TextIO, seconds: float = 10) -> None:
+        """`seconds`: the least time between two lines of one run."""
+        self._stream, self._seconds = stream, seconds
+
+    def start(self, title: str, step: int, steps: int) -> None:
+        self._title, self._steps, self._first, self._began = title, steps, step, time.monotonic()
+        self._last = self._began
+        self._print(f"from step {step} of {steps}")
+
+    def status(self, text: str) -> None:
+        self._print(text)
+
+    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
+        now = time.monotonic()
+        if not line or (now - self._last < self._seconds and step < self._steps):
+            return
+        self._last = now
+        left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
+        self._print(
+            f"step {step}/{self._steps}  loss {_number(values, 'loss', '.3f')}"
+            f"  train error {_number(values, 'train_error', '.2f')} %"
+            f"  test error {_number(values, 'test_error', '.2f')} %"
+            f"  {_number(values, 'images_per_second', ',.0f')} images/s  {left:.0f} s left"
+        )
+
+    def finish(self) -> None: ...
+
+    def _print(self, text: str) -> None:
+        print(f"{self._title}: {text}", file=self._stream, flush=True)
+
+
+class RichProgress:
+    """A table that lives in the terminal, with a row for each run."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("error train {task.fields[train]} test {task.fields[test]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+        )
+        self._task = TaskID(0)
+
+    def start(self, title: str, step: int, steps: int) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task(title, total=steps, completed=step, loss="-", train="-", test="-", rate="")
+
+    def status(self, text: str) -> None:
+        self._progress.update(self._task, rate=text)
+
+    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
+        self._progress.update(
+            self._task,
+            completed=step,
+            loss=_number(values, "loss", ".3f"),
+            train=_number(values, "train_error", ".1f") + "%",
+            test=_number(values, "test_error", ".1f") + "%",
+            rate=_number(values, "images_per_second", ",.0f") + " images/s",
+        )
+
+    def finish(self) -> None:
+        self._progress.stop()
+
+
+def make_progress(stream: TextIO | None = None) -> ProgressDisplay:
+    """The live display if the stream (stderr by default) is a terminal, else plain lines."""
+    stream = stream or sys.stderr
+    return RichProgress(Console(file=stream)) if stream.isatty() else PlainProgress(stream)

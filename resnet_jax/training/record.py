@@ -1,0 +1,158 @@
+"""A run's folder: config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+
+from resnet_jax.config import config_hash, differing_fields, from_dict, to_dict
+from resnet_jax.errors import UserError
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run came to; errors in percent.
+
+    Attributes:
+      model, dataset: names.
+      config_hash: same for runs of the same config and seed.
+      commit, versions, hardware: see `provenance`.
+      seed, steps, batch_size: of the run.
+      seconds: from start to end, compilation, evaluations and earlier parts of a resumed run included.
+      images_per_second: median of the training lines; compilation and evaluations excluded.
+      depth: weighted layers.
+      params: parameters.
+      flops: multiply-adds for one image.
+      train_error: of the batches of the last epoch as they were trained on, as in the paper's figures.
+      test_error: after the last step, single view: what the papers report.
+      best_test_error: lowest of all evaluations. Chosen on the test set, so never a result: beside it, for
+        comparison with work that reports it.
+      evaluated_on: "test", or "held_out" for a part of the training set.
+    """
+
+    model: str
+    dataset: str
+    config_hash: str
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    seed: int
+    steps: int
+    batch_size: int
+    seconds: float
+    images_per_second: float
+    depth: int
+    params: int
+    flops: int
+    train_error: float
+    test_error: float
+    best_test_error: float
+    evaluated_on: str
+
+
+class RunRecord:
+    """Reads and writes one run's folder. `metrics.jsonl` is the truth; TensorBoard gets the same numbers."""
+
+    def __init__(self, workdir: str | Path) -> None:
+        self.workdir = Path(workdir).expanduser()
+        self._tensorboard: SummaryWriter | None = None
+
+    def begin(self, config: ConfigDict) -> None:
+        """Makes the folder for a run of `config`, or goes on with what is there.
+
+        Raises:
+          UserError: if the folder holds another config's run, or cannot be written to.
+        """
+        self.check_same(config)
+        path = self.workdir / "config.json"
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                _write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
+            (self.workdir / "metrics.jsonl").touch()
+        except OSError as error:
+            raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
+
+    def check_same(self, config: ConfigDict) -> None:
+        """Raises UserError if the folder holds a run that `config` does not describe, naming the fields."""
+        if not (self.workdir / "config.json").exists():
+            return
+        recorded = self.config()
+        if config_hash(recorded) != config_hash(config):
+            fields = [f"{k}: {a} there, {b} here" for k, (a, b) in differing_fields(recorded, config).items()]
+            raise UserError(
+                f"workdir {self.workdir} holds a run of another config ({'; '.join(fields)}); choose another workdir"
+            )
+
+    def config(self) -> ConfigDict:
+        """The run's config.
+
+        Raises:
+          UserError: if the folder holds no run.
+        """
+        path = self.workdir / "config.json"
+        try:
+            return from_dict(json.loads(path.read_text()))
+        except FileNotFoundError:
+            raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+
+    def result(self) -> Result | None:
+        """The result, or None if the run is not finished."""
+        path = self.workdir / "result.json"
+        if not path.exists():
+            return None
+        fields = {f.name for f in dataclasses.fields(Result)}
+        record = json.loads(path.read_text())
+        if missing := sorted(fields - record.keys()):
+            raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
+        return Result(**{k: v for k, v in record.items() if k in fields})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl in order. A last line that a kill cut short is left out."""
+        path = self.workdir / "metrics.jsonl"
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def truncate(self, step: int) -> None:
+        """Drops the lines past `step`, which a resumed run is about to write again."""
+        kept = [line for line in self.lines() if line["step"] <= step]
+        _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one line, and the same values as TensorBoard scalars."""
+        with (self.workdir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def finish(self, result: Result) -> None:
+        """Writes result.json, which makes the run finished."""
+        _write_whole(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        self.close()
+
+    def close(self) -> None:
+        """Closes the TensorBoard file."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file so that a kill leaves the old one or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

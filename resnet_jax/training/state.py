@@ -1,0 +1,51 @@
+"""All that a step reads and writes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax import Array
+
+
+class TrainState(struct.PyTreeNode):
+    """What training carries from step to step, and what a checkpoint holds.
+
+    Attributes:
+      step: steps done, int32.
+      params: float32 parameters of the net.
+      batch_stats: running mean and variance of each batch norm, float32; empty for a net without.
+      opt_state: state of the optimiser.
+      key: data of the random key that every random number of the run comes from (`jax.random.key_data`).
+      warming: whether the learning rate is in its warm-up.
+      warmup_error: running average of the training error, a fraction, for the warm-up rule.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    key: Array
+    warming: Array
+    warmup_error: Array
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int,
+               image_shape: tuple[int, int, int]) -> TrainState:  # fmt: skip
+    """The state before the first step, the same for the same seed on any number of devices."""
+    init_key, step_key = jax.random.split(jax.random.key(seed))
+    # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
+    # layers; op by op, each shape compiles once.
+    variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        key=jax.random.key_data(step_key),
+        warming=jnp.ones((), bool),
+        warmup_error=jnp.ones((), jnp.float32),
+    )

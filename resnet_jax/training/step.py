@@ -1,0 +1,129 @@
+"""The jitted steps: forward, backward and update of one batch, and the errors of one evaluation batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error
+from resnet_jax.training.state import TrainState
+
+Metrics = dict[str, Array]
+TrainStep = jax.stages.Wrapped
+EvalStep = jax.stages.Wrapped
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Softmax cross-entropy of each example, (batch,)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def is_error(logits: Array, labels: Array) -> Array:
+    """1.0 where the largest logit is not the label's, (batch,)."""
+    return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)
+
+
+def make_update(model: nn.Module, config: ConfigDict) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The update by one batch: (state, images, labels, key for dropout) -> (state, metrics).
+
+    Metrics are scalars: `loss` (mean cross-entropy, without the decay), `error` (a fraction, of the batch as
+    trained on), `learning_rate`.
+    """
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config)
+
+    def update(state: TrainState, images: Array, labels: Array, key: Array) -> tuple[TrainState, Metrics]:
+        def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            logits, mutated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
+            return cross_entropy(logits, labels).mean(), (logits, mutated.get("batch_stats", {}))
+
+        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        warming = in_warmup(config.schedule, state.step, state.warming, state.warmup_error)
+        rate = jnp.where(warming, config.schedule.warmup_rate, schedule(state.step))
+        velocity, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        error = is_error(logits, labels).mean()
+        state = state.replace(
+            step=state.step + 1,
+            params=jax.tree.map(lambda p, v: p - rate * v, state.params, velocity),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            warming=warming,
+            warmup_error=smooth_error(state.warmup_error, error),
+        )
+        return state, {"loss": loss, "error": error, "learning_rate": rate}
+
+    return update
+
+
+def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipeline, mesh: Mesh) -> TrainStep:
+    """The jitted (state, resident data, inputs) -> (state, metrics), for one or several steps at once.
+
+    Inputs are those of `pipeline.train_inputs`, (count, batch_size), sharded along the batch; metrics are
+    (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
+    """
+    update = make_update(model, config)
+
+    def one(state: TrainState, resident: Any, indices: Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        augment_key, dropout_key = jax.random.split(key)
+        batch = pipeline.train_batch(resident, indices, augment_key)
+        images, labels = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
+        return update(state, images, labels, dropout_key)
+
+    def several(state: TrainState, resident: Any, inputs: Array) -> tuple[TrainState, Metrics]:
+        if len(inputs) > 1:
+            return jax.lax.scan(lambda s, i: one(s, resident, i), state, inputs)
+        # XLA's CPU backend has no fast convolution inside a loop: a scan of one step would cost six times as much.
+        state, metrics = one(state, resident, inputs[0])
+        return state, jax.tree.map(lambda m: m[None], metrics)
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        several,
+        donate_argnums=0,
+        in_shardings=(everywhere, everywhere, batch_sharded(mesh, axis=1)),
+        out_shardings=(everywhere, everywhere),
+    )
+
+
+def make_eval_step(model: nn.Module, pipeline: ResidentPipeline, mesh: Mesh) -> EvalStep:
+    """The jitted (params, batch_stats, resident data, indices, mask) -> sums over the batch.
+
+    The sums are `loss`, `error` and `count`, over examples with mask 1.
+    """
+
+    def evaluate(params: Any, batch_stats: Any, resident: Any, indices: Array, mask: Array) -> Metrics:
+        images, labels = pipeline.eval_batch(resident, indices)
+        logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, images, train=False)
+        return {
+            "loss": jnp.sum(cross_entropy(logits, labels) * mask),
+            "error": jnp.sum(is_error(logits, labels) * mask),
+            "count": jnp.sum(mask),
+        }
+
+    everywhere, shared = replicated(mesh), batch_sharded(mesh)
+    return jax.jit(
+        evaluate, in_shardings=(everywhere, everywhere, everywhere, shared, shared), out_shardings=everywhere
+    )
+
+
+def evaluate_test(step: EvalStep, state: TrainState, pipeline: ResidentPipeline) -> dict[str, float]:
+    """Single-view `test_error` in percent and mean `test_loss` over the test set, each example once."""
+    sums = [step(state.params, state.batch_stats, pipeline.test, *batch) for batch in pipeline.test_inputs()]
+    total = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
+    assert total["count"] == pipeline.test_size, (total["count"], pipeline.test_size)
+    return {"test_error": 100 * total["error"] / total["count"], "test_loss": total["loss"] / total["count"]}

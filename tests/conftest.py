@@ -1,0 +1,28 @@
+"""Eight virtual CPU devices, so that tests can shard; each test says how many it takes."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., ConfigDict]:
+    """A config that trains in a second: an 8-layer net with narrow stages on digits; fields by their dotted names."""
+
+    def make(**fields: Any) -> ConfigDict:
+        from configs.digits import get_config
+
+        config = get_config("resnet20")
+        config.model.stage_sizes, config.model.widths = (1, 1, 1), (4, 8, 8)
+        config.update({"steps": 6, "batch_size": 16, "log_every": 2, "eval_every": 3, "checkpoint_every": 2})
+        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+        return config
+
+    return make

@@ -1,0 +1,31 @@
+"""The README says what the committed records say."""
+
+import json
+
+from experiments import ablation, readme
+
+
+def test_readme_is_what_the_records_give():
+    """A number changed by hand, or a record without its table, fails here: `make readme` mends it."""
+    assert readme.regenerated() == (readme.ROOT / "README.md").read_text()
+
+
+def test_committed_records_show_the_claim():
+    """Plain-56 far worse in training than plain-20; ResNet-56 not above ResNet-20 by more than two points."""
+    errors = {}
+    for row in ablation.ROWS:
+        result = json.loads((readme.ROOT / readme.DIGITS / row.net / "result.json").read_text())
+        errors[row.net] = result["train_error"]
+        assert f"| {result['test_error']:.2f} |" in " ".join((readme.ROOT / "README.md").read_text().split())
+    assert errors["plain56"] > errors["plain20"] + 20
+    assert errors["resnet56"] < errors["resnet20"] + 2
+
+
+def test_committed_records_are_of_todays_configs():
+    """A changed recipe makes the committed numbers another recipe's."""
+    from configs.digits import get_config
+    from resnet_jax.config import config_hash
+
+    for row in ablation.ROWS:
+        result = json.loads((readme.ROOT / readme.DIGITS / row.net / "result.json").read_text())
+        assert result["config_hash"] == config_hash(get_config(row.net)), row.net

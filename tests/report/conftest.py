@@ -1,0 +1,64 @@
+"""Run folders as training writes them, without training."""
+
+import pytest
+
+from resnet_jax.report.runs import load_run
+from resnet_jax.training.record import Result, RunRecord
+
+STEPS = 540
+
+
+def make_result(depth: int = 20, **fields) -> Result:
+    values = {
+        "model": f"cifar_resnet{depth}",
+        "dataset": "digits",
+        "config_hash": f"hash{depth}",
+        "commit": "0123abc",
+        "versions": {"python": "3.12.1", "jax": "0.12.0"},
+        "hardware": {"platform": "cpu", "cpu_cores": 2},
+        "seed": 7,
+        "steps": STEPS,
+        "batch_size": 64,
+        "seconds": 1234.56,
+        "images_per_second": 2411.1,
+        "depth": depth,
+        "params": 269434,
+        "flops": 2516608,
+        "train_error": 0.5208333,
+        "test_error": 4.4444444,
+        "best_test_error": 3.3333333,
+        "evaluated_on": "test",
+    }
+    return Result(**(values | fields))
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """A run whose errors fall from 90 % to what `fields` (of its Result) say; its record is in runs/LABEL."""
+
+    def make(label, group, depth=20, *, finished=True, folder=None, **fields):
+        result = make_result(depth, **fields)
+        record = RunRecord(tmp_path / "runs" / (folder or label))
+        record.workdir.mkdir(parents=True)
+        for step in range(54, STEPS + 1, 54):
+            part = step / STEPS
+            train, test = (90 + part * (end - 90) for end in (result.train_error, result.test_error))
+            record.append(step, {"loss": 1.0, "train_error": train, "learning_rate": 0.1, "images_per_second": 2400.0})
+            if step % 108 == 0:
+                record.append(step, {"test_error": test, "test_loss": 1.0})
+        if finished:
+            record.finish(result)
+        return load_run(label, group, record.workdir)
+
+    return make
+
+
+@pytest.fixture
+def four_runs(make_run):
+    """The ablation: only plain-56 fails to train."""
+    return [
+        make_run("plain-20", "plain", 20, train_error=1.8, test_error=2.5),
+        make_run("plain-56", "plain", 56, train_error=87.9, test_error=91.1, params=852730),
+        make_run("ResNet-20", "residual", 20, train_error=0.4, test_error=2.8),
+        make_run("ResNet-56", "residual", 56, train_error=1.6, test_error=1.7, params=852730),
+    ]

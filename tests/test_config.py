@@ -1,0 +1,76 @@
+"""The config: the paper's recipe, what makes two runs the same, and its way through JSON."""
+
+import importlib
+import json
+
+import pytest
+
+from resnet_jax.config import (
+    base_config,
+    config_hash,
+    differing_fields,
+    flatten,
+    from_dict,
+    small_image_config,
+    to_dict,
+)
+from resnet_jax.errors import UserError
+
+
+def test_base_config_is_the_papers_recipe():
+    """He et al. 2015, section 4.2 and 3.4."""
+    config = base_config()
+    assert (config.steps, config.batch_size, config.data.padding, config.data.flip) == (64_000, 128, 4, True)
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 1e-4)
+    assert not optimizer.nesterov and optimizer.decay_scope == "all"
+    assert [f * config.steps for f in config.schedule.boundaries] == [32_000, 48_000]
+
+
+@pytest.mark.parametrize(
+    ("net", "rule"),
+    [("plain20", "none"), ("resnet56", "none"), ("resnet110", "error"), ("cifar_resnet1202", "error"),
+     ("preact_resnet164", "steps"), ("preact_resnet1001", "steps")],
+)  # fmt: skip
+def test_deep_nets_warm_up(net, rule):
+    assert small_image_config(net).schedule.warmup == rule
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
+@pytest.mark.parametrize("net", ["plain20", "cifar_resnet56", "preact_resnet110"])
+def test_every_config_file_takes_every_cifar_net(name, net):
+    config = importlib.import_module(f"configs.{name}").get_config(net)
+    assert config.data.name == name
+    assert config.model.name == "cifar_" + net.removeprefix("cifar_")
+
+
+def test_every_config_has_every_field_of_the_base():
+    """A field that one file adds or lacks would break records and overrides."""
+    for name in ("digits", "cifar10", "cifar100"):
+        assert flatten(importlib.import_module(f"configs.{name}").get_config()).keys() == flatten(base_config()).keys()
+
+
+def test_hash_tells_runs_apart_but_not_their_execution():
+    config, other = base_config(), base_config()
+    other.data.data_dir, other.steps_per_dispatch = "/elsewhere", 7
+    assert config_hash(config) == config_hash(other)
+    assert differing_fields(config, other) == {}
+    for field, value in (("seed", 1), ("model.shortcut", "B"), ("schedule.boundaries", (0.5,)), ("log_every", 1)):
+        other = base_config()
+        other.update_from_flattened_dict({field: value})
+        assert config_hash(config) != config_hash(other), field
+        assert list(differing_fields(config, other)) == [field]
+
+
+def test_round_trip_through_json():
+    config = base_config()
+    config.model.stage_sizes, config.model.bn_group_size, config.seed = (1, 2, 3), 64, 5
+    again = from_dict(json.loads(json.dumps(to_dict(config))))
+    assert config_hash(again) == config_hash(config)
+    assert again.model.stage_sizes == (1, 2, 3)
+
+
+def test_a_record_with_unknown_fields_is_refused():
+    record = to_dict(base_config()) | {"color": "blue"}
+    with pytest.raises(UserError, match="color"):
+        from_dict(record)

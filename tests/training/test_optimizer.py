@@ -1,0 +1,102 @@
+"""The paper's SGD, schedule and warm-up against NumPy and hand-counted iterations."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.config import base_config
+from resnet_jax.training.optimizer import WARMUP_ERROR_WINDOW, in_warmup, make_optimizer, make_schedule, smooth_error
+
+
+def numpy_sgd(w, grads, rate, momentum, decay, nesterov=False):
+    """Sutskever et al. 2013 as Torch writes it: the decay enters the gradient, then the velocity."""
+    velocity = np.zeros_like(w)
+    for g in grads:
+        g = g + decay * w
+        velocity = momentum * velocity + g
+        w = w - rate * (g + momentum * velocity if nesterov else velocity)
+    return w
+
+
+def run_optimizer(params, grads, rate, **fields):
+    config = base_config().optimizer
+    config.update(fields)
+    optimizer = make_optimizer(config)
+    state = optimizer.init(params)
+    for g in grads:
+        updates, state = optimizer.update(g, state, params)
+        params = {k: params[k] - rate * updates[k] for k in params}
+    return params
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_decay_enters_before_momentum_on_every_parameter(nesterov):
+    """A large decay tells the two orders apart: decay behind the momentum would not be carried by the velocity."""
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=5).astype(np.float32) for name in ("kernel", "scale", "bias")}
+    grads = [{name: rng.normal(size=5).astype(np.float32) for name in params} for _ in range(4)]
+    ours = run_optimizer(params, grads, 0.1, weight_decay=0.3, momentum=0.9, nesterov=nesterov)
+    for name, value in params.items():
+        expected = numpy_sgd(value, [g[name] for g in grads], 0.1, 0.9, 0.3, nesterov)
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_decay_scope_kernels_spares_scale_and_bias():
+    params = {name: np.ones(2, np.float32) for name in ("kernel", "scale", "bias")}
+    zeros = [{name: np.zeros(2, np.float32) for name in params}]
+    ours = run_optimizer(params, zeros, 1.0, weight_decay=0.25, decay_scope="kernels")
+    np.testing.assert_allclose(ours["kernel"], 0.75)
+    np.testing.assert_array_equal(ours["scale"], 1)
+    np.testing.assert_array_equal(ours["bias"], 1)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "rate"), [(0, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)]
+)
+def test_schedule_of_the_paper_at_its_edges(iteration, rate):
+    """ "0.1, and divide it by 10 at 32k and 48k iterations": 32,000 iterations have run at 0.1, counted from 0."""
+    assert make_schedule(base_config())(jnp.array(iteration)) == pytest.approx(rate, rel=1e-6)
+
+
+def test_schedule_shrinks_with_the_steps():
+    config = base_config()
+    config.steps = 400
+    schedule = make_schedule(config)
+    rates = [float(schedule(jnp.array(i))) for i in (199, 200, 299, 300)]
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001], rel=1e-6)
+
+
+def warmup_length(errors, **fields):
+    """Number of steps in the warm-up for a sequence of training errors (fractions), one for each step."""
+    config = base_config().schedule
+    config.update(fields)
+    warming, average, steps = jnp.array(True), jnp.array(1.0), []
+    for step, error in enumerate(errors):
+        warming = in_warmup(config, jnp.array(step), warming, average)
+        steps.append(bool(warming))
+        average = smooth_error(average, error)
+    assert steps == sorted(steps, reverse=True), "a warm-up that is over must not begin again"
+    return sum(steps)
+
+
+def test_warmup_by_steps_ends_after_exactly_so_many():
+    assert warmup_length([0.9] * 500, warmup="steps", warmup_steps=400) == 400
+
+
+def test_warmup_by_error_ends_with_the_average_below_80_percent():
+    """The average starts at 1 and follows 0.5 exponentially: below 0.8 once (1 - 1/window)^n < 0.6."""
+    expected = int(np.ceil(np.log(0.6) / np.log(1 - 1 / WARMUP_ERROR_WINDOW)))
+    assert warmup_length([0.5] * 100, warmup="error", warmup_error=80.0) == expected
+
+
+def test_warmup_by_error_never_returns_and_never_ends_at_chance():
+    assert warmup_length([0.5] * 50 + [0.95] * 50, warmup="error", warmup_error=80.0) < 50
+    assert warmup_length([0.9] * 300, warmup="error", warmup_error=80.0) == 300
+
+
+def test_one_lucky_batch_does_not_end_the_warmup():
+    assert warmup_length([0.9] * 50 + [0.7] + [0.9] * 49, warmup="error", warmup_error=80.0) == 100
+
+
+def test_no_warmup_is_no_warmup():
+    assert warmup_length([0.9] * 5, warmup="none") == 0

@@ -1,0 +1,121 @@
+"""The jitted step: sharding, dispatch, precision and randomness change nothing that they should not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.training.loop import make_trainer
+from resnet_jax.training.step import evaluate_test
+
+
+def train(config, devices, steps=4, at_once=1):
+    trainer = make_trainer(config, jax.devices()[:devices])
+    state, losses = trainer.init(), []
+    for step in range(0, steps, at_once):
+        inputs = trainer.pipeline.train_inputs(step, at_once)
+        state, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
+        losses += np.asarray(metrics["loss"]).tolist()
+    return trainer, state, losses
+
+
+def largest_difference(a, b):
+    differences = jax.tree.map(lambda x, y: float(np.max(np.abs(np.asarray(x) - np.asarray(y)))), a, b)
+    return max(jax.tree.leaves(differences))
+
+
+@pytest.mark.parametrize("group", [0, 4, 8])
+def test_eight_devices_equal_one(tiny_config, group):
+    """Same losses and parameters whether a batch of 16 is on 1 device or 2 images on each of 8, groups included."""
+    config = tiny_config(model__bn_group_size=group, data__flip=True)
+    _, one, losses_one = train(config, 1)
+    trainer, eight, losses_eight = train(config, 8)
+    assert trainer.mesh.size == 8
+    np.testing.assert_allclose(losses_eight, losses_one, rtol=2e-5)
+    assert largest_difference(eight.params, one.params) < 2e-5
+    assert largest_difference(eight.batch_stats, one.batch_stats) < 2e-5
+
+
+def test_groups_matter(tiny_config):
+    """The comparison above would hold for groups that are ignored, too."""
+    _, _, whole = train(tiny_config(), 1, steps=1)
+    _, _, grouped = train(tiny_config(model__bn_group_size=4), 1, steps=1)
+    assert abs(whole[0] - grouped[0]) > 1e-3
+
+
+def test_several_steps_in_one_dispatch_equal_single_ones(tiny_config):
+    config = tiny_config()
+    _, single, losses = train(config, 1)
+    _, scanned, losses_scanned = train(config, 1, at_once=2)
+    np.testing.assert_allclose(losses_scanned, losses, rtol=2e-5)
+    assert largest_difference(single.params, scanned.params) < 2e-5
+    assert int(scanned.step) == 4
+
+
+def test_same_seed_is_bitwise_the_same_and_another_is_not(tiny_config):
+    _, first, losses = train(tiny_config(), 1)
+    _, second, again = train(tiny_config(), 1)
+    _, _, other = train(tiny_config(seed=1), 1)
+    assert losses == again
+    assert largest_difference(first.params, second.params) == 0
+    assert losses != other
+
+
+def test_bfloat16_computes_near_float32_with_float32_state(tiny_config):
+    _, state, losses = train(tiny_config(dtype="bfloat16"), 1, steps=1)
+    _, _, expected = train(tiny_config(), 1, steps=1)
+    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats))} == {jnp.dtype("float32")}
+    assert losses[0] == pytest.approx(expected[0], rel=0.03)
+    assert losses[0] != expected[0]
+
+
+def test_first_step_is_the_gradient_of_the_loss(tiny_config):
+    """Parameters move by -rate * (dL/dw + decay * w); dL/dw of some weights by central differences."""
+    config = tiny_config(data__padding=0, optimizer__weight_decay=0.01)
+    trainer = make_trainer(config, jax.devices()[:1])
+    state = trainer.init()
+    before = jax.tree.map(np.asarray, state.params)
+    stats = jax.tree.map(np.asarray, state.batch_stats)
+    inputs = trainer.pipeline.train_inputs(0, 1)
+    images, labels = trainer.pipeline.eval_batch(trainer.pipeline.train, jnp.asarray(inputs[0]))
+
+    @jax.jit
+    def loss(params):
+        logits, _ = trainer.model.apply(
+            {"params": params, "batch_stats": stats}, images, train=True, mutable=["batch_stats"]
+        )
+        log_p = jax.nn.log_softmax(logits)
+        return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
+
+    after, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
+    np.testing.assert_allclose(metrics["loss"][0], loss(before), rtol=1e-5)
+    for path in (("head", "bias"), ("head", "kernel"), ("stage2", "block1", "bn1", "scale")):
+        leaf = before
+        moved = after.params
+        for key in path:
+            leaf, moved = leaf[key], moved[key]
+        index = (0,) * leaf.ndim
+
+        def nudged(by, path=path, index=index):
+            params = jax.tree.map(np.array, before)
+            node = params
+            for key in path[:-1]:
+                node = node[key]
+            node[path[-1]][index] += by
+            return float(loss(params))
+
+        slope = (nudged(1e-2) - nudged(-1e-2)) / 2e-2
+        expected = leaf[index] - config.optimizer.learning_rate * (slope + 0.01 * leaf[index])
+        assert float(moved[index]) == pytest.approx(expected, abs=2e-5), path
+
+
+def test_every_test_image_counts_once(tiny_config):
+    """360 images on 7 devices do not divide evenly; the padded part must not be counted."""
+    config = tiny_config(batch_size=14)
+    trainer = make_trainer(config, jax.devices()[:7])
+    state = trainer.init()
+    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline)
+    images, labels = trainer.pipeline.eval_batch(trainer.pipeline.test, jnp.arange(360))
+    logits = trainer.model.apply({"params": state.params, "batch_stats": state.batch_stats}, images)
+    wrong = int(np.sum(np.argmax(logits, -1) != labels))
+    assert scores["test_error"] == pytest.approx(100 * wrong / 360, abs=1e-9)
