@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_jax.errors import UserError
+from resnet_jax.cli.door import run
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,17 +21,16 @@ def main(arguments: Sequence[str]) -> int:
     publish = commands.add_parser("publish", help="copy finished records to results/ and rewrite the README")
     publish.add_argument("--source", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
     options = parser.parse_args(arguments)
-    try:
+
+    def command() -> None:
         if options.command == "ablation":
             run_ablation(options.out, options.steps)
         else:
             from experiments import readme
 
             readme.update() if options.command == "readme" else readme.publish(options.source)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run(command)
 
 
 def run_ablation(out: Path, steps: int | None) -> None:

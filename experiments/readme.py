@@ -26,7 +26,7 @@ def ablation_table(root: Path) -> str:
     if not results:
         return to_markdown(runs)
     machines = {f"{r.hardware['cpu_cores']} cores of {r.hardware['cpu']}, Python {r.versions['python']}, "
-                f"JAX {r.versions['jax']}, commit {r.commit}" for r in results}  # fmt: skip
+                f"JAX {r.versions['jax']}, commit {r.commit}, {r.finished[:10]}" for r in results}  # fmt: skip
     return f"{to_markdown(runs)}\nMeasured on {'; '.join(sorted(machines))}; seed {results[0].seed}."
 
 

@@ -20,23 +20,20 @@ USAGE = "usage: python -m resnet_jax VERB [...]; VERB --help says more\n\n" + "\
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a verb and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
-    from resnet_jax.errors import UserError, unknown_name
+    from resnet_jax.cli.door import MISTAKE, run
+    from resnet_jax.errors import unknown_name
 
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(USAGE)
-        return 0 if arguments else 2
+        return 0 if arguments else MISTAKE
     verb, *rest = arguments
-    try:
+
+    def command() -> None:
         if verb not in VERBS:
             raise unknown_name("verb", verb, VERBS)
         importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # `summary ... | head`
-        sys.stderr.close()
-        return 0
-    return 0
+
+    return run(command)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,13 @@
-"""Where small data sets come from: scikit-learn's digits, TFDS without TensorFlow, random images."""
+"""Where small data sets come from: scikit-learn's digits, TFDS, random images."""
 
 import functools
-import logging
-import socket
-import urllib.request
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from resnet_jax.data.dataset import Dataset, Split, hold_out
+from resnet_jax.data.tfds import load_tfds
 from resnet_jax.errors import UserError, unknown_name
-
-#: Where TFDS downloads CIFAR from.
-CIFAR_HOST = "www.cs.toronto.edu"
 
 #: scikit-learn's 1,797 digits in their order: the last fifth was written by people that training has not seen.
 DIGITS_TRAIN = 1437
@@ -42,61 +35,6 @@ def load_synthetic(size: int = 32, classes: int = 10, train: int = 1024, test: i
         return Split(np.clip(patterns[labels] + noise, 0, 255).astype(np.uint8), labels)
 
     return Dataset("synthetic", split(train), split(test), classes)
-
-
-def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
-    """CIFAR-10 or CIFAR-100 through tensorflow-datasets, without TensorFlow.
-
-    Args:
-      name: "cifar10" or "cifar100".
-      data_dir: a TFDS data directory that holds the prepared set. If None, TFDS's own directory
-        (`~/tensorflow_datasets`, or `TFDS_DATA_DIR`), where the set is downloaded and prepared on first use.
-
-    Raises:
-      UserError: if `data_dir` does not hold the set, or the download fails.
-    """
-    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
-        raise UserError(f"config.data.data_dir={data_dir} is not a folder; give a TFDS data directory that has {name}")
-    import tensorflow_datasets as tfds
-
-    # TFDS recommends OpenCV through absl at each read; Pillow decodes 60,000 small PNGs in ten seconds.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    directory = None if data_dir is None else Path(data_dir).expanduser()
-    # array_record is the one format that TFDS both prepares and reads at random without TensorFlow.
-    builder = tfds.builder(name, data_dir=directory, file_format="array_record")
-    if not builder.is_prepared():
-        if data_dir is not None:
-            raise UserError(
-                f"config.data.data_dir={data_dir} holds no prepared {name} (looked for {name}/{builder.version}); "
-                "give a TFDS data directory that has it, or leave the field out to download it"
-            )
-        _download(builder)
-    splits = {split: _read(builder.as_data_source(split), builder.info.splits[split].num_examples)
-              for split in ("train", "test")}  # fmt: skip
-    return Dataset(name, splits["train"], splits["test"], builder.info.features["label"].num_classes)
-
-
-def _download(builder: Any) -> None:
-    """Downloads and prepares a set into TFDS's own directory, with TFDS's progress bars."""
-    try:
-        if not urllib.request.getproxies():
-            # TFDS retries ten times, over three minutes, where there is no network at all.
-            socket.getaddrinfo(CIFAR_HOST, 443)
-        builder.download_and_prepare()
-    except Exception as error:  # TFDS raises a different type for each way in which a download can fail
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"cannot download {builder.name} ({type(error).__name__}: {reason}); prepare it where there is a network "
-            "with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
-        ) from error
-
-
-def _read(source: Any, expected: int) -> Split:
-    """Reads a whole TFDS data source into memory."""
-    if len(source) != expected:
-        raise UserError(f"the prepared set has {len(source)} records where its info says {expected}: prepare it anew")
-    records = source.__getitems__(range(expected))
-    return Split(np.stack([r["image"] for r in records]), np.array([r["label"] for r in records], np.int32))
 
 
 SOURCES: dict[str, Callable[[str | None], Dataset]] = {

@@ -32,7 +32,7 @@ class Order(NamedTuple):
 
 
 #: He et al. 2016, figure 4 (a) to (e). The stem is conv, BN, ReLU in each: with pre-activation that is the first
-#: unit's own, moved ahead of its fork (section 4.1 there: "special attention to the first and the last Residual Units").
+#: unit's own, moved ahead of its fork (section 4.1 there, on the first and the last unit of a net).
 ORDERS: dict[str, Order] = {
     "original": Order(before="", between="bn relu", last="bn", after="relu", final=""),
     "bn_after_addition": Order(before="", between="bn relu", last="", after="bn relu", final=""),

@@ -32,7 +32,7 @@ def forward_with_features(
         variables,
         images,
         train=False,
-        capture_intermediates=lambda module, _: select("/".join(module.path)),
+        capture_intermediates=lambda module, method: method == "__call__" and select("/".join(module.path)),
         mutable=["intermediates"],
     )
     flat = traverse_util.flatten_dict(state.get("intermediates", {}))

@@ -155,9 +155,10 @@ def _check_fields(net: ResNet) -> None:
             f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow widths "
             f"{tuple(net.widths)}; use shortcut B or C"
         )
-    if net.zero_init_last and (net.shortcut == "none" or "bn" not in ORDERS[net.activation].last):
+    if net.zero_init_last and (net.shortcut == "none" or ORDERS[net.activation].last != "bn"):
+        # Behind a ReLU, which has no gradient at zero, a scale of zero would stay there.
         raise UserError(
-            "zero_init_last needs a shortcut and a batch norm at the end of the residual: not shortcut "
+            "zero_init_last needs a shortcut, and a batch norm at the end of the residual: not shortcut "
             f"{net.shortcut!r} with activation {net.activation!r}"
         )
     if net.stride_on == "3x3" and net.block != "bottleneck":

@@ -1,6 +1,5 @@
 """Checkpoints of a run through Orbax: the state on the devices, and what the host carries beside it."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,6 @@ import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
 from resnet_jax.training.state import TrainState
-
-# Orbax reports each save through absl at a length that drowns the progress display.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 class Checkpoints:

@@ -1,6 +1,7 @@
 """`fit`: from a config and a folder to a finished run."""
 
 import dataclasses
+import datetime
 import math
 import statistics
 import time
@@ -269,6 +270,7 @@ class _Run:
             commit=provenance.commit(),
             versions=provenance.versions(),
             hardware=provenance.hardware(),
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seed=config.seed,
             steps=config.steps,
             batch_size=config.batch_size,

@@ -38,7 +38,7 @@ def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
     """
     boundaries = [round(fraction * config.steps) for fraction in config.schedule.boundaries]
     return optax.piecewise_constant_schedule(
-        config.optimizer.learning_rate, {b: config.schedule.factor for b in boundaries}
+        config.optimizer.learning_rate, dict.fromkeys(boundaries, config.schedule.factor)
     )
 
 

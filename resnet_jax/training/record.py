@@ -24,6 +24,7 @@ class Result:
       model, dataset: names.
       config_hash: same for runs of the same config and seed.
       commit, versions, hardware: see `provenance`.
+      finished: when, UTC, ISO 8601.
       seed, steps, batch_size: of the run.
       seconds: from start to end, compilation, evaluations and earlier parts of a resumed run included.
       images_per_second: median of the training lines; compilation and evaluations excluded.
@@ -43,6 +44,7 @@ class Result:
     commit: str
     versions: dict[str, str]
     hardware: dict[str, Any]
+    finished: str
     seed: int
     steps: int
     batch_size: int

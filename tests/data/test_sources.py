@@ -141,9 +141,11 @@ def no_network(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_data_dir_without_the_set_is_a_user_error_and_nothing_is_downloaded(name, tmp_path, no_network):
+def test_data_dir_without_the_set_is_a_user_error_and_nothing_is_downloaded(name, tmp_path, no_network, monkeypatch):
     """Who names a directory wants its data: a silent download of 170 MB into it would be a surprise."""
-    pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
+    # TFDS would try for minutes before it gave up.
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("a download"))
     with pytest.raises(UserError, match=rf"data_dir={tmp_path} holds no prepared {name} .*leave the field out"):
         load_dataset(name, str(tmp_path))
     assert no_network == []

@@ -201,6 +201,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(activation, shortcut):
     assert dtypes["head",] == logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(state["batch_stats"])} == {jnp.dtype("float32")}
 
+    # The average over positions is taken in float32: in bfloat16 it would lose digits.
+    final = np.asarray(state["intermediates"]["final"]["__call__"][0], np.float64)
+    ref.assert_close(logits, ref.Weights(variables).dense("head", final.mean(axis=(1, 2))))
+
     expected, changed = full.apply(variables, x, train=True, mutable=["batch_stats"])
     error = np.linalg.norm(np.asarray(logits) - expected) / np.linalg.norm(expected)
     assert 1e-5 < error < 0.02, "bfloat16 has 8 bits: other digits than float32, but not many of them"

@@ -170,10 +170,13 @@ def test_a_large_mean_does_not_swamp_the_variance(offset):
     np.testing.assert_allclose(y, ref.batch_norm(x, 1, 0), atol=0.01 * 4)
 
 
-def test_a_constant_channel_becomes_its_bias():
-    """Rounding can make the one-pass variance negative: the result must not be NaN."""
-    x = np.full((4, 3, 3, 2), 1234.567, np.float32)
+def test_constant_channels_keep_a_variance_of_zero_or_more():
+    """Mean square less squared mean can round to less than zero, which would make the output NaN."""
+    values = np.random.default_rng(0).uniform(100, 2000, 64).astype(np.float32)
+    x = np.tile(values, (4, 3, 3, 1))
+    naive = np.mean(x * x, axis=(0, 1, 2), dtype=np.float32) - np.mean(x, axis=(0, 1, 2)) ** 2
+    assert naive.min() < -1e-3, "some of these must round below zero, or this test proves nothing"
     norm = BatchNorm()
     y, _, var = train(norm, norm.init(KEY, x, train=True), x)
-    np.testing.assert_allclose(y, 0, atol=0.05)
-    assert (np.asarray(var) >= 0).all()
+    assert np.isfinite(y).all()
+    assert (np.asarray(var) >= np.float32(0.9)).all(), "0.9 of the initial one, and nothing taken off"

@@ -28,6 +28,7 @@ def make_result(depth: int = 20, **fields) -> Result:
         "test_error": 4.4444444,
         "best_test_error": 3.3333333,
         "evaluated_on": "test",
+        "finished": "2026-01-02T03:04:05+00:00",
     }
     return Result(**(values | fields))
 

@@ -138,7 +138,7 @@ def test_another_configs_folder_is_refused_with_the_fields(tiny_config, tmp_path
 
 
 def test_nan_stops_with_step_and_keeps_the_record(tiny_config, tmp_path):
-    config = tiny_config(steps=40, optimizer__learning_rate=1e30, log_every=1)
+    config = tiny_config(steps=40, schedule__warmup="none", optimizer__learning_rate=1e30, log_every=1)
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step (\d+); .*kept"):
         fit(config, tmp_path / "run")
     lines = RunRecord(tmp_path / "run").lines()
