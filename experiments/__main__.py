@@ -41,7 +41,8 @@ def run_ablation(out: Path, steps: int | None) -> None:
     from resnet_jax.report.table import to_rich
     from resnet_jax.training.progress import make_progress
 
-    ablation.run(out, make_progress(), steps)
+    with make_progress() as progress:
+        ablation.run(out, progress, steps)
     written = ablation.draw(out)
     Console().print(to_rich(ablation.runs(out), ablation.TITLE))
     for name, path in written.items():

@@ -24,9 +24,11 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.training.loop import fit
     from resnet_jax.training.progress import make_progress
 
-    result = fit(values.config, values.workdir, make_progress())
+    with make_progress() as progress:
+        result = fit(values.config, values.workdir, progress)
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
-        f"{result.train_error:.2f} %, test error {result.test_error:.2f} % (best on test {result.best_test_error:.2f} %), "
+        f"{result.train_error:.2f} %, {result.evaluated_on.replace('_', '-')} error {result.test_error:.2f} % "
+        f"(lowest of all evaluations {result.best_test_error:.2f} %), "
         f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {values.workdir}"
     )

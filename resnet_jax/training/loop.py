@@ -139,7 +139,6 @@ def fit(
     try:
         return _Run(trainer, record, checkpoints, progress).run()
     finally:
-        progress.finish()
         checkpoints.close()
         record.close()
 
@@ -214,8 +213,7 @@ class _Run:
                 raise UserError(self._diverged(self.step + i + 1, values["loss"]))
             self.pending.append(values)
         self.step += count
-        newest = {"loss": values["loss"], "train_error": 100 * values["error"]}
-        self._show(newest | {"images_per_second": self._rate()}, line=False)
+        self._show({"loss": values["loss"], "images_per_second": self._rate()}, line=False)
 
     def _diverged(self, step: int, loss: float) -> str:
         last = [line["step"] for line in self.record.lines()]

@@ -3,14 +3,18 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Protocol, TextIO
+from typing import Protocol, Self, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 class ProgressDisplay(Protocol):
-    """Shows one run after another."""
+    """Shows one run after another, inside a `with`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def start(self, title: str, step: int, steps: int) -> None:
         """A run begins, or goes on, at `step` of `steps`."""
@@ -27,20 +31,20 @@ class ProgressDisplay(Protocol):
           line: whether this is a line of metrics.jsonl.
         """
 
-    def finish(self) -> None:
-        """The run that was started last is over, however it ended."""
-
 
 class NoProgress:
     """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def start(self, title: str, step: int, steps: int) -> None: ...
 
     def status(self, text: str) -> None: ...
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
-
-    def finish(self) -> None: ...
 
 
 def _number(values: Mapping[str, float], name: str, form: str) -> str:
@@ -53,6 +57,11 @@ class PlainProgress:
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
         self._stream, self._seconds = stream, seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
 
     def start(self, title: str, step: int, steps: int) -> None:
         self._title, self._steps, self._first, self._began = title, steps, step, time.monotonic()
@@ -75,8 +84,6 @@ class PlainProgress:
             f"  {_number(values, 'images_per_second', ',.0f')} images/s  {left:.0f} s left"
         )
 
-    def finish(self) -> None: ...
-
     def _print(self, text: str) -> None:
         print(f"{self._title}: {text}", file=self._stream, flush=True)
 
@@ -97,8 +104,14 @@ class RichProgress:
         )
         self._task = TaskID(0)
 
-    def start(self, title: str, step: int, steps: int) -> None:
+    def __enter__(self) -> Self:
         self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def start(self, title: str, step: int, steps: int) -> None:
         self._task = self._progress.add_task(title, total=steps, completed=step, loss="-", train="-", test="-", rate="")
 
     def status(self, text: str) -> None:
@@ -113,9 +126,6 @@ class RichProgress:
             test=_number(values, "test_error", ".1f") + "%",
             rate=_number(values, "images_per_second", ",.0f") + " images/s",
         )
-
-    def finish(self) -> None:
-        self._progress.stop()
 
 
 def make_progress(stream: TextIO | None = None) -> ProgressDisplay:

@@ -1,0 +1,50 @@
+"""What a person sees while a run trains."""
+
+import io
+
+from rich.console import Console
+
+from resnet_jax.training.progress import PlainProgress, RichProgress, make_progress
+
+VALUES = {"loss": 1.25, "train_error": 42.5, "images_per_second": 1234.0}
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    stream = io.StringIO()
+    with make_progress(stream) as progress:
+        assert isinstance(progress, PlainProgress)
+        progress.start("net", 0, 10)
+        progress.status("compiling")
+        progress.update(5, VALUES, line=True)  # within ten seconds of the start: not shown
+        progress.update(10, VALUES, line=True)
+    lines = stream.getvalue().splitlines()
+    assert lines[:2] == ["net: from step 0 of 10", "net: compiling"]
+    assert len(lines) == 3
+    for part in ("step 10/10", "loss 1.250", "train error 42.50 %", "test error - %", "1,234 images/s", "0 s left"):
+        assert part in lines[2]
+
+
+def test_every_line_with_no_least_time():
+    stream = io.StringIO()
+    with PlainProgress(stream, seconds=0) as progress:
+        progress.start("net", 4, 10)
+        for step in (5, 6):
+            progress.update(step, VALUES, line=True)
+            progress.update(step, VALUES, line=False)
+    assert [line.split()[2] for line in stream.getvalue().splitlines()[1:]] == ["5/10", "6/10"]
+
+
+def test_live_rows_of_two_runs():
+    """One display for both: each run has its row once, with its last numbers."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=140)
+    with RichProgress(console) as progress:
+        progress.start("first", 0, 10)
+        progress.update(10, VALUES | {"test_error": 50.0}, line=True)
+        progress.start("second", 3, 10)
+        progress.update(4, VALUES, line=False)
+    final = Console(file=io.StringIO(), width=140)
+    final.print(progress._progress.get_renderable())
+    shown = final.file.getvalue()
+    assert shown.count("first") == shown.count("second") == 1
+    for part in ("10/10", "4/10", "loss 1.250", "train 42.5% test 50.0%", "test -%", "1,234 images/s"):
+        assert part in shown
