@@ -35,7 +35,8 @@ def normalization(kind: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if kind == "per_channel":
         mean = images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
         std = images.std(axis=(0, 1, 2), dtype=np.float64) / 255
-        return mean.astype(np.float32), std.astype(np.float32)
+        # A channel that never varies, as in a set with a constant one, stays at zero.
+        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
     if kind == "imagenet":
         if images.shape[-1] != len(IMAGENET_MEAN):
             raise UserError(f"normalization 'imagenet' is for RGB images, not for {images.shape[-1]} channel(s)")

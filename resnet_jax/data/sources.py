@@ -44,6 +44,9 @@ SOURCES: dict[str, Callable[[str | None], Dataset]] = {
     "cifar100": lambda data_dir: load_tfds("cifar100", data_dir),
 }
 
+#: Sets that read no files of the user's.
+BUILT_IN = ("digits", "synthetic")
+
 
 @functools.lru_cache(maxsize=2)  # several runs in one process, as in an ablation, read it once
 def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0) -> Dataset:
@@ -54,6 +57,8 @@ def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0) -> D
     """
     if name not in SOURCES:
         raise unknown_name("dataset", name, SOURCES)
+    if data_dir is not None and name in BUILT_IN:
+        raise UserError(f"config.data.data_dir={data_dir} is not for {name}, which needs no files; leave it out")
     dataset = SOURCES[name](data_dir)
     if not 0 <= held_out < len(dataset.train):
         raise UserError(f"config.data.held_out={held_out} must be 0 or more and below {len(dataset.train)} for {name}")

@@ -55,7 +55,8 @@ class BatchNorm(nn.Module):
             )
         grouped = x.reshape(-1, size, *x.shape[1:])
         over = tuple(range(1, grouped.ndim - 1))  # all but group and channel
-        # One pass over the activations (E[x^2] - E[x]^2), so that XLA fuses both sums into one read.
+        # One pass over the activations (E[x^2] - E[x]^2), so that XLA fuses both sums into one read. In float32 that
+        # costs 0.1 % where the mean is 100 deviations from zero; behind a convolution it is a few.
         f32 = grouped.astype(jnp.float32)
         mean = jnp.mean(f32, axis=over, keepdims=True)
         var = jnp.maximum(jnp.mean(jnp.square(f32), axis=over, keepdims=True) - jnp.square(mean), 0.0)

@@ -23,7 +23,7 @@ class VGG(nn.Module):
       num_classes: outputs of the classifier.
       hidden: features of the two hidden fully connected layers.
       dropout: rate of dropout after each of them (needs an rng named "dropout" in training).
-      init_mode: fan of He initialisation.
+      init_mode: fan of He initialisation of the convolutions; fully connected layers go by fan-in.
       dtype: dtype of the computation; parameters are float32.
 
     Raises:

@@ -167,3 +167,13 @@ def test_imagenet_normalisation_of_grey_images_is_a_user_error(pixels):
 def test_unknown_normalisation_is_a_user_error_with_the_nearest(pixels):
     with pytest.raises(UserError, match="unknown normalization 'per_chanel'; did you mean per_channel"):
         normalization("per_chanel", pixels)
+
+
+def test_per_channel_of_a_constant_channel_is_finite():
+    """A grey set stored as RGB with one empty channel must not become NaN."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 5, 5, 3), dtype=np.uint8)
+    images[..., 1] = 7
+    mean, std = normalization("per_channel", images)
+    normalised = np.asarray(normalize(jnp.asarray(images), mean, std))
+    np.testing.assert_allclose(normalised[..., 1], 0, atol=1e-6)
+    assert np.isfinite(normalised).all()

@@ -174,6 +174,7 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
         ({"data__name": "cifar11"}, "unknown dataset 'cifar11'; did you mean cifar10"),
         ({"data__normalization": "imagenet"}, "RGB"),
         ({"data__held_out": 5000}, "held_out=5000"),
+        ({"data__data_dir": "/tmp"}, "data_dir=/tmp is not for digits"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, bfloat16"),
         ({"schedule__boundaries": (32000, 48000)}, "fractions"),
         ({"schedule__warmup": "linear"}, "none, steps, error"),
