@@ -21,9 +21,9 @@ Four nets of 6n+2 layers, trained alike on scikit-learn's handwritten digits (1,
 residual twin have the same layers and the same number of parameters; the residual net adds identity shortcuts \
 (option A).
 
-What to look for is the dashed lines. If depth were only a matter of overfitting, the 56-layer plain net would still \
-fit its training set better than the 20-layer one. It fits it far worse: it is not trained at all. With shortcuts, \
-the same 56 layers train."""
+What to look for is the dashed lines. If more layers did harm by overfitting, the 56-layer plain net would still fit \
+its training set at least as well as the 20-layer one. The paper's finding is that it fits it worse, and that with \
+shortcuts the same 56 layers train."""
 
 
 @dataclasses.dataclass(frozen=True)

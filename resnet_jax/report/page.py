@@ -74,6 +74,7 @@ def provenance(run: Run, page_folder: Path) -> dict[str, Any]:
             "seed": str(result.seed),
             "steps": f"{result.steps:,}",
             "batch size": f"{result.batch_size:,}",
+            "finished": result.finished,
             "hardware": _listed({name.replace("_", " "): value for name, value in result.hardware.items()}),
             "versions": _listed(result.versions),
         }
