@@ -1,5 +1,6 @@
 # make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about three minutes)
 # make test        the tests
+# make soak        a longer fault test: 200 kills, about twenty minutes
 # make lint        ruff and mypy
 # Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
 
@@ -7,13 +8,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ablation test lint readme clean
+.PHONY: ablation test soak lint readme clean
 
 ablation: $(VENV)/installed
 	$(BIN)/python -m experiments ablation --out=runs/ablation
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+# 200 kills of a digits run, against one that was left alone.
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m tests.training.kills --kills=200
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -11,6 +11,13 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):
+    """A run that was asked to stop and has saved its state: the command line says so and exits with 75.
+
+    75 is the EX_TEMPFAIL of sysexits.h, which schedulers can be told to start again.
+    """
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a table, with the nearest names that are."""
     known = sorted(known)

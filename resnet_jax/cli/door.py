@@ -4,23 +4,28 @@ import logging
 import sys
 from collections.abc import Callable
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import Stopped, UserError
 
-#: Exit statuses: a mistake of the user's, and a stop by Ctrl-C as shells count it (128 + SIGINT).
-MISTAKE, INTERRUPTED = 2, 130
+#: Exit statuses: a mistake of the user's; a run that saved its state and can go on (EX_TEMPFAIL); a stop by Ctrl-C
+#: before there was anything to save, as shells count it (128 + SIGINT).
+MISTAKE, STOPPED, INTERRUPTED = 2, 75, 130
 
 
 def run(command: Callable[[], None]) -> int:
     """Runs a command and returns its exit status."""
-    # Orbax and TFDS report through absl at a length that drowns the progress display.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax and TFDS report through these, at a length that drowns the progress display, what they then raise.
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        print("stopped at once; the same command goes on from the newest checkpoint", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of `summary ... | head` has gone
         sys.stderr.close()

@@ -15,6 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     values = verb_flags()
     define_config(values, arguments)
     flags.DEFINE_string("workdir", None, "the run's folder; the same command goes on with it", flag_values=values)
+    flags.DEFINE_list("force", [], "fields that may differ from those of the run that goes on", flag_values=values)
     extra = parse(values, USAGE, arguments)
     if extra:
         raise UserError(f"train takes no argument {extra[0]!r}; usage: {USAGE}")
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.training.progress import make_progress
 
     with make_progress() as progress:
-        result = fit(values.config, values.workdir, progress)
+        result = fit(values.config, values.workdir, progress, force=values.force)
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
         f"{result.train_error:.2f} %, {result.evaluated_on.replace('_', '-')} error {result.test_error:.2f} % "

@@ -7,10 +7,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.loop import make_trainer
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.record import CHECKPOINTS, RunRecord
 from resnet_jax.training.step import evaluate_test
+from resnet_jax.training.trainer import make_trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     checkpoints.close()
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    state, _ = restored
+    state = restored.state
     scores = evaluate_test(trainer.eval_step, state, trainer.pipeline)
     return Evaluation(
         model=config.model.name,

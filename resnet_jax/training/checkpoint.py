@@ -1,44 +1,153 @@
 """Checkpoints of a run through Orbax: the state on the devices, and what the host carries beside it."""
 
+import dataclasses
+import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from resnet_jax.errors import UserError
 from resnet_jax.training.state import TrainState
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint that was read back.
+
+    Attributes:
+      state: the state, as it was saved.
+      host: the dict that the host saved beside it.
+      damaged: a sentence for each newer checkpoint that could not be read and was moved aside.
+    """
+
+    state: TrainState
+    host: dict[str, Any]
+    damaged: tuple[str, ...]
+
+
 class Checkpoints:
-    """The checkpoints of one run, by step. Written in the background; a half-written one is never seen as one."""
+    """The checkpoints of one run, by step.
+
+    Written in the background, each into a folder that gets its name when it is whole: a kill leaves a checkpoint or
+    none. The newest `keep` stay, and the best by test error.
+    """
 
     def __init__(self, directory: Path, keep: int) -> None:
-        """`directory` is made when needed; the newest `keep` checkpoints stay."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        """`directory` is made when needed."""
+        self._directory = directory.absolute()
+        best = policies.BestN(
+            get_metric_fn=lambda metrics: -metrics["test_error"], n=1, keep_checkpoints_without_metrics=False
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            enable_async_checkpointing=True,
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
 
-    def save(self, step: int, state: TrainState, host: dict[str, Any]) -> None:
-        """Saves the state after `step` steps, and a JSON-like dict of the host's own."""
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), host=ocp.args.JsonSave(host))
-        self._manager.save(step, args=items)
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that there are, ascending."""
+        return sorted(self._manager.all_steps())
 
-    def restore(self, like: TrainState, sharding: Sharding) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest checkpoint, or None where there is none.
+    def save(self, step: int, state: TrainState, host: dict[str, Any], test_error: float | None = None) -> None:
+        """Saves the state after `step` steps, unless that is saved already.
+
+        Args:
+          step: steps done.
+          state: the state; it is copied before this returns.
+          host: a JSON-like dict of the host's own.
+          test_error: the error that was measured at this step, if it was.
+
+        Raises:
+          UserError: if this or the last checkpoint could not be written, as on a full disk.
+        """
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
+            host=ocp.args.JsonSave(host | {"checksum": checksum(state)}),
+        )
+        metrics = None if test_error is None else {"test_error": test_error}
+        try:
+            self._manager.save(step, args=items, metrics=metrics)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._cannot_write(error) from error
+
+    def restore(self, like: TrainState, sharding: Sharding) -> Restored | None:
+        """The newest checkpoint that is whole, or None where there is none at all.
+
+        Newer ones that are damaged are moved aside, to `damaged-STEP`, so that the run can save their steps again.
 
         Args:
           like: a state, or its abstract shapes, of the structure that was saved.
           sharding: where each array goes; it need not be where it came from.
+
+        Raises:
+          UserError: if there are checkpoints but none that can be read into a state like this; nothing is moved then.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                state, host = self._read(step, abstract)
+            except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
+                damaged[step] = f"checkpoint {step} cannot be read ({_line(error)})"
+                continue
+            for bad in damaged:
+                (self._directory / str(bad)).rename(self._directory / f"damaged-{bad}")
+            if damaged:
+                self._manager.reload()
+            return Restored(state, host, tuple(damaged.values()))
+        if damaged:
+            raise UserError(
+                f"no checkpoint in {self._directory} can be used: {'; '.join(damaged.values())}; "
+                "move the folder away to train anew"
+            )
+        return None
+
+    def _read(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
-        return restored.state, restored.host
+        host = dict(restored.host)
+        if checksum(restored.state) != host.pop("checksum"):
+            raise ValueError("its checksum does not match")
+        return restored.state, host
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: if the last checkpoint could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._cannot_write(error) from error
+        finally:
+            self._manager.close()
+
+    def _cannot_write(self, error: Exception) -> UserError:
+        whole = ", ".join(str(step) for step in self.steps()) or "none"
+        full = shutil.disk_usage(self._directory).free < 2**20
+        return UserError(
+            f"cannot write a checkpoint to {self._directory}: {'the disk is full' if full else _line(error)}; whole "
+            f"checkpoints there: {whole}. With that mended, the same command goes on from the newest"
+        )
+
+
+def checksum(state: TrainState) -> int:
+    """CRC-32 over the bytes of all arrays of a state, in the order of its tree."""
+    total = 0
+    for leaf in jax.tree.leaves(state):
+        total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
+    return total
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,108 +1,31 @@
 """`fit`: from a config and a folder to a finished run."""
 
-import dataclasses
+import contextlib
 import datetime
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax.config import config_hash, model_overrides, validate_config
-from resnet_jax.data.dataset import Dataset
-from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
-from resnet_jax.data.sources import load_dataset
-from resnet_jax.errors import UserError
-from resnet_jax.models.registry import create_model
-from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.config import config_hash
+from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import check_batch, make_mesh, replicated
-from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.mesh import replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, Result, RunRecord
-from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import EvalStep, TrainStep, evaluate_test, make_eval_step, make_train_step
+from resnet_jax.training.step import evaluate_test
+from resnet_jax.training.stop import StopRequest
+from resnet_jax.training.trainer import Trainer, make_trainer
 
 #: Steps in one dispatch where the host would else hold up a fast device.
 STEPS_PER_DISPATCH = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Trainer:
-    """Everything that a config stands for, ready to run; nothing is written yet.
-
-    Attributes:
-      config: the config.
-      mesh: all devices.
-      model: the net.
-      summary: its layers at the set's image size.
-      pipeline: the data on the devices.
-      train_step, eval_step: the jitted steps.
-    """
-
-    config: ConfigDict
-    mesh: Mesh
-    model: nn.Module
-    summary: Summary
-    pipeline: ResidentPipeline
-    train_step: TrainStep
-    eval_step: EvalStep
-
-    def init(self) -> TrainState:
-        """The state before the first step, on every device."""
-        height, width, channels = self._image_shape
-        optimizer = make_optimizer(self.config.optimizer)
-        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels))
-        return jax.device_put(state, replicated(self.mesh))
-
-    @property
-    def _image_shape(self) -> tuple[int, ...]:
-        return self.pipeline.train["images"].shape[1:]
-
-
-def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Trainer:
-    """Builds all parts of a run.
-
-    Args:
-      config: the fields of `config.base_config`.
-      devices: devices to train on, all by default.
-
-    Raises:
-      UserError: for anything in the config that is unknown or does not fit.
-    """
-    validate_config(config)
-    mesh = make_mesh(devices)
-    check_batch(mesh, config.batch_size)
-    create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
-    data = config.data
-    dataset = load_dataset(data.name, data.data_dir, data.held_out)
-    model, summary = _build_model(config, dataset)
-    pipeline = make_pipeline(
-        dataset, mesh, seed=config.seed, batch_size=config.batch_size,
-        normalization_kind=data.normalization, padding=data.padding, flip=data.flip,
-    )  # fmt: skip
-    return Trainer(
-        config, mesh, model, summary, pipeline,
-        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
-    )  # fmt: skip
-
-
-def _build_model(config: ConfigDict, dataset: Dataset) -> tuple[nn.Module, Summary]:
-    name = config.model.name
-    model = create_model(name, **model_overrides(config), num_classes=dataset.num_classes, dtype=config.dtype)
-    group = getattr(model, "bn_group_size", 0)
-    if group and config.batch_size % group:
-        raise UserError(f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size}")
-    height, _, channels = dataset.image_shape
-    return model, summarize(model, name, height, channels)
 
 
 def fit(
@@ -110,6 +33,7 @@ def fit(
     workdir: str | Path,
     progress: ProgressDisplay | None = None,
     devices: Sequence[jax.Device] | None = None,
+    force: Collection[str] = (),
 ) -> Result:
     """Trains a net as the config says and records the run in `workdir`.
 
@@ -120,6 +44,7 @@ def fit(
       workdir: the run's folder, made if needed.
       progress: what to show meanwhile; nothing by default.
       devices: devices to train on, all by default.
+      force: fields in which the config may differ from that of the run in `workdir`, which then goes on with it.
 
     Returns:
       The result, as in `result.json`.
@@ -127,49 +52,64 @@ def fit(
     Raises:
       UserError: for a config that cannot be run, a folder that holds another run or cannot be written to, and
         for a loss that is not finite.
+      Stopped: after SIGTERM or SIGINT, with the state saved.
     """
     record = RunRecord(workdir)
-    record.check_same(config)
-    if (finished := record.result()) is not None:
+    if record.is_same(config, force) and (finished := record.result()) is not None:
         return finished
     trainer = make_trainer(config, devices)
     record.begin(config)
     progress = progress or NoProgress()
     checkpoints = Checkpoints(record.workdir / CHECKPOINTS, config.keep_checkpoints)
     try:
-        return _Run(trainer, record, checkpoints, progress).run()
-    finally:
-        checkpoints.close()
+        with StopRequest() as stop:
+            result = _Run(trainer, record, checkpoints, progress, stop).run()
+    except BaseException:
+        with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
+            checkpoints.close()
         record.close()
+        raise
+    checkpoints.close()
+    record.finish(result)
+    return result
 
 
 class _Run:
     """One run in progress: the state, and what the host counts beside it."""
 
     def __init__(
-        self, trainer: Trainer, record: RunRecord, checkpoints: Checkpoints, progress: ProgressDisplay
+        self,
+        trainer: Trainer,
+        record: RunRecord,
+        checkpoints: Checkpoints,
+        progress: ProgressDisplay,
+        stop: StopRequest,
     ) -> None:
         self.trainer, self.config = trainer, trainer.config
-        self.record, self.checkpoints, self.progress = record, checkpoints, progress
+        self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
         self.state = trainer.init()
         self.step = 0
         self.pending: list[dict[str, float]] = []  # steps since the last training line
         self.earlier_seconds = 0.0  # of the parts of the run before it was resumed
         restored = checkpoints.restore(self.state, replicated(trainer.mesh))
         if restored is not None:
-            self.state, host = restored
+            self.state = restored.state
             self.step = int(self.state.step)
-            self.pending, self.earlier_seconds = host["pending"], host["seconds"]
+            self.pending, self.earlier_seconds = restored.host["pending"], restored.host["seconds"]
         record.truncate(self.step)
+        self.damaged = restored.damaged if restored is not None else ()
+        self.test_error: float | None = None  # at this very step
         self.began = time.monotonic()
         self.timed_steps, self.timed_seconds = 0, 0.0  # since the last training line, without compilation
         self.shown: dict[str, float] = {}
         self._compiled: dict[int, Any] = {}
 
     def run(self) -> Result:
-        """Trains to the end and writes the result."""
+        """Trains to the end, or to the signal that stops it."""
         config = self.config
         self.progress.start(f"{config.model.name} seed {config.seed}", self.step, config.steps)
+        for sentence in self.damaged:
+            self.progress.note(f"{sentence}; it was moved aside, and training goes on from step {self.step}")
         while self.step < config.steps:
             self._advance(self._next_count())
             if self._due(config.log_every):
@@ -178,9 +118,13 @@ class _Run:
                 self._evaluate()
             if self._due(config.checkpoint_every):
                 self._save()
-        result = self._result()
-        self.record.finish(result)
-        return result
+            if self.stop.signal is not None and self.step < config.steps:
+                self._save()
+                raise Stopped(
+                    f"{self.stop.signal.name} after step {self.step} of {config.steps}; the state is saved in "
+                    f"{self.record.workdir}, and the same command goes on from there"
+                )
+        return self._result()
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
@@ -213,6 +157,7 @@ class _Run:
                 raise UserError(self._diverged(self.step + i + 1, values["loss"]))
             self.pending.append(values)
         self.step += count
+        self.test_error = None
         self._show({"loss": values["loss"], "images_per_second": self._rate()}, line=False)
 
     def _diverged(self, step: int, loss: float) -> str:
@@ -241,6 +186,7 @@ class _Run:
 
     def _evaluate(self) -> None:
         line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline)
+        self.test_error = line["test_error"]
         self.record.append(self.step, line)
         self._show(line, line=True)
 
@@ -250,7 +196,7 @@ class _Run:
 
     def _save(self) -> None:
         host = {"pending": self.pending, "seconds": self._seconds()}
-        self.checkpoints.save(self.step, self.state, host)
+        self.checkpoints.save(self.step, self.state, host, self.test_error)
 
     def _seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began

@@ -22,6 +22,9 @@ class ProgressDisplay(Protocol):
     def status(self, text: str) -> None:
         """The run is busy with something else than steps, such as compiling."""
 
+    def note(self, text: str) -> None:
+        """Something that the reader should know and that stays on the screen."""
+
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
         """`step` steps are done.
 
@@ -43,6 +46,8 @@ class NoProgress:
     def start(self, title: str, step: int, steps: int) -> None: ...
 
     def status(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
 
@@ -69,6 +74,9 @@ class PlainProgress:
         self._print(f"from step {step} of {steps}")
 
     def status(self, text: str) -> None:
+        self._print(text)
+
+    def note(self, text: str) -> None:
         self._print(text)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
@@ -116,6 +124,9 @@ class RichProgress:
 
     def status(self, text: str) -> None:
         self._progress.update(self._task, rate=text)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
         self._progress.update(

@@ -1,9 +1,10 @@
 """A run's folder: config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json."""
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +71,39 @@ class RunRecord:
         """Makes the folder for a run of `config`, or goes on with what is there.
 
         Raises:
-          UserError: if the folder holds another config's run, or cannot be written to.
+          UserError: if the folder cannot be written to.
         """
-        self.check_same(config)
         path = self.workdir / "config.json"
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
+            if not path.exists() or config_hash(self.config()) != config_hash(config):
+                # Changed by force: what was finished under the old config is not under the new one.
+                (self.workdir / "result.json").unlink(missing_ok=True)
                 _write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
             (self.workdir / "metrics.jsonl").touch()
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
 
-    def check_same(self, config: ConfigDict) -> None:
-        """Raises UserError if the folder holds a run that `config` does not describe, naming the fields."""
+    def is_same(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
+        """Whether the folder holds a run of this config.
+
+        Args:
+          config: the config.
+          force: fields that may differ.
+
+        Raises:
+          UserError: if it holds a run that differs in other fields, naming them.
+        """
         if not (self.workdir / "config.json").exists():
-            return
-        recorded = self.config()
-        if config_hash(recorded) != config_hash(config):
-            fields = [f"{k}: {a} there, {b} here" for k, (a, b) in differing_fields(recorded, config).items()]
+            return False
+        differing = differing_fields(self.config(), config)
+        if refused := {name: values for name, values in differing.items() if name not in force}:
+            fields = "; ".join(f"{name}: {there} there, {here} here" for name, (there, here) in refused.items())
             raise UserError(
-                f"workdir {self.workdir} holds a run of another config ({'; '.join(fields)}); choose another workdir"
+                f"workdir {self.workdir} holds a run of another config ({fields}); choose another workdir, or go on "
+                f"with the changed fields by --force={','.join(refused)}"
             )
+        return not differing
 
     def config(self) -> ConfigDict:
         """The run's config.
@@ -131,9 +143,19 @@ class RunRecord:
         self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line, and the same values as TensorBoard scalars."""
-        with (self.workdir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        """Writes one line, and the same values as TensorBoard scalars.
+
+        Raises:
+          UserError: if it cannot be written, as on a full disk.
+        """
+        try:
+            with (self.workdir / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {self.workdir}/metrics.jsonl at step {step}: {error.strerror}; with that mended, the "
+                "same command goes on"
+            ) from error
         if self._tensorboard is not None:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -146,7 +168,8 @@ class RunRecord:
     def close(self) -> None:
         """Closes the TensorBoard file."""
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with contextlib.suppress(OSError):  # on a full disk, where metrics.jsonl has all that matters
+                self._tensorboard.close()
             self._tensorboard = None
 
 

@@ -11,9 +11,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training import loop
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.loop import fit, make_trainer
+from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.record import RunRecord
+from resnet_jax.training.trainer import make_trainer
 
 TIMING = {"images_per_second"}
 
@@ -26,7 +27,7 @@ def numbers(workdir):
 def final_state(config, workdir):
     trainer = make_trainer(config)
     checkpoints = Checkpoints(workdir / "checkpoints", 2)
-    state, _ = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
+    state = checkpoints.restore(trainer.init(), replicated(trainer.mesh)).state
     checkpoints.close()
     return jax.tree.map(np.asarray, state)
 

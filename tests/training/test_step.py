@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.training.loop import make_trainer
 from resnet_jax.training.step import evaluate_test
+from resnet_jax.training.trainer import make_trainer
 
 
 def train(config, devices, steps=4, at_once=1):

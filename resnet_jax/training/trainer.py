@@ -1,0 +1,91 @@
+"""From a config to the parts of a run: mesh, net, data and jitted steps."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from resnet_jax.config import model_overrides, validate_config
+from resnet_jax.data.dataset import Dataset
+from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.data.sources import load_dataset
+from resnet_jax.errors import UserError
+from resnet_jax.models.registry import create_model
+from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.training.mesh import check_batch, make_mesh, replicated
+from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.state import TrainState, init_state
+from resnet_jax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Everything that a config stands for, ready to run; nothing is written yet.
+
+    Attributes:
+      config: the config.
+      mesh: all devices.
+      model: the net.
+      summary: its layers at the set's image size.
+      pipeline: the data on the devices.
+      train_step, eval_step: the jitted steps.
+    """
+
+    config: ConfigDict
+    mesh: Mesh
+    model: nn.Module
+    summary: Summary
+    pipeline: ResidentPipeline
+    train_step: TrainStep
+    eval_step: EvalStep
+
+    def init(self) -> TrainState:
+        """The state before the first step, on every device."""
+        height, width, channels = self._image_shape
+        optimizer = make_optimizer(self.config.optimizer)
+        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels))
+        return jax.device_put(state, replicated(self.mesh))
+
+    @property
+    def _image_shape(self) -> tuple[int, ...]:
+        return self.pipeline.train["images"].shape[1:]
+
+
+def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Trainer:
+    """Builds all parts of a run.
+
+    Args:
+      config: the fields of `config.base_config`.
+      devices: devices to train on, all by default.
+
+    Raises:
+      UserError: for anything in the config that is unknown or does not fit.
+    """
+    validate_config(config)
+    mesh = make_mesh(devices)
+    check_batch(mesh, config.batch_size)
+    create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
+    data = config.data
+    dataset = load_dataset(data.name, data.data_dir, data.held_out)
+    model, summary = _build_model(config, dataset)
+    pipeline = make_pipeline(
+        dataset, mesh, seed=config.seed, batch_size=config.batch_size,
+        normalization_kind=data.normalization, padding=data.padding, flip=data.flip,
+    )  # fmt: skip
+    return Trainer(
+        config, mesh, model, summary, pipeline,
+        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+    )  # fmt: skip
+
+
+def _build_model(config: ConfigDict, dataset: Dataset) -> tuple[nn.Module, Summary]:
+    name = config.model.name
+    model = create_model(name, **model_overrides(config), num_classes=dataset.num_classes, dtype=config.dtype)
+    group = getattr(model, "bn_group_size", 0)
+    if group and config.batch_size % group:
+        raise UserError(f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size}")
+    height, _, channels = dataset.image_shape
+    return model, summarize(model, name, height, channels)

@@ -1,0 +1,155 @@
+"""Kills a run again and again with SIGKILL and compares it with one that was left alone.
+
+python -m tests.training.kills --kills=200     (make soak)
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+TIMING = {"images_per_second", "step_seconds"}
+
+#: A narrow net whose step takes few milliseconds, with a checkpoint every other step: most kills hit one being written.
+FIELDS = {
+    "steps": 20_000, "batch_size": 16, "log_every": 3, "eval_every": 50, "checkpoint_every": 2, "seed": 3,
+    "model.stage_sizes": "(1,1,1)", "model.widths": "(4,4,8)",
+}  # fmt: skip
+
+
+def command(workdir: Path, **fields: object) -> list[str]:
+    overrides = [f"--config.{name}={value}" for name, value in (FIELDS | fields).items()]
+    config = f"--config={ROOT / 'configs/digits.py'}:resnet20"
+    return [sys.executable, "-m", "resnet_jax", "train", config, f"--workdir={workdir}", *overrides]
+
+
+def environment(workdir: Path) -> dict[str, str]:
+    """One CPU device, as a user has it (the tests' own process has eight), and compilations kept for the next start."""
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def lines(workdir: Path) -> list[dict[str, float]]:
+    """Lines of metrics.jsonl without what depends on the clock."""
+    text = (workdir / "metrics.jsonl").read_text()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in text.splitlines()]
+
+
+def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float) -> None:
+    """Starts the run `kills` times and kills it at a random moment of its training.
+
+    Args:
+      workdir: the run's folder.
+      kills: how often.
+      seed: of the random moments.
+      longest: seconds after the first step is under way, at most.
+    """
+    rng = random.Random(seed)
+    for number in range(kills):
+        process = subprocess.Popen(
+            command(workdir),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment(workdir),
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "compiling" in line:
+                break
+        # One in five dies while it starts up and compiles, the others while they train and write.
+        grows = _size(workdir / "metrics.jsonl")
+        while number % 5 and process.poll() is None and _size(workdir / "metrics.jsonl") == grows:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, longest))
+        assert process.poll() is None, f"it ended before kill {number}: {process.stderr.read()}"
+        process.kill()
+        process.wait()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def last_step(workdir: Path) -> int:
+    """The newest line's step."""
+    found = lines(workdir)
+    return int(found[-1]["step"]) if found else 0
+
+
+def state_bytes(workdir: Path) -> list[bytes]:
+    """All arrays of the newest checkpoint."""
+    import orbax.checkpoint as ocp
+
+    manager = ocp.CheckpointManager((workdir / "checkpoints").absolute())
+    step = manager.latest_step()
+    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+    manager.close()
+    import jax
+
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(restored.state)]
+
+
+def compare(folder: Path, kills: int, seed: int = 0, longest: float = 0.3) -> int:
+    """Runs both, asserts that they are bitwise the same, and returns the number of steps."""
+    killed, whole = folder / "killed", folder / "whole"
+    kill_and_resume(killed, kills, seed, longest)
+    steps = -(-last_step(killed) // 50) * 50 + 50
+    # The schedule's drops lie at fractions of the steps: far beyond what is trained here, for both alike.
+    for workdir in (killed, whole):
+        train_up_to(workdir, steps)
+    assert lines(killed) == lines(whole)
+    seen = [(line["step"], "loss" in line) for line in lines(killed)]
+    assert len(seen) == len(set(seen)) and seen == sorted(seen, key=lambda x: (x[0], not x[1])), "a line twice"
+    assert state_bytes(killed) == state_bytes(whole)
+    return steps
+
+
+def train_up_to(workdir: Path, steps: int) -> None:
+    """Trains up to the step `steps` of the long schedule, and stops there with SIGTERM's clean save."""
+    code = (
+        "import sys; from resnet_jax.training import loop; from resnet_jax.__main__ import main\n"
+        "due = loop._Run._due\n"
+        "def stop(self, every):\n"
+        f"    if self.step == {steps}:\n"
+        "        import signal; self.stop.signal = signal.SIGTERM\n"
+        "    return due(self, every)\n"
+        "loop._Run._due = stop\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = command(workdir)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment(workdir)
+    )
+    assert done.returncode == 75, (done.returncode, done.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        steps = compare(Path(folder), options.kills, options.seed)
+    print(
+        f"{options.kills} kills in {steps} steps, {time.monotonic() - began:.0f} s: parameters, statistics, optimiser "
+        "and every line of metrics.jsonl bitwise those of the run that was left alone"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""SIGTERM and SIGINT: the step is finished, the state saved, and the rerun is bitwise the uninterrupted run."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from resnet_jax.errors import Stopped
+from resnet_jax.training.loop import fit
+from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.stop import StopRequest
+from tests.training.kills import command, environment, lines
+
+
+class Signals(NoProgress):
+    """Sends this process a signal when a step is done."""
+
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def update(self, step, values, *, line):
+        if step == self.step and not line:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_rerun_goes_on(tiny_config, tmp_path, number):
+    """No checkpoint is due before the end: only the signal's own can make the rerun begin at step 3."""
+    config = tiny_config(checkpoint_every=100)
+    with pytest.raises(Stopped, match=f"{number.name} after step 3 of 6; .* the same command goes on"):
+        fit(config, tmp_path / "run", Signals(3, number))
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["3"]
+    fit(config, tmp_path / "run")
+    fit(config, tmp_path / "whole")
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), StopRequest():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_after_the_last_step_lets_the_run_finish(tiny_config, tmp_path):
+    assert fit(tiny_config(), tmp_path / "run", Signals(6, signal.SIGTERM)).steps == 6
+
+
+def test_status_and_words_of_a_process(tmp_path):
+    """As a scheduler sees it: SIGTERM, then exit status 75 with the way to go on."""
+    process = subprocess.Popen(
+        command(tmp_path / "run"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path / "run"),
+    )
+    assert any("compiling" in line for line in process.stderr)
+    process.send_signal(signal.SIGTERM)
+    rest = process.communicate(timeout=120)[1]
+    assert process.returncode == 75, rest
+    assert "stopped: SIGTERM after step" in rest.splitlines()[-1] and "Traceback" not in rest
