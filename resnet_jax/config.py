@@ -14,9 +14,23 @@ from resnet_jax.models.registry import VARIANTS
 #: Fields that change how a run is carried out, but not what comes out of it.
 EXECUTION_FIELDS = frozenset({"data.data_dir", "steps_per_dispatch", "checkpoint_every", "keep_checkpoints"})
 
-WARMUPS = ("none", "steps", "error")
-DECAY_SCOPES = ("all", "kernels")
-DTYPES = ("float32", "bfloat16")
+#: The values that a field can have.
+CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "optimizer.name": ("sgd", "lars"),
+    "optimizer.decay_scope": ("all", "kernels"),
+    "schedule.warmup": ("none", "steps", "error", "linear"),
+}
+
+#: The least value that a number can have.
+LEAST = {
+    **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("keep_checkpoints",), 1),
+    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding"), 0),
+    **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
+    **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
+    **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
+}
 
 
 def base_config() -> ConfigDict:
@@ -27,6 +41,7 @@ def base_config() -> ConfigDict:
             "seed": 0,
             "steps": 64_000,
             "batch_size": 128,  # over all devices
+            "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
             # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
             "model": {
@@ -46,6 +61,7 @@ def base_config() -> ConfigDict:
                 "gate_bias": placeholder(float),
                 "shortcut_dropout": placeholder(float),
                 "dropout": placeholder(float),
+                "remat": placeholder(bool),
             },
             "data": {
                 "name": "cifar10",
@@ -56,18 +72,23 @@ def base_config() -> ConfigDict:
                 "flip": True,
             },
             "optimizer": {
+                "name": "sgd",  # or lars, for very large batches (You et al. 2017)
                 "learning_rate": 0.1,
+                # The rate is for this batch size and scales with the batch (Goyal et al. 2017); 0: it does not scale.
+                "base_batch_size": 0,
                 "momentum": 0.9,
                 "nesterov": False,
                 "weight_decay": 1e-4,
                 "decay_scope": "all",  # every parameter, or "kernels" alone
+                "trust_coefficient": 0.001,  # of lars
             },
             "schedule": {
                 # The rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
                 "boundaries": (0.5, 0.75),
                 "factor": 0.1,
                 # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
-                # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations").
+                # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations"); "linear": from
+                # `warmup_rate` up to the rate in `warmup_steps` (Goyal et al. 2017).
                 "warmup": "none",
                 "warmup_rate": 0.01,
                 "warmup_steps": 400,
@@ -114,21 +135,15 @@ def validate_config(config: ConfigDict) -> None:
     Raises:
       UserError: naming the field, its value, and what would be right.
     """
-    for field, least in (
-        ("steps", 1), ("batch_size", 1), ("eval_every", 1), ("log_every", 1), ("checkpoint_every", 1),
-        ("keep_checkpoints", 1), ("steps_per_dispatch", 0), ("seed", 0), ("data.padding", 0),
-        ("optimizer.learning_rate", 0), ("optimizer.momentum", 0), ("optimizer.weight_decay", 0),
-        ("schedule.warmup_steps", 0), ("schedule.warmup_rate", 0), ("schedule.factor", 0),
-    ):  # fmt: skip
-        value = flatten(config)[field]
-        if value < least:
-            raise UserError(f"config.{field}={value} must be {least} or more")
-    for field, known in (
-        ("dtype", DTYPES), ("optimizer.decay_scope", DECAY_SCOPES), ("schedule.warmup", WARMUPS),
-    ):  # fmt: skip
-        value = flatten(config)[field]
-        if value not in known:
-            raise UserError(f"config.{field}={value!r} must be one of {', '.join(known)}")
+    flat = flatten(config)
+    for field, least in LEAST.items():
+        if flat[field] < least:
+            raise UserError(f"config.{field}={flat[field]} must be {least} or more")
+    for field, known in CHOICES.items():
+        if flat[field] not in known:
+            raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(known)}")
+    if config.batch_size % config.accumulate:
+        raise UserError(f"config.accumulate={config.accumulate} does not divide config.batch_size={config.batch_size}")
     boundaries = list(config.schedule.boundaries)
     if boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
         raise UserError(
@@ -174,8 +189,13 @@ def from_dict(record: Mapping[str, Any]) -> ConfigDict:
 
 
 def config_hash(config: ConfigDict) -> str:
-    """12 hexadecimal digits that are the same for two configs that describe the same run, its seed included."""
-    fields = {k: v for k, v in flatten(to_dict(config)).items() if k not in EXECUTION_FIELDS}
+    """12 hexadecimal digits that are the same for two configs that describe the same run, its seed included.
+
+    Fields that have their default do not enter, so that a field added later leaves the hashes of earlier runs as they
+    are. A default itself must therefore never change; a test pins them.
+    """
+    defaults = flatten(to_dict(base_config()))
+    fields = {k: v for k, v in flatten(to_dict(config)).items() if k not in EXECUTION_FIELDS and v != defaults[k]}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,5 +1,6 @@
 """The config: the paper's recipe, what makes two runs the same, and its way through JSON."""
 
+import hashlib
 import importlib
 import json
 
@@ -60,6 +61,23 @@ def test_hash_tells_runs_apart_but_not_their_execution():
         other.update_from_flattened_dict({field: value})
         assert config_hash(config) != config_hash(other), field
         assert list(differing_fields(config, other)) == [field]
+
+
+@pytest.mark.parametrize(
+    ("name", "net", "expected"),
+    [
+        ("cifar10", "resnet20", "44136fa355b3"),
+        ("cifar10", "resnet110", "fe340459f272"),
+        ("digits", "plain56", "69b56ed2fd96"),
+    ],
+)
+def test_hashes_of_published_configs_stay(name, net, expected):
+    """They name committed records. A new field with a neutral default changes none; a changed default must not pass."""
+    assert config_hash(importlib.import_module(f"configs.{name}").get_config(net)) == expected
+    everything = json.dumps(to_dict(base_config()), sort_keys=True)
+    assert hashlib.sha256(everything.encode()).hexdigest()[:12] == "fd9796d76e5d", (
+        "a default changed, or a field is new"
+    )
 
 
 def test_round_trip_through_json():

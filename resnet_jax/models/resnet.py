@@ -40,6 +40,7 @@ class ResNet(nn.Module):
       shortcut_scale, residual_scale: constants of the shortcut "constant_scaling".
       gate_bias: initial bias of the gates of "exclusive_gating" and "shortcut_only_gating".
       shortcut_dropout: rate of the shortcut "dropout".
+      remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
       dtype: dtype of the computation; parameters and statistics are float32.
 
     Raises:
@@ -61,6 +62,7 @@ class ResNet(nn.Module):
     residual_scale: float = 1.0
     gate_bias: float = 0.0
     shortcut_dropout: float = 0.5
+    remat: bool = False
     dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
@@ -78,7 +80,7 @@ class ResNet(nn.Module):
         norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype)
         zeros = nn.initializers.zeros
         unit = partial(
-            Unit,
+            nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,  # 2: `train`, counted with self
             block=self.block,
             order=order,
             stride_on=self.stride_on,

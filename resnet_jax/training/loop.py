@@ -17,7 +17,7 @@ from resnet_jax.config import config_hash
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import replicated
+from resnet_jax.training.mesh import platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, Result, RunRecord
 from resnet_jax.training.step import evaluate_test
@@ -108,6 +108,12 @@ class _Run:
         """Trains to the end, or to the signal that stops it."""
         config = self.config
         self.progress.start(f"{config.model.name} seed {config.seed}", self.step, config.steps)
+        group = getattr(self.trainer.model, "bn_group_size", 0)
+        if config.accumulate > 1 and not group:
+            self.progress.note(
+                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
+                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+            )
         for sentence in self.damaged:
             self.progress.note(f"{sentence}; it was moved aside, and training goes on from step {self.step}")
         while self.step < config.steps:
@@ -132,7 +138,7 @@ class _Run:
     def _next_count(self) -> int:
         """Steps of the next dispatch: a full one if nothing is due before its end, else one step."""
         config = self.config
-        on_cpu = self.trainer.mesh.devices.flat[0].platform == "cpu"
+        on_cpu = platform(self.trainer.mesh) == "cpu"
         count = config.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH)
         events = (config.log_every, config.eval_every, config.checkpoint_every)
         until_due = min(config.steps - self.step, *(every - self.step % every for every in events))
@@ -175,6 +181,8 @@ class _Run:
             "loss": mean["loss"],
             "train_error": 100 * mean["error"],
             "learning_rate": self.pending[-1]["learning_rate"],
+            "gradient_norm": mean["gradient_norm"],
+            "update_norm": mean["update_norm"],
             "images_per_second": self._rate(),
         }
         self.record.append(self.step, line)

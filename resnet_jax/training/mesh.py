@@ -27,8 +27,18 @@ def batch_sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, P(*[None] * axis, DATA_AXIS))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Raises UserError if the devices cannot share a batch evenly."""
+def platform(mesh: Mesh) -> str:
+    """What the mesh's devices are: "cpu", "gpu" or "tpu"."""
+    return mesh.devices.flat[0].platform
+
+
+def check_batch(mesh: Mesh, batch_size: int, micro_batches: int = 1) -> None:
+    """Raises UserError if the devices cannot share each micro-batch of a batch evenly."""
+    if micro_batches > 1 and batch_size // micro_batches % mesh.size:
+        raise UserError(
+            f"config.batch_size={batch_size} in config.accumulate={micro_batches} micro-batches of "
+            f"{batch_size // micro_batches} is not divisible by the {mesh.size} devices"
+        )
     if batch_size % mesh.size:
         below = batch_size // mesh.size * mesh.size
         near = [str(size) for size in (below, below + mesh.size) if size]

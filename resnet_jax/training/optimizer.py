@@ -11,21 +11,29 @@ from ml_collections import ConfigDict
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """SGD with weight decay added to the gradient, then momentum; the step multiplies by minus the learning rate.
+    """Weight decay added to the gradient, then momentum; the step multiplies by minus the learning rate.
+
+    "lars" (You et al. 2017) scales each kernel's update, decay included, to `trust_coefficient` times the kernel's
+    norm ahead of the momentum; scales and biases are neither scaled nor decayed.
 
     The rate stays outside because the warm-up rule depends on the training error. As in Torch, the velocity holds
     no learning rate; Caffe's does, which differs for a few steps after the rate has changed.
 
     Args:
-      config: `config.optimizer`, with momentum, nesterov, weight_decay and decay_scope.
+      config: `config.optimizer`.
     """
+    lars = config.name == "lars"
+    decays = _kernels if lars or config.decay_scope == "kernels" else None
     return optax.chain(
-        optax.add_decayed_weights(config.weight_decay, _decays if config.decay_scope == "kernels" else None),
+        optax.add_decayed_weights(config.weight_decay, decays),
+        optax.masked(optax.scale_by_trust_ratio(trust_coefficient=config.trust_coefficient), _kernels)
+        if lars
+        else optax.identity(),
         optax.trace(config.momentum, config.nesterov),
     )
 
 
-def _decays(params: Any) -> Any:
+def _kernels(params: Any) -> Any:
     """True for the kernels, False for scales and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
@@ -37,9 +45,21 @@ def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
       config: the whole config; boundaries are fractions of `config.steps`.
     """
     boundaries = [round(fraction * config.steps) for fraction in config.schedule.boundaries]
-    return optax.piecewise_constant_schedule(
-        config.optimizer.learning_rate, dict.fromkeys(boundaries, config.schedule.factor)
-    )
+    return optax.piecewise_constant_schedule(base_rate(config), dict.fromkeys(boundaries, config.schedule.factor))
+
+
+def base_rate(config: ConfigDict) -> float:
+    """The rate ahead of the first drop, scaled with the batch if `base_batch_size` says for which it is given."""
+    base = config.optimizer.base_batch_size
+    return config.optimizer.learning_rate * (config.batch_size / base if base else 1)
+
+
+def warmup_rate(config: ConfigDict, step: Array) -> Array:
+    """The rate of a step that belongs to the warm-up: constant, or rising linearly to the base rate."""
+    rate = config.schedule.warmup_rate
+    if config.schedule.warmup != "linear":
+        return jnp.full((), rate)
+    return rate + (base_rate(config) - rate) * step / config.schedule.warmup_steps
 
 
 #: Steps over which the training error is averaged for the warm-up rule (exponentially): at a batch of 128 one
@@ -64,6 +84,7 @@ def in_warmup(config: ConfigDict, step: Array, warming: Array, error: Array) -> 
     rules = {
         "none": jnp.zeros_like(warming),
         "steps": step < config.warmup_steps,
+        "linear": step < config.warmup_steps,
         "error": error >= config.warmup_error / 100,
     }
     return warming & rules[config.warmup]

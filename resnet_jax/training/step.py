@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.pipeline import ResidentPipeline
-from resnet_jax.training.mesh import batch_sharded, replicated
-from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error
+from resnet_jax.training.mesh import batch_sharded, platform, replicated
+from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
 from resnet_jax.training.state import TrainState
 
 Metrics = dict[str, Array]
@@ -31,40 +31,87 @@ def is_error(logits: Array, labels: Array) -> Array:
     return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)
 
 
-def make_update(model: nn.Module, config: ConfigDict) -> Callable[..., tuple[TrainState, Metrics]]:
+def make_gradients(model: nn.Module) -> Callable[..., tuple[Any, Any, Metrics]]:
+    """The loss's gradient: (params, batch_stats, images, labels, key for dropout) -> (grads, batch_stats, metrics).
+
+    Metrics are scalars: `loss` (mean cross-entropy, without the decay) and `error` (a fraction, of the batch as
+    trained on).
+    """
+
+    def gradients(params: Any, batch_stats: Any, images: Array, labels: Array, key: Array) -> tuple[Any, Any, Metrics]:
+        def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits, mutated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+            return cross_entropy(logits, labels).mean(), (logits, mutated.get("batch_stats", {}))
+
+        (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        return grads, stats, {"loss": loss, "error": is_error(logits, labels).mean()}
+
+    return gradients
+
+
+def make_accumulated_gradients(
+    model: nn.Module, micro_batches: int, mesh: Mesh
+) -> Callable[..., tuple[Any, Any, Metrics]]:
+    """Like `make_gradients`, the batch taken in consecutive micro-batches whose results are averaged.
+
+    Equal to the whole batch's as far as no statistics cross micro-batches: with batch-norm groups that divide one. All
+    micro-batches start from the same running statistics, so that these, too, follow the groups' average. Dropout draws
+    other masks.
+    """
+    gradients = make_gradients(model)
+    if micro_batches == 1:
+        return gradients
+    unrolled = platform(mesh) == "cpu"  # where XLA has no fast convolution inside a loop
+
+    def accumulated(
+        params: Any, batch_stats: Any, images: Array, labels: Array, key: Array
+    ) -> tuple[Any, Any, Metrics]:
+        def split(x: Array) -> Array:
+            parts = x.reshape(micro_batches, -1, *x.shape[1:])
+            return jax.lax.with_sharding_constraint(parts, batch_sharded(mesh, axis=1))
+
+        parts = (split(images), split(labels), jax.random.split(key, micro_batches))
+
+        def add(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradients(params, batch_stats, *part)), None
+
+        total = gradients(params, batch_stats, *jax.tree.map(lambda x: x[0], parts))
+        if unrolled:
+            for i in range(1, micro_batches):
+                total, _ = add(total, jax.tree.map(lambda x, i=i: x[i], parts))
+        else:
+            total, _ = jax.lax.scan(add, total, jax.tree.map(lambda x: x[1:], parts))
+        return jax.tree.map(lambda x: x / micro_batches, total)
+
+    return accumulated
+
+
+def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..., tuple[TrainState, Metrics]]:
     """The update by one batch: (state, images, labels, key for dropout) -> (state, metrics).
 
-    Metrics are scalars: `loss` (mean cross-entropy, without the decay), `error` (a fraction, of the batch as
-    trained on), `learning_rate`.
+    Metrics are scalars: those of `make_gradients`, `learning_rate`, and the global norms `gradient_norm` (without the
+    decay) and `update_norm` (of the parameters' change).
     """
+    gradients = make_accumulated_gradients(model, config.accumulate, mesh)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config)
 
     def update(state: TrainState, images: Array, labels: Array, key: Array) -> tuple[TrainState, Metrics]:
-        def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
-            logits, mutated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-            )
-            return cross_entropy(logits, labels).mean(), (logits, mutated.get("batch_stats", {}))
-
-        (loss, (logits, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        grads, batch_stats, metrics = gradients(state.params, state.batch_stats, images, labels, key)
         warming = in_warmup(config.schedule, state.step, state.warming, state.warmup_error)
-        rate = jnp.where(warming, config.schedule.warmup_rate, schedule(state.step))
+        rate = jnp.where(warming, warmup_rate(config, state.step), schedule(state.step))
         velocity, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        error = is_error(logits, labels).mean()
         state = state.replace(
             step=state.step + 1,
             params=jax.tree.map(lambda p, v: p - rate * v, state.params, velocity),
             batch_stats=batch_stats,
             opt_state=opt_state,
             warming=warming,
-            warmup_error=smooth_error(state.warmup_error, error),
+            warmup_error=smooth_error(state.warmup_error, metrics["error"]),
         )
-        return state, {"loss": loss, "error": error, "learning_rate": rate}
+        norms = {"gradient_norm": optax.global_norm(grads), "update_norm": rate * optax.global_norm(velocity)}
+        return state, metrics | {"learning_rate": rate} | norms
 
     return update
 
@@ -75,7 +122,7 @@ def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipe
     Inputs are those of `pipeline.train_inputs`, (count, batch_size), sharded along the batch; metrics are
     (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
     """
-    update = make_update(model, config)
+    update = make_update(model, config, mesh)
 
     def one(state: TrainState, resident: Any, indices: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)

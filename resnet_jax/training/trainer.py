@@ -66,7 +66,7 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
     """
     validate_config(config)
     mesh = make_mesh(devices)
-    check_batch(mesh, config.batch_size)
+    check_batch(mesh, config.batch_size, config.accumulate)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
     data = config.data
     dataset = load_dataset(data.name, data.data_dir, data.held_out)
@@ -85,7 +85,10 @@ def _build_model(config: ConfigDict, dataset: Dataset) -> tuple[nn.Module, Summa
     name = config.model.name
     model = create_model(name, **model_overrides(config), num_classes=dataset.num_classes, dtype=config.dtype)
     group = getattr(model, "bn_group_size", 0)
-    if group and config.batch_size % group:
-        raise UserError(f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size}")
+    if group and config.batch_size // config.accumulate % group:
+        raise UserError(
+            f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size} in "
+            f"config.accumulate={config.accumulate} micro-batches"
+        )
     height, _, channels = dataset.image_shape
     return model, summarize(model, name, height, channels)

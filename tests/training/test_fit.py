@@ -171,6 +171,10 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
         ({"model__shortcut": "D"}, "unknown shortcut 'D'"),
         ({"model__widths": (16, 8, 8)}, "cannot narrow"),
         ({"model__bn_group_size": 5}, "bn_group_size=5 does not divide"),
+        ({"accumulate": 3}, "accumulate=3 does not divide"),
+        ({"accumulate": 4}, "micro-batches of 4 is not divisible by the 8 devices"),
+        ({"accumulate": 2, "model__bn_group_size": 16}, "bn_group_size=16 does not divide"),
+        ({"optimizer__name": "adam"}, "optimizer.name='adam' must be one of sgd, lars"),
         ({"model__dropout": 0.5}, "has no field 'dropout'"),
         ({"data__name": "cifar11"}, "unknown dataset 'cifar11'; did you mean cifar10"),
         ({"data__normalization": "imagenet"}, "RGB"),
@@ -178,7 +182,7 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
         ({"data__data_dir": "/tmp"}, "data_dir=/tmp is not for digits"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, bfloat16"),
         ({"schedule__boundaries": (32000, 48000)}, "fractions"),
-        ({"schedule__warmup": "linear"}, "none, steps, error"),
+        ({"schedule__warmup": "linear"}, "none, steps, error, linear"),
     ],
 )
 def test_bad_configs_are_refused_before_anything_is_written(tiny_config, tmp_path, fields, message):

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from resnet_jax.config import base_config
-from resnet_jax.training.optimizer import WARMUP_ERROR_WINDOW, in_warmup, make_optimizer, make_schedule, smooth_error
+from resnet_jax.training.optimizer import (
+    WARMUP_ERROR_WINDOW,
+    in_warmup,
+    make_optimizer,
+    make_schedule,
+    smooth_error,
+    warmup_rate,
+)
 
 
 def numpy_sgd(w, grads, rate, momentum, decay, nesterov=False):
@@ -15,6 +22,16 @@ def numpy_sgd(w, grads, rate, momentum, decay, nesterov=False):
         g = g + decay * w
         velocity = momentum * velocity + g
         w = w - rate * (g + momentum * velocity if nesterov else velocity)
+    return w
+
+
+def numpy_lars(w, grads, rate, momentum, decay, trust):
+    """You et al. 2017, algorithm 1, with the decayed gradient's norm in the local rate as in optax."""
+    velocity = np.zeros_like(w)
+    for g in grads:
+        g = g + decay * w
+        velocity = momentum * velocity + trust * np.linalg.norm(w) / np.linalg.norm(g) * g
+        w = w - rate * velocity
     return w
 
 
@@ -96,6 +113,36 @@ def test_warmup_by_error_never_returns_and_never_ends_at_chance():
 
 def test_one_lucky_batch_does_not_end_the_warmup():
     assert warmup_length([0.9] * 50 + [0.7] + [0.9] * 49, warmup="error", warmup_error=80.0) == 100
+
+
+def test_lars_scales_kernels_and_leaves_scale_and_bias():
+    rng = np.random.default_rng(1)
+    params = {name: rng.normal(size=7).astype(np.float32) for name in ("kernel", "scale", "bias")}
+    grads = [{name: rng.normal(size=7).astype(np.float32) for name in params} for _ in range(3)]
+    ours = run_optimizer(params, grads, 2.0, name="lars", weight_decay=0.1, trust_coefficient=0.01)
+    kernel = numpy_lars(params["kernel"], [g["kernel"] for g in grads], 2.0, 0.9, 0.1, 0.01)
+    np.testing.assert_allclose(ours["kernel"], kernel, rtol=1e-5)
+    for name in ("scale", "bias"):
+        expected = numpy_sgd(params[name], [g[name] for g in grads], 2.0, 0.9, 0.0)
+        np.testing.assert_allclose(ours[name], expected, rtol=1e-5)
+
+
+def test_the_rate_scales_with_the_batch():
+    """Goyal et al. 2017: 0.1 for 256, so 3.2 for 8192; drops scale along."""
+    config = base_config()
+    config.batch_size, config.optimizer.base_batch_size = 8192, 256
+    rates = [float(make_schedule(config)(jnp.array(i))) for i in (0, 32_000)]
+    assert rates == pytest.approx([3.2, 0.32], rel=1e-6)
+
+
+def test_linear_warmup_rises_to_the_scaled_rate():
+    """Goyal et al. 2017, 2.2: from 0.1 by equal amounts; the first step behind it has the whole rate."""
+    config = base_config()
+    config.batch_size, config.optimizer.base_batch_size = 1280, 128
+    config.schedule.update({"warmup": "linear", "warmup_rate": 0.1, "warmup_steps": 10})
+    rates = [float(warmup_rate(config, jnp.array(i))) for i in (0, 5, 9, 10)]
+    assert rates == pytest.approx([0.1, 0.55, 0.91, 1.0], rel=1e-6)
+    assert warmup_length([0.9] * 30, warmup="linear", warmup_steps=10) == 10
 
 
 def test_no_warmup_is_no_warmup():

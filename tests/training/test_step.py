@@ -109,6 +109,58 @@ def test_first_step_is_the_gradient_of_the_loss(tiny_config):
         assert float(moved[index]) == pytest.approx(expected, abs=2e-5), path
 
 
+@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_accumulation_equals_the_whole_batch_with_groups_that_divide(tiny_config, micro_batches, devices):
+    """Losses, parameters and running statistics, with momentum and several steps."""
+    config = tiny_config(model__bn_group_size=4)
+    _, whole, losses = train(config, 1)
+    _, accumulated, losses_accumulated = train(tiny_config(model__bn_group_size=4, accumulate=micro_batches), devices)
+    np.testing.assert_allclose(losses_accumulated, losses, rtol=2e-5)
+    assert largest_difference(whole.params, accumulated.params) < 2e-5
+    assert largest_difference(whole.batch_stats, accumulated.batch_stats) < 2e-5
+
+
+def test_accumulation_without_groups_has_the_statistics_of_micro_batches(tiny_config):
+    """Where the two differ it is as documented: four micro-batches of 4 are groups of 4."""
+    _, grouped, losses = train(tiny_config(model__bn_group_size=4), 1)
+    _, accumulated, losses_accumulated = train(tiny_config(accumulate=4), 1)
+    np.testing.assert_allclose(losses_accumulated, losses, rtol=2e-5)
+    assert largest_difference(grouped.batch_stats, accumulated.batch_stats) < 2e-5
+
+
+def test_scanned_micro_batches_equal_unrolled_ones(tiny_config, monkeypatch):
+    """The way taken on accelerators, on CPU."""
+    config = tiny_config(accumulate=4)
+    _, unrolled, _ = train(config, 1, steps=2)
+    monkeypatch.setattr("resnet_jax.training.step.platform", lambda mesh: "gpu")
+    _, scanned, _ = train(config, 1, steps=2)
+    assert largest_difference(unrolled.params, scanned.params) < 2e-5
+
+
+def test_rematerialisation_changes_memory_only(tiny_config):
+    _, kept, losses = train(tiny_config(), 1)
+    trainer, again, losses_again = train(tiny_config(model__remat=True), 1)
+    np.testing.assert_allclose(losses_again, losses, rtol=2e-5)
+    assert largest_difference(kept.params, again.params) < 2e-5
+    jaxpr = str(
+        jax.make_jaxpr(lambda s: trainer.train_step(s, trainer.pipeline.train, np.zeros((1, 16), np.int32)))(again)
+    )
+    assert "remat" in jaxpr or "checkpoint" in jaxpr
+
+
+def test_norms_are_those_of_gradient_and_update(tiny_config):
+    config = tiny_config(optimizer__weight_decay=0.0, schedule__warmup="none")
+    trainer = make_trainer(config, jax.devices()[:1])
+    state = trainer.init()
+    before = jax.tree.map(np.asarray, state.params)
+    after, metrics = trainer.train_step(state, trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
+    moved = jax.tree.leaves(jax.tree.map(lambda a, b: np.sum((np.asarray(a) - b) ** 2), after.params, before))
+    assert metrics["update_norm"][0] == pytest.approx(np.sqrt(sum(moved)), rel=1e-4)
+    # The first step's velocity is the gradient.
+    assert metrics["gradient_norm"][0] == pytest.approx(np.sqrt(sum(moved)) / config.optimizer.learning_rate, rel=1e-4)
+
+
 def test_every_test_image_counts_once(tiny_config):
     """360 images on 7 devices do not divide evenly; the padded part must not be counted."""
     config = tiny_config(batch_size=14)
