@@ -159,18 +159,20 @@ class _Run:
         self.timed_steps += count
         for i in range(count):
             values = {name: float(value[i]) for name, value in metrics.items()}
-            if not math.isfinite(values["loss"]):
-                raise UserError(self._diverged(self.step + i + 1, values["loss"]))
+            # A loss that is finite can have a gradient that is not: caught before a checkpoint holds its update.
+            for name in ("loss", "update_norm"):
+                if not math.isfinite(values[name]):
+                    raise UserError(self._diverged(self.step + i + 1, name.replace("_", "'s "), values[name]))
             self.pending.append(values)
         self.step += count
         self.test_error = None
         self._show({"loss": values["loss"], "images_per_second": self._rate()}, line=False)
 
-    def _diverged(self, step: int, loss: float) -> str:
+    def _diverged(self, step: int, name: str, value: float) -> str:
         last = [line["step"] for line in self.record.lines()]
         kept = f"the record up to step {last[-1]} is kept" if last else "nothing was recorded before it"
         return (
-            f"the loss became {loss} at step {step}; {kept} in {self.record.workdir}. "
+            f"the {name} became {value} at step {step}; {kept} in {self.record.workdir}. "
             "A lower config.optimizer.learning_rate or a config.schedule.warmup may help; choose a new workdir for it"
         )
 

@@ -9,7 +9,7 @@ import pytest
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.training import loop
+from resnet_jax.training import loop, step
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
@@ -145,6 +145,23 @@ def test_nan_stops_with_step_and_keeps_the_record(tiny_config, tmp_path):
     lines = RunRecord(tmp_path / "run").lines()
     assert lines and all(np.isfinite(x.get("loss", 0)) for x in lines)
     assert not (tmp_path / "run/result.json").exists()
+
+
+def test_an_infinite_gradient_of_a_finite_loss_is_caught_before_it_is_saved(tiny_config, tmp_path, monkeypatch):
+    """The loss of that step is fine; the parameters behind it are not, and must not become a checkpoint."""
+    make = step.make_gradients
+
+    def explode(model):
+        def gradients(*args):
+            grads, stats, metrics = make(model)(*args)
+            return jax.tree.map(lambda g: g * np.inf, grads), stats, metrics
+
+        return gradients
+
+    monkeypatch.setattr(step, "make_gradients", explode)
+    with pytest.raises(UserError, match=r"the update's norm became nan at step 1;"):
+        fit(tiny_config(checkpoint_every=1), tmp_path / "run")
+    assert not [p for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()]
 
 
 def test_evaluate_finds_what_the_run_recorded(tiny_config, tmp_path):
