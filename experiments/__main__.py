@@ -43,7 +43,8 @@ def run_ablation(out: Path, steps: int | None) -> None:
 
     with make_progress() as progress:
         ablation.run(out, progress, steps)
-    written = ablation.draw(out)
+    length = "" if steps is None else f" --steps={steps}"
+    written = ablation.draw(out, f"python -m experiments ablation --out={out}{length}")
     Console().print(to_rich(ablation.runs(out), ablation.TITLE))
     for name, path in written.items():
         print(f"{name:12s} {path}")

@@ -64,6 +64,6 @@ def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
     return [load_run(row.label, row.group, out / row.net) for row in rows]
 
 
-def draw(out: Path) -> dict[str, Path]:
-    """Writes table, curves and page of the runs under `out` into it."""
-    return render(TITLE, INTRO, runs(out), out, {"command": "make ablation"})
+def draw(out: Path, command: str) -> dict[str, Path]:
+    """Writes table, curves and page of the runs under `out` into it; `command` is what made them."""
+    return render(TITLE, INTRO, runs(out), out, {"command": command})

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
 
-#: Fields that change how a run is carried out, but not what comes out of it.
+#: Fields that change how a run is carried out, but not what comes out of it, beyond rounding.
 EXECUTION_FIELDS = frozenset({"data.data_dir", "steps_per_dispatch", "checkpoint_every", "keep_checkpoints"})
 
 #: The values that a field can have.
@@ -136,16 +137,26 @@ def validate_config(config: ConfigDict) -> None:
       UserError: naming the field, its value, and what would be right.
     """
     flat = flatten(config)
+    for field, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config.{field}={value} must be a finite number")
     for field, least in LEAST.items():
         if flat[field] < least:
             raise UserError(f"config.{field}={flat[field]} must be {least} or more")
+    if config.seed >= 2**32:
+        raise UserError(f"config.seed={config.seed} must be below 2**32")  # JAX's keys take no more bits
+    for field in ("stage_sizes", "widths"):
+        values = config.model[field]
+        if values is not None and not all(type(v) is int and v > 0 for v in values):
+            raise UserError(f"config.model.{field}={values} must be whole numbers of 1 or more")
     for field, known in CHOICES.items():
         if flat[field] not in known:
             raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(known)}")
     if config.batch_size % config.accumulate:
         raise UserError(f"config.accumulate={config.accumulate} does not divide config.batch_size={config.batch_size}")
     boundaries = list(config.schedule.boundaries)
-    if boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
+    numbers = all(isinstance(b, float | int) for b in boundaries)
+    if not numbers or boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
         raise UserError(
             f"config.schedule.boundaries={tuple(boundaries)} must be increasing fractions of the steps, between 0 and 1"
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.evaluation.single_view import evaluate
 
     found = evaluate(values.workdir, values.data_dir)
+    for sentence in found.passed_over:
+        print(f"warning: {sentence}; the one before it is evaluated", file=sys.stderr)
     if values.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.sampling import batch_indices, padded_batches
+from resnet_jax.errors import UserError
 
 #: Images of one evaluation batch, before it is rounded up to a multiple of the devices.
 EVAL_BATCH = 500
@@ -76,8 +77,10 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     """Puts a data set on every device of the mesh.
 
     Raises:
-      UserError: for an unknown normalisation.
+      UserError: for an unknown normalisation, or padding that exceeds the image.
     """
+    if padding > min(dataset.image_shape[:2]):
+        raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
     mean, std = normalization(normalization_kind, dataset.train.images)
     everywhere = NamedSharding(mesh, P())
 

@@ -66,17 +66,17 @@ def _download(builder: Any) -> None:
     files = SimpleNamespace(
         io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)), compat=SimpleNamespace(as_text=os.fspath)
     )
-    try:
-        if not urllib.request.getproxies():
-            # TFDS retries ten times, over three minutes, where there is no network at all.
-            socket.getaddrinfo(CIFAR_HOST, 443)
-        with mock.patch.object(extractor, "tf", files), mock.patch.object(cifar, "_load_data", _cifar_records):
+    with mock.patch.object(extractor, "tf", files), mock.patch.object(cifar, "_load_data", _cifar_records):
+        try:
+            if not urllib.request.getproxies():
+                # TFDS retries ten times, over three minutes, where there is no network at all.
+                socket.getaddrinfo(CIFAR_HOST, 443)
             builder.download_and_prepare()
-    except Exception as error:  # TFDS raises a different type for each way in which a download can fail
-        raise UserError(
-            f"cannot download {builder.name} ({type(error).__name__}: {_line(error)}); prepare it where there is a "
-            "network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
-        ) from error
+        except Exception as error:  # TFDS raises a different type for each way in which a download can fail
+            raise UserError(
+                f"cannot download {builder.name} ({type(error).__name__}: {_line(error)}); prepare it where there is a "
+                "network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
+            ) from error
 
 
 def _cifar_records(path: str, label_bytes: int = 1) -> Iterator[tuple[np.ndarray, Image.Image]]:

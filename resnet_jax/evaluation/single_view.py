@@ -23,6 +23,7 @@ class Evaluation:
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
       examples: number of images.
+      passed_over: a sentence for each newer checkpoint that could not be read.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Evaluation:
     examples: int
     test_error: float
     test_loss: float
+    passed_over: tuple[str, ...] = ()
 
 
 def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
@@ -53,7 +55,7 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     if data_dir is not None:
         config.data.data_dir = data_dir
     trainer = make_trainer(config)
-    checkpoints = Checkpoints(directory, config.keep_checkpoints)
+    checkpoints = Checkpoints(directory, config.keep_checkpoints, read_only=True)
     restored = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
     checkpoints.close()
     if restored is None:
@@ -68,4 +70,5 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
         step=int(state.step),
         examples=trainer.pipeline.test_size,
         **scores,
+        passed_over=restored.damaged,
     )

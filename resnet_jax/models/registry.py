@@ -40,9 +40,7 @@ def _imagenet(depth: int, **fields: Any) -> Variant:
     sizes = (_BASIC | _BOTTLENECK)[depth]
     preact = fields.get("activation") == "full_preactivation"
     source = "2016 table 5" if preact or depth == 200 else "2015 table 1"
-    # The 2015 nets were trained in Caffe, the 2016 ones in Torch, whose initialisation goes by fan-out.
-    base: dict[str, Any] = {"init_mode": "fan_out"} if source.startswith("2016") else {}
-    base |= {"block": block, "stage_sizes": sizes, "widths": (64, 128, 256, 512), "shortcut": "B"}
+    base: dict[str, Any] = {"block": block, "stage_sizes": sizes, "widths": (64, 128, 256, 512), "shortcut": "B"}
     return Variant(ResNet, base | fields, 224, source)
 
 
@@ -51,9 +49,8 @@ def _cifar(depth: int, source: str = "2015 table 6", block: str = "basic", **fie
     layers_per_unit = {"basic": 2, "bottleneck": 3, "single": 1}[block]
     n, rest = divmod(depth - 2, 3 * layers_per_unit)
     assert rest == 0, depth
-    # Basic units keep option A. The authors' 2016 code for bottlenecks projects where dimensions change.
-    base: dict[str, Any] = {"init_mode": "fan_out"} if source.startswith("2016") else {}
-    base |= {
+    # Basic units keep option A. The authors' code of 2016 for bottlenecks projects where dimensions change.
+    base: dict[str, Any] = {
         "block": block, "stem": "cifar", "stage_sizes": (n, n, n), "widths": (16, 32, 64), "num_classes": 10,
         "shortcut": "B" if block == "bottleneck" else "A",
     }  # fmt: skip

@@ -35,7 +35,7 @@ class ResNet(nn.Module):
       activation: a key of `blocks.ORDERS`.
       stride_on: layer of a bottleneck that strides: "1x1" as in the paper, "3x3" for "v1.5".
       zero_init_last: start the scale of each residual's last batch norm at zero (Goyal et al. 2017, 5.1).
-      init_mode: fan of He initialisation: "fan_in" (Caffe, 2015) or "fan_out" (Torch, 2016).
+      init_mode: fan of He initialisation: "fan_in" (Caffe's) or "fan_out" (the authors' later Torch code).
       bn_group_size: examples that share batch statistics; 0 for the whole batch over all devices.
       shortcut_scale, residual_scale: constants of the shortcut "constant_scaling".
       gate_bias: initial bias of the gates of "exclusive_gating" and "shortcut_only_gating".

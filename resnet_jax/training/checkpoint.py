@@ -23,7 +23,7 @@ class Restored:
     Attributes:
       state: the state, as it was saved.
       host: the dict that the host saved beside it.
-      damaged: a sentence for each newer checkpoint that could not be read and was moved aside.
+      damaged: a sentence for each newer checkpoint that could not be read.
     """
 
     state: TrainState
@@ -38,15 +38,16 @@ class Checkpoints:
     none. The newest `keep` stay, and the best by test error.
     """
 
-    def __init__(self, directory: Path, keep: int) -> None:
-        """`directory` is made when needed."""
-        self._directory = directory.absolute()
+    def __init__(self, directory: Path, keep: int, read_only: bool = False) -> None:
+        """Opens `directory`, which is made when needed; with `read_only`, nothing in it is ever changed."""
+        self._directory, self._read_only = directory.absolute(), read_only
         best = policies.BestN(
             get_metric_fn=lambda metrics: -metrics["test_error"], n=1, keep_checkpoints_without_metrics=False
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            enable_async_checkpointing=True,
+            enable_async_checkpointing=not read_only,
+            read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -82,7 +83,8 @@ class Checkpoints:
     def restore(self, like: TrainState, sharding: Sharding) -> Restored | None:
         """The newest checkpoint that is whole, or None where there is none at all.
 
-        Newer ones that are damaged are moved aside, to `damaged-STEP`, so that the run can save their steps again.
+        Newer ones that are damaged are moved aside, to `damaged-STEP`, so that the run can save their steps again
+        (unless this is read-only).
 
         Args:
           like: a state, or its abstract shapes, of the structure that was saved.
@@ -99,9 +101,9 @@ class Checkpoints:
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
                 damaged[step] = f"checkpoint {step} cannot be read ({_line(error)})"
                 continue
-            for bad in damaged:
-                (self._directory / str(bad)).rename(self._directory / f"damaged-{bad}")
-            if damaged:
+            if damaged and not self._read_only:
+                for bad in damaged:
+                    (self._directory / str(bad)).rename(self._directory / f"damaged-{bad}")
                 self._manager.reload()
             return Restored(state, host, tuple(damaged.values()))
         if damaged:

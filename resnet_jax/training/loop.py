@@ -5,7 +5,7 @@ import datetime
 import math
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.config import config_hash
-from resnet_jax.errors import Stopped, UserError
+from resnet_jax.config import config_hash, flatten, validate_config
+from resnet_jax.errors import Stopped, UserError, unknown_name
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import platform, replicated
+from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, Result, RunRecord
 from resnet_jax.training.step import evaluate_test
@@ -54,16 +54,22 @@ def fit(
         for a loss that is not finite.
       Stopped: after SIGTERM or SIGINT, with the state saved.
     """
+    began = time.monotonic()
+    for name in force:
+        if name not in flatten(config):
+            raise unknown_name("config field", name, flatten(config))
+    validate_config(config)
     record = RunRecord(workdir)
     if record.is_same(config, force) and (finished := record.result()) is not None:
         return finished
+    check_batch(make_mesh(devices), config.batch_size, config.accumulate)
     trainer = make_trainer(config, devices)
     record.begin(config)
     progress = progress or NoProgress()
     checkpoints = Checkpoints(record.workdir / CHECKPOINTS, config.keep_checkpoints)
     try:
         with StopRequest() as stop:
-            result = _Run(trainer, record, checkpoints, progress, stop).run()
+            result = _Run(trainer, record, checkpoints, progress, stop, began).run()
     except BaseException:
         with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
             checkpoints.close()
@@ -84,7 +90,11 @@ class _Run:
         checkpoints: Checkpoints,
         progress: ProgressDisplay,
         stop: StopRequest,
+        began: float,
     ) -> None:
+        self.began = began
+        # As it is now: a long run may see later commits.
+        self.commit = provenance.commit()
         self.trainer, self.config = trainer, trainer.config
         self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
         self.state = trainer.init()
@@ -96,10 +106,10 @@ class _Run:
             self.state = restored.state
             self.step = int(self.state.step)
             self.pending, self.earlier_seconds = restored.host["pending"], restored.host["seconds"]
+        record.adopt(trainer.config)
         record.truncate(self.step)
         self.damaged = restored.damaged if restored is not None else ()
         self.test_error: float | None = None  # at this very step
-        self.began = time.monotonic()
         self.timed_steps, self.timed_seconds = 0, 0.0  # since the last training line, without compilation
         self.shown: dict[str, float] = {}
         self._compiled: dict[int, Any] = {}
@@ -108,14 +118,8 @@ class _Run:
         """Trains to the end, or to the signal that stops it."""
         config = self.config
         self.progress.start(f"{config.model.name} seed {config.seed}", self.step, config.steps)
-        group = getattr(self.trainer.model, "bn_group_size", 0)
-        if config.accumulate > 1 and not group:
-            self.progress.note(
-                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
-                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
-            )
-        for sentence in self.damaged:
-            self.progress.note(f"{sentence}; it was moved aside, and training goes on from step {self.step}")
+        for note in self._notes():
+            self.progress.note(note)
         while self.step < config.steps:
             self._advance(self._next_count())
             if self._due(config.log_every):
@@ -132,18 +136,34 @@ class _Run:
                 )
         return self._result()
 
+    def _notes(self) -> Iterator[str]:
+        """What the reader should know ahead of the first step."""
+        config, schedule = self.config, self.config.schedule
+        for sentence in self.damaged:
+            yield f"{sentence}; it was moved aside, and training goes on from step {self.step}"
+        if config.accumulate > 1 and not getattr(self.trainer.model, "bn_group_size", 0):
+            yield (
+                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
+                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+            )
+        if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
+            yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
+
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
 
     def _next_count(self) -> int:
-        """Steps of the next dispatch: a full one if nothing is due before its end, else one step."""
+        """Steps of the next dispatch: the same number throughout, since each number compiles anew.
+
+        Single steps lead up to a multiple of it where a run with another number was stopped between.
+        """
         config = self.config
         on_cpu = platform(self.trainer.mesh) == "cpu"
-        count = config.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH)
-        events = (config.log_every, config.eval_every, config.checkpoint_every)
-        until_due = min(config.steps - self.step, *(every - self.step % every for every in events))
-        # Two sizes only, since each size compiles anew.
-        return count if count <= until_due else 1
+        most = config.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH)
+        # What is due falls between dispatches: the number divides all intervals.
+        common = math.gcd(config.steps, config.log_every, config.eval_every, config.checkpoint_every)
+        count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
+        return count if self.step % count == 0 else 1
 
     def _advance(self, count: int) -> None:
         """Takes `count` steps and fetches their metrics."""
@@ -196,6 +216,8 @@ class _Run:
 
     def _evaluate(self) -> None:
         line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline)
+        if not math.isfinite(line["test_loss"]):
+            raise UserError(self._diverged(self.step, "test loss", line["test_loss"]))
         self.test_error = line["test_error"]
         self.record.append(self.step, line)
         self._show(line, line=True)
@@ -221,9 +243,9 @@ class _Run:
             model=config.model.name,
             dataset=config.data.name,
             config_hash=config_hash(config),
-            commit=provenance.commit(),
+            commit=self.commit,
             versions=provenance.versions(),
-            hardware=provenance.hardware(),
+            hardware=provenance.hardware(list(self.trainer.mesh.devices.flat)),
             finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seed=config.seed,
             steps=config.steps,

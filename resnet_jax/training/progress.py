@@ -57,7 +57,7 @@ def _number(values: Mapping[str, float], name: str, form: str) -> str:
 
 
 class PlainProgress:
-    """A line every few seconds, for logs."""
+    """A line every few seconds and at the end, for logs."""
 
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
@@ -81,7 +81,8 @@ class PlainProgress:
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
         now = time.monotonic()
-        if not line or (now - self._last < self._seconds and step < self._steps):
+        due = now - self._last >= self._seconds or (line and step == self._steps)
+        if not due:
             return
         self._last = now
         left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)

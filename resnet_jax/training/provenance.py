@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def commit() -> str:
         # Only if this file itself is tracked: an installed package may lie inside somebody else's repository.
         _git(source, "ls-files", "--error-unmatch", str(Path(__file__).resolve()))
         return _git(source, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
@@ -39,9 +40,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
-    """The devices that JAX computes on and the host's processor."""
-    devices = jax.devices()
+def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """The devices that a run computes on and the host's processor."""
     return {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from resnet_jax.config import config_hash, differing_fields, from_dict, to_dict
+from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
@@ -76,13 +76,18 @@ class RunRecord:
         path = self.workdir / "config.json"
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or config_hash(self.config()) != config_hash(config):
-                # Changed by force: what was finished under the old config is not under the new one.
-                (self.workdir / "result.json").unlink(missing_ok=True)
+            if not path.exists():
                 _write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
             (self.workdir / "metrics.jsonl").touch()
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
+
+    def adopt(self, config: ConfigDict) -> None:
+        """Makes a config with changed fields that of the run, once its checkpoint has been read into it."""
+        if differing_fields(self.config(), config):
+            # What was finished under the old config is not under the new one.
+            (self.workdir / "result.json").unlink(missing_ok=True)
+            _write_whole(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
     def is_same(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
         """Whether the folder holds a run of this config.
@@ -94,8 +99,15 @@ class RunRecord:
         Raises:
           UserError: if it holds a run that differs in other fields, naming them.
         """
-        if not (self.workdir / "config.json").exists():
-            return False
+        try:
+            if not (self.workdir / "config.json").exists():
+                if any(entry.name.isdigit() for entry in (self.workdir / CHECKPOINTS).glob("*")):
+                    raise UserError(
+                        f"workdir {self.workdir} holds checkpoints but no config.json; choose another workdir"
+                    )
+                return False
+        except OSError as error:
+            raise UserError(f"cannot use workdir {self.workdir}: {error.strerror or error}") from error
         differing = differing_fields(self.config(), config)
         if refused := {name: values for name, values in differing.items() if name not in force}:
             fields = "; ".join(f"{name}: {there} there, {here} here" for name, (there, here) in refused.items())
@@ -113,10 +125,10 @@ class RunRecord:
         """
         path = self.workdir / "config.json"
         try:
-            return from_dict(json.loads(path.read_text()))
+            return from_dict(_read_object(path))
         except FileNotFoundError:
             raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
-        except (OSError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"cannot read {path}: {error}") from error
 
     def result(self) -> Result | None:
@@ -125,7 +137,7 @@ class RunRecord:
         if not path.exists():
             return None
         fields = {f.name for f in dataclasses.fields(Result)}
-        record = json.loads(path.read_text())
+        record = _read_object(path)
         if missing := sorted(fields - record.keys()):
             raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
         return Result(**{k: v for k, v in record.items() if k in fields})
@@ -134,12 +146,25 @@ class RunRecord:
         """All lines of metrics.jsonl in order. A last line that a kill cut short is left out."""
         path = self.workdir / "metrics.jsonl"
         text = path.read_text() if path.exists() else ""
-        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        found = []
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                value = json.loads(line)
+                value["step"] + 0
+            except (ValueError, TypeError, KeyError):
+                raise UserError(f"line {number} of {path} is damaged: {line.strip()[:60]!r}") from None
+            found.append(value)
+        return found
 
     def truncate(self, step: int) -> None:
         """Drops the lines past `step`, which a resumed run is about to write again."""
         kept = [line for line in self.lines() if line["step"] <= step]
-        _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        try:
+            _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        except OSError as error:
+            raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
         self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
@@ -150,7 +175,7 @@ class RunRecord:
         """
         try:
             with (self.workdir / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.workdir}/metrics.jsonl at step {step}: {error.strerror}; with that mended, the "
@@ -171,6 +196,24 @@ class RunRecord:
             with contextlib.suppress(OSError):  # on a full disk, where metrics.jsonl has all that matters
                 self._tensorboard.close()
             self._tensorboard = None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      UserError: if it cannot be read, or holds something else.
+      FileNotFoundError: if there is none.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object")
+    return value
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -27,8 +27,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def is_error(logits: Array, labels: Array) -> Array:
-    """1.0 where the largest logit is not the label's, (batch,)."""
-    return (jnp.argmax(logits, axis=-1) != labels).astype(jnp.float32)
+    """1.0 where the largest logit is not the label's, or any is not finite, (batch,)."""
+    # The argmax of NaNs is class 0, which would be right for every tenth image.
+    wrong = (jnp.argmax(logits, axis=-1) != labels) | ~jnp.all(jnp.isfinite(logits), axis=-1)
+    return wrong.astype(jnp.float32)
 
 
 def make_gradients(model: nn.Module) -> Callable[..., tuple[Any, Any, Metrics]]:
@@ -100,7 +102,9 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
     def update(state: TrainState, images: Array, labels: Array, key: Array) -> tuple[TrainState, Metrics]:
         grads, batch_stats, metrics = gradients(state.params, state.batch_stats, images, labels, key)
         warming = in_warmup(config.schedule, state.step, state.warming, state.warmup_error)
-        rate = jnp.where(warming, warmup_rate(config, state.step), schedule(state.step))
+        # A warm-up that has not ended by a drop of the schedule does not stay above it.
+        rate = schedule(state.step)
+        rate = jnp.where(warming, jnp.minimum(warmup_rate(config, state.step), rate), rate)
         velocity, opt_state = optimizer.update(grads, state.opt_state, state.params)
         state = state.replace(
             step=state.step + 1,

@@ -15,7 +15,7 @@ from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
-from resnet_jax.training.mesh import check_batch, make_mesh, replicated
+from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.state import TrainState, init_state
 from resnet_jax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
@@ -66,7 +66,6 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
     """
     validate_config(config)
     mesh = make_mesh(devices)
-    check_batch(mesh, config.batch_size, config.accumulate)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
     data = config.data
     dataset = load_dataset(data.name, data.data_dir, data.held_out)

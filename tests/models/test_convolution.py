@@ -42,5 +42,12 @@ def test_only_images_smaller_than_the_kernel_take_that_way(size, patches):
         names = jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
         return conv_general_dilated(x, w, (1, 1), ((1, 1), (1, 1)), dimension_numbers=names)
 
+    dilated = jax.lax.conv_general_dilated(
+        x, w, (1, 1), ((2, 2), (2, 2)), rhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    ours = conv_general_dilated(
+        x, w, (1, 1), ((2, 2), (2, 2)), rhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(ours, dilated, rtol=1e-6)
     primitives = {e.primitive.name for e in jax.make_jaxpr(call)(x, w).eqns}
     assert ("conv_general_dilated" not in primitives) == patches

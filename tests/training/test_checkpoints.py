@@ -133,7 +133,9 @@ def test_checkpoints_of_another_net_are_an_error(tiny_config, tmp_path):
     wider = tiny_config(model__widths=(4, 8, 16))
     with pytest.raises(UserError, match="can be used"):
         fit(wider, tmp_path / "run", force=["model.widths"])
-    assert fit(tiny_config(), tmp_path / "run", force=["model.widths"]).steps == 6
+    assert fit(tiny_config(), tmp_path / "run").steps == 6, "the finished run is as it was"
+    with pytest.raises(UserError, match="unknown config field 'banana'"):
+        fit(tiny_config(), tmp_path / "run", force=["banana"])
 
 
 def test_force_goes_on_with_the_named_field_only(tiny_config, tmp_path):

@@ -1,6 +1,9 @@
 """`fit`: the record it writes, going on after a kill, and what it refuses."""
 
 import json
+import shutil
+import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -164,6 +167,142 @@ def test_an_infinite_gradient_of_a_finite_loss_is_caught_before_it_is_saved(tiny
     assert not [p for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()]
 
 
+def test_the_schedule_reaches_the_record(tiny_config, tmp_path):
+    """Warm-up over two steps, drops after 1/2 and 3/4 of eight: each rate at its step."""
+    fields = {"warmup": "steps", "warmup_steps": 2, "warmup_rate": 0.001}
+    config = tiny_config(
+        steps=8, log_every=1, optimizer__learning_rate=0.1, **{f"schedule__{k}": v for k, v in fields.items()}
+    )
+    fit(config, tmp_path / "run")
+    rates = [x["learning_rate"] for x in numbers(tmp_path / "run") if "loss" in x]
+    np.testing.assert_allclose(rates, [0.001, 0.001, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+
+
+def test_the_error_rule_ends_the_warmup_of_a_run(tiny_config, tmp_path):
+    """The running error starts at 1 and falls by a twentieth of what the batches' errors say; replayed by hand."""
+    config = tiny_config(steps=40, log_every=1, schedule__warmup="error", schedule__warmup_error=96.0)
+    fit(config, tmp_path / "run")
+    trained = [x for x in numbers(tmp_path / "run") if "loss" in x]
+    average, expected = 100.0, []
+    for line in trained:
+        expected.append(average >= 96.0 and (not expected or expected[-1]))
+        average += (line["train_error"] - average) / 20
+    assert True in expected and False in expected
+    assert [x["learning_rate"] == pytest.approx(0.01) for x in trained[:20]] == expected[:20]
+
+
+def test_a_warmup_does_not_stay_above_the_schedule(tiny_config, tmp_path):
+    """Nothing trains at a rate of zero error, so the rule never ends the warm-up; the drops still come."""
+    fields = {"schedule__warmup": "error", "schedule__warmup_error": 0.0, "optimizer__learning_rate": 0.01}
+    fields |= {"schedule__warmup_rate": 0.01, "schedule__warmup_error": 0.5}
+    fit(tiny_config(steps=8, log_every=1, **fields), tmp_path / "run")
+    rates = [x["learning_rate"] for x in numbers(tmp_path / "run") if "loss" in x]
+    np.testing.assert_allclose(rates, [0.01] * 4 + [0.001] * 2 + [0.0001] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 6])
+def test_several_steps_in_one_dispatch_record_the_same_run(tiny_config, tmp_path, monkeypatch, at_once):
+    """The accelerators' way through the loop: 12 steps, lines of 6, and every dispatch as large as asked for."""
+    intervals = {"steps": 12, "log_every": 6, "eval_every": 12, "checkpoint_every": 6}
+    counts = []
+    advance = loop._Run._advance
+    monkeypatch.setattr(loop._Run, "_advance", lambda self, count: (counts.append(count), advance(self, count)))
+    fit(tiny_config(**intervals), tmp_path / "single")
+    assert counts == [1] * 12
+    counts.clear()
+    fit(tiny_config(**intervals, steps_per_dispatch=at_once), tmp_path / "several")
+    assert counts == [at_once] * (12 // at_once)
+    single, several = numbers(tmp_path / "single"), numbers(tmp_path / "several")
+    assert [x.keys() for x in single] == [x.keys() for x in several]
+    for a, b in zip(single, several, strict=True):
+        np.testing.assert_allclose(list(b.values()), list(a.values()), rtol=1e-3, atol=1e-6)
+
+
+def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monkeypatch):
+    advance = loop._Run._advance
+    losses = iter([1.0, 1.0, 1.0, float("nan"), 1.0, 1.0])
+
+    def with_nan(tree):
+        tree["loss"] = np.array([next(losses) for _ in tree["loss"]])
+        return tree
+
+    monkeypatch.setattr(loop._Run, "_advance", advance)
+    get = jax.device_get
+    monkeypatch.setattr(loop.jax, "device_get", lambda tree: with_nan(dict(get(tree))))
+    with pytest.raises(UserError, match="the loss became nan at step 4;"):
+        fit(tiny_config(log_every=6, eval_every=6, checkpoint_every=6, steps_per_dispatch=6), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("platform", "fields", "expected"),
+    [
+        ("gpu", {"steps": 64_000, "log_every": 100, "eval_every": 400, "checkpoint_every": 2000}, 100),
+        ("gpu", {"steps": 64_000, "log_every": 100, "eval_every": 390, "checkpoint_every": 2000}, 10),
+        ("gpu", {"steps": 540, "log_every": 9, "eval_every": 27, "checkpoint_every": 54}, 9),
+        ("gpu", {"steps": 64_000, "log_every": 200, "eval_every": 400, "checkpoint_every": 2000}, 100),
+        ("cpu", {"steps": 64_000, "log_every": 100, "eval_every": 400, "checkpoint_every": 2000}, 1),
+    ],
+)
+def test_size_of_a_dispatch(tiny_config, monkeypatch, platform, fields, expected):
+    run = object.__new__(loop._Run)
+    run.config, run.step, run.trainer = tiny_config(**fields), 0, SimpleNamespace(mesh=None)
+    monkeypatch.setattr(loop, "platform", lambda mesh: platform)
+    assert run._next_count() == expected
+    run.step = 1  # resumed between: single steps up to the next multiple
+    assert run._next_count() == 1
+
+
+def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):
+    began = time.monotonic()
+    result = fit(tiny_config(), tmp_path / "run", devices=jax.devices()[:2])
+    elapsed = time.monotonic() - began
+    assert elapsed - 2 < result.seconds <= elapsed + 0.1
+    assert result.hardware["devices"] == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("result.json", "{", "cannot read .*result.json"),
+        ("result.json", "[]", "result.json is damaged"),
+        ("config.json", "[]", "config.json is damaged"),
+        ("config.json", '{"steps": "many"}', "config.json"),
+        ("metrics.jsonl", '{"step": 1}\nx\n{"step": 2}\n', "line 2 of .*metrics.jsonl is damaged"),
+        ("metrics.jsonl", '{"loss": 1}\n', "line 1 of .*metrics.jsonl is damaged"),
+    ],
+)
+def test_damaged_records_are_said(tiny_config, tmp_path, file, content, message):
+    fit(tiny_config(), tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    if file == "metrics.jsonl":
+        (tmp_path / "run/result.json").unlink()
+    with pytest.raises(UserError, match=message):
+        fit(tiny_config(), tmp_path / "run")
+
+
+def test_checkpoints_without_a_config_are_not_adopted(tiny_config, tmp_path):
+    fit(tiny_config(), tmp_path / "run")
+    for file in ("config.json", "result.json"):
+        (tmp_path / "run" / file).unlink()
+    with pytest.raises(UserError, match="checkpoints but no config.json"):
+        fit(tiny_config(seed=5), tmp_path / "run")
+
+
+def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_path):
+    fit(tiny_config(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/6/state")
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    found = evaluate(tmp_path / "run")
+    assert found.step == 4 and "checkpoint 6 cannot be read" in found.passed_over[0]
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+def test_evaluate_takes_any_number_of_devices(tiny_config, tmp_path):
+    """Trained on one device with a batch that eight cannot share."""
+    result = fit(tiny_config(batch_size=15), tmp_path / "run", devices=jax.devices()[:1])
+    assert evaluate(tmp_path / "run").test_error == pytest.approx(result.test_error, abs=0.6)
+
+
 def test_evaluate_finds_what_the_run_recorded(tiny_config, tmp_path):
     result = fit(tiny_config(), tmp_path / "run")
     found = evaluate(tmp_path / "run")
@@ -188,6 +327,12 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
         ({"model__shortcut": "D"}, "unknown shortcut 'D'"),
         ({"model__widths": (16, 8, 8)}, "cannot narrow"),
         ({"model__bn_group_size": 5}, "bn_group_size=5 does not divide"),
+        ({"seed": 2**32}, "seed=4294967296 must be below"),
+        ({"model__widths": (4.5, 8, 8)}, "widths=.* whole numbers"),
+        ({"model__stage_sizes": ("a", 1, 1)}, "stage_sizes=.* whole numbers"),
+        ({"schedule__boundaries": ("a",)}, "fractions"),
+        ({"schedule__warmup_error": float("nan")}, "warmup_error=nan must be a finite number"),
+        ({"data__padding": 100}, "padding=100 is more than"),
         ({"accumulate": 3}, "accumulate=3 does not divide"),
         ({"accumulate": 4}, "micro-batches of 4 is not divisible by the 8 devices"),
         ({"accumulate": 2, "model__bn_group_size": 16}, "bn_group_size=16 does not divide"),
@@ -199,7 +344,7 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
         ({"data__data_dir": "/tmp"}, "data_dir=/tmp is not for digits"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, bfloat16"),
         ({"schedule__boundaries": (32000, 48000)}, "fractions"),
-        ({"schedule__warmup": "linear"}, "none, steps, error, linear"),
+        ({"schedule__warmup": "cosine"}, "none, steps, error, linear"),
     ],
 )
 def test_bad_configs_are_refused_before_anything_is_written(tiny_config, tmp_path, fields, message):

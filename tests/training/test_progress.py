@@ -29,7 +29,6 @@ def test_every_line_with_no_least_time():
     with PlainProgress(stream, seconds=0) as progress:
         progress.start("net", 4, 10)
         for step in (5, 6):
-            progress.update(step, VALUES, line=True)
             progress.update(step, VALUES, line=False)
     assert [line.split()[2] for line in stream.getvalue().splitlines()[1:]] == ["5/10", "6/10"]
 

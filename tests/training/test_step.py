@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.training.step import evaluate_test
+from resnet_jax.training.step import evaluate_test, is_error
 from resnet_jax.training.trainer import make_trainer
 
 
@@ -34,6 +34,36 @@ def test_eight_devices_equal_one(tiny_config, group):
     np.testing.assert_allclose(losses_eight, losses_one, rtol=2e-5)
     assert largest_difference(eight.params, one.params) < 2e-5
     assert largest_difference(eight.batch_stats, one.batch_stats) < 2e-5
+
+
+def test_training_images_are_augmented_by_step(tiny_config):
+    """The same images at two steps are cropped differently, and other than in evaluation."""
+    trainer = make_trainer(tiny_config(), jax.devices()[:1])
+    pipeline, indices = trainer.pipeline, jnp.arange(64)
+    still, labels = pipeline.eval_batch(pipeline.test, indices)
+    moved = [pipeline.train_batch(pipeline.test, indices, jax.random.key(i)) for i in (0, 1)]
+    for images, same_labels in moved:
+        np.testing.assert_array_equal(labels, same_labels)
+        assert np.mean(np.any(np.asarray(images != still), axis=(1, 2, 3))) > 0.5
+    assert np.any(np.asarray(moved[0][0] != moved[1][0]))
+
+
+def test_random_numbers_change_from_step_to_step(tiny_config):
+    """A step repeated from the same parameters, but counted as another, sees other crops of the same images."""
+    trainer = make_trainer(tiny_config(), jax.devices()[:1])
+    inputs = trainer.pipeline.train_inputs(0, 1)
+    losses = []
+    for number in (0, 0, 5):
+        state = trainer.init().replace(step=jnp.array(number, jnp.int32))
+        _, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
+        losses.append(float(metrics["loss"][0]))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_an_output_that_is_not_finite_is_an_error():
+    """The argmax of NaNs is class 0: a diverged net would be right on every tenth image."""
+    logits = jnp.array([[jnp.nan, jnp.nan], [3.0, 1.0], [jnp.inf, 0.0]])
+    np.testing.assert_array_equal(is_error(logits, jnp.zeros(3, jnp.int32)), [1, 0, 1])
 
 
 def test_groups_matter(tiny_config):
