@@ -266,7 +266,7 @@ def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):
         ("result.json", "{", "cannot read .*result.json"),
         ("result.json", "[]", "result.json is damaged"),
         ("config.json", "[]", "config.json is damaged"),
-        ("config.json", '{"steps": "many"}', "config.json"),
+        ("config.json", '{"steps": "many"}', "another config .*steps: many there, 6 here"),
         ("metrics.jsonl", '{"step": 1}\nx\n{"step": 2}\n', "line 2 of .*metrics.jsonl is damaged"),
         ("metrics.jsonl", '{"loss": 1}\n', "line 1 of .*metrics.jsonl is damaged"),
     ],
