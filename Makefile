@@ -33,6 +33,7 @@ clean:
 	rm -rf $(VENV)
 
 $(VENV)/installed: requirements.txt pyproject.toml
+	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)

@@ -136,7 +136,12 @@ def validate_config(config: ConfigDict) -> None:
     Raises:
       UserError: naming the field, its value, and what would be right.
     """
-    flat = flatten(config)
+    flat, known = flatten(config), flatten(base_config())
+    for field in flat:
+        if field not in known:
+            raise unknown_name("config field", field, known)
+    if missing := sorted(known.keys() - flat.keys()):
+        raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
     for field, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"config.{field}={value} must be a finite number")
@@ -149,9 +154,9 @@ def validate_config(config: ConfigDict) -> None:
         values = config.model[field]
         if values is not None and not all(type(v) is int and v > 0 for v in values):
             raise UserError(f"config.model.{field}={values} must be whole numbers of 1 or more")
-    for field, known in CHOICES.items():
-        if flat[field] not in known:
-            raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(known)}")
+    for field, choices in CHOICES.items():
+        if flat[field] not in choices:
+            raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(choices)}")
     if config.batch_size % config.accumulate:
         raise UserError(f"config.accumulate={config.accumulate} does not divide config.batch_size={config.batch_size}")
     boundaries = list(config.schedule.boundaries)

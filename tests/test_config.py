@@ -14,6 +14,7 @@ from resnet_jax.config import (
     from_dict,
     small_image_config,
     to_dict,
+    validate_config,
 )
 from resnet_jax.errors import UserError
 
@@ -78,6 +79,18 @@ def test_hashes_of_published_configs_stay(name, net, expected):
     assert hashlib.sha256(everything.encode()).hexdigest()[:12] == "fd9796d76e5d", (
         "a default changed, or a field is new"
     )
+
+
+def test_unknown_and_missing_fields_are_said():
+    """A config made in Python is not locked: a misspelt field would leave the default in force."""
+    config = base_config()
+    config.optimizer.learning_rat = 0.5
+    with pytest.raises(UserError, match=r"unknown config field 'optimizer.learning_rat'; did you mean optimizer.learn"):
+        validate_config(config)
+    config = base_config()
+    del config.batch_size
+    with pytest.raises(UserError, match="lacks batch_size"):
+        validate_config(config)
 
 
 def test_round_trip_through_json():

@@ -95,6 +95,8 @@ def get_variant(name: str) -> Variant:
       UserError: if there is none, with the nearest names.
     """
     if name not in VARIANTS:
+        if f"cifar_{name}" in VARIANTS:
+            raise UserError(f"unknown net {name!r}; did you mean cifar_{name}?")
         raise unknown_name("net", name, VARIANTS)
     return VARIANTS[name]
 

@@ -67,6 +67,7 @@ def test_train(capsys, tmp_path, config, extra, message):
         (["summary"], "needs one NAME"),
         (["summary", "resnet5"], "unknown net 'resnet5'; did you mean"),
         (["summary", "resnet50", "--image_size=0"], "--image_size=0 must be 1 or more"),
+        (["summary", "resnet20"], "did you mean cifar_resnet20?"),
         (["summary", "vgg16", "--image_size=8"], "too small for VGG"),
     ],
 )
