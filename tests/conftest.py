@@ -1,12 +1,7 @@
 """Eight virtual CPU devices, so that tests can shard; each test says how many it takes."""
 
 import os
-import shutil
-import tempfile
 
-# Many tests run the same small net: compiled once for all of them.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_tests_")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -15,10 +10,6 @@ from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
-
-
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture
