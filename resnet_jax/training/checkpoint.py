@@ -1,5 +1,6 @@
 """Checkpoints of a run through Orbax: the state on the devices, and what the host carries beside it."""
 
+import copy
 import dataclasses
 import shutil
 import zlib
@@ -72,7 +73,8 @@ class Checkpoints:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
-            host=ocp.args.JsonSave(host | {"checksum": checksum(state)}),
+            # Copied: it is written in the background, while the run goes on to change its lists.
+            host=ocp.args.JsonSave(copy.deepcopy(host) | {"checksum": checksum(state)}),
         )
         metrics = None if test_error is None else {"test_error": test_error}
         try:

@@ -61,6 +61,16 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5, 6]
 
 
+def test_what_the_host_saves_is_of_that_moment(tmp_path):
+    """The run goes on and appends to its lists while a checkpoint is written in the background."""
+    checkpoints = Checkpoints(tmp_path, 3)
+    steps = [1]
+    checkpoints.save(1, state(1), {"pending": steps})
+    steps.append(2)
+    checkpoints.close()
+    assert restore(tmp_path).host == {"pending": [1]}
+
+
 def test_saving_a_step_twice_keeps_the_first(tmp_path):
     save(tmp_path, (2, 2))
     assert_is(restore(tmp_path), 2)
