@@ -1,9 +1,16 @@
-"""Eight virtual CPU devices, so that tests can shard; each test says how many it takes."""
+"""Eight virtual CPU devices, so that tests can shard; each test says how many it takes.
+
+Programs compile once in a session: many tests train the same tiny net.
+"""
 
 import os
+import shutil
+import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from collections.abc import Callable
 from typing import Any
@@ -26,3 +33,7 @@ def tiny_config() -> Callable[..., ConfigDict]:
         return config
 
     return make
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
