@@ -13,7 +13,16 @@ from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
 
 #: Fields that change how a run is carried out, but not what comes out of it, beyond rounding.
-EXECUTION_FIELDS = frozenset({"data.data_dir", "steps_per_dispatch", "checkpoint_every", "keep_checkpoints"})
+EXECUTION_FIELDS = frozenset(
+    {
+        "data.data_dir",
+        "steps_per_dispatch",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "profile_steps",
+    }
+)
 
 #: The values that a field can have.
 CHOICES = {
@@ -21,13 +30,14 @@ CHOICES = {
     "optimizer.name": ("sgd", "lars"),
     "optimizer.decay_scope": ("all", "kernels"),
     "schedule.warmup": ("none", "steps", "error", "linear"),
+    "on_nan": ("stop", "rollback"),
 }
 
 #: The least value that a number can have.
 LEAST = {
     **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
     **dict.fromkeys(("keep_checkpoints",), 1),
-    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding"), 0),
+    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
     **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
     **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
@@ -41,6 +51,7 @@ def base_config() -> ConfigDict:
         {
             "seed": 0,
             "steps": 64_000,
+            "steps_scale": 1.0,  # says that the schedule was shrunk by this factor; changes nothing by itself
             "batch_size": 128,  # over all devices
             "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
@@ -98,7 +109,14 @@ def base_config() -> ConfigDict:
             "eval_every": 400,  # steps between evaluations
             "log_every": 100,  # steps that one training line of metrics.jsonl averages
             "checkpoint_every": 2000,
-            "keep_checkpoints": 2,
+            "checkpoint_minutes": 0.0,  # 0, or: also at the first training line after so many minutes
+            "keep_checkpoints": 2,  # the newest; the best is kept besides
+            # What to do when a loss or an update is not finite, or a loss is more than `loss_jump` times what it was
+            # on average and what guessing gives (0: any finite loss will do): "stop", or "rollback": go back to the
+            # newest checkpoint and leave out the batch.
+            "on_nan": "stop",
+            "loss_jump": 10.0,
+            "profile_steps": (),  # (first, last) step of a profiler trace
             "steps_per_dispatch": 0,  # 0: 100 on GPU and TPU, 1 on CPU
         }
     )
@@ -159,6 +177,9 @@ def validate_config(config: ConfigDict) -> None:
             raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(choices)}")
     if config.batch_size % config.accumulate:
         raise UserError(f"config.accumulate={config.accumulate} does not divide config.batch_size={config.batch_size}")
+    profile = tuple(config.profile_steps)
+    if profile and not (len(profile) == 2 and all(type(p) is int for p in profile) and 1 <= profile[0] <= profile[1]):
+        raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")
     boundaries = list(config.schedule.boundaries)
     numbers = all(isinstance(b, float | int) for b in boundaries)
     if not numbers or boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
