@@ -18,6 +18,10 @@ class Stopped(Exception):
     """
 
 
+class ProcessLost(Stopped):
+    """One of several processes is gone, and the others cannot go on without it."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a table, with the nearest names that are."""
     known = sorted(known)

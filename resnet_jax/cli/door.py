@@ -1,10 +1,11 @@
 """What every command of the project does around its work: quiet libraries, one line for a mistake, an exit status."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
-from resnet_jax.errors import Stopped, UserError
+from resnet_jax.errors import ProcessLost, Stopped, UserError
 
 #: Exit statuses: a mistake of the user's; a run that saved its state and can go on (EX_TEMPFAIL); a stop by Ctrl-C
 #: before there was anything to save, as shells count it (128 + SIGINT).
@@ -22,7 +23,9 @@ def run(command: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
     except Stopped as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr)
+        print(f"stopped: {stopped}", file=sys.stderr, flush=True)
+        if isinstance(stopped, ProcessLost):
+            os._exit(STOPPED)  # the usual way out would wait for the process that is gone
         return STOPPED
     except KeyboardInterrupt:
         print("stopped at once; the same command goes on from the newest checkpoint", file=sys.stderr)

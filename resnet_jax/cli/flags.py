@@ -26,6 +26,26 @@ def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     )  # fmt: skip
 
 
+def define_processes(values: flags.FlagValues) -> None:
+    """Adds what says which of several processes this is; see `distributed.initialize`."""
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of process 0; unset: found from the environment (TPU pods, SLURM, MPI)",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("num_processes", None, "how many processes there are; 1: this one alone", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "which of them this is, from 0", flag_values=values)
+    flags.DEFINE_integer(
+        "heartbeat_timeout", 60, "seconds until a process that is gone ends the others", flag_values=values
+    )
+
+
+def join_processes(values: flags.FlagValues) -> None:
+    """Joins the other processes, if there are any."""
+    from resnet_jax.training.distributed import initialize
+
+    initialize(values.coordinator_address, values.num_processes, values.process_id, values.heartbeat_timeout)
+
+
 def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> list[str]:
     """Parses the arguments behind the verb and returns the positional ones.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from resnet_jax.cli.flags import define_config, parse, verb_flags
+from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = "train --config=configs/cifar10.py:resnet20 --workdir=DIR [--config.FIELD=VALUE ...]"
@@ -16,17 +16,22 @@ def main(arguments: Sequence[str]) -> None:
     define_config(values, arguments)
     flags.DEFINE_string("workdir", None, "the run's folder; the same command goes on with it", flag_values=values)
     flags.DEFINE_list("force", [], "fields that may differ from those of the run that goes on", flag_values=values)
+    define_processes(values)
     extra = parse(values, USAGE, arguments)
     if extra:
         raise UserError(f"train takes no argument {extra[0]!r}; usage: {USAGE}")
     if values.config is None or not values.workdir:
         raise UserError(f"train needs --config and --workdir; usage: {USAGE}")
 
+    from resnet_jax.training.distributed import is_chief
     from resnet_jax.training.loop import fit
-    from resnet_jax.training.progress import make_progress
+    from resnet_jax.training.progress import NoProgress, make_progress
 
-    with make_progress() as progress:
+    join_processes(values)
+    with make_progress() if is_chief() else NoProgress() as progress:
         result = fit(values.config, values.workdir, progress, force=values.force)
+    if not is_chief():
+        return
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
         f"{result.train_error:.2f} %, {result.evaluated_on.replace('_', '-')} error {result.test_error:.2f} % "

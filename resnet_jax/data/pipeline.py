@@ -1,10 +1,9 @@
 """Small sets on their way into the step: uint8 images live on every device, indices are all that a step sends."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
-import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
@@ -12,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
 from resnet_jax.data.dataset import Dataset, Split
-from resnet_jax.data.sampling import batch_indices, padded_batches
+from resnet_jax.data.placement import place
+from resnet_jax.data.sampling import batch_indices, batch_numbers, padded_batches
 from resnet_jax.errors import UserError
 
 #: Images of one evaluation batch, before it is rounded up to a multiple of the devices.
@@ -51,11 +51,13 @@ class ResidentPipeline:
     padding: int
     flip: bool
 
-    def train_inputs(self, step: int, count: int) -> np.ndarray:
-        """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size)."""
-        return np.stack(
-            [batch_indices(self.seed, s, self.batch_size, self.train_size) for s in range(step, step + count)]
-        )
+    def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> np.ndarray:
+        """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size).
+
+        Batches whose numbers are in `skipped` are left out; see `sampling.batch_numbers`.
+        """
+        numbers = batch_numbers(range(step, step + count), skipped)
+        return np.stack([batch_indices(self.seed, number, self.batch_size, self.train_size) for number in numbers])
 
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
@@ -86,7 +88,7 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
 
     def resident(split: Split) -> Resident:
         arrays = Resident(images=split.images, labels=split.labels, mean=mean, std=std)  # type: ignore[typeddict-item]
-        return jax.device_put(arrays, everywhere)
+        return place(arrays, everywhere)
 
     per_device = -(-min(EVAL_BATCH, len(dataset.test)) // mesh.size)
     return ResidentPipeline(

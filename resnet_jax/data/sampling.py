@@ -1,7 +1,7 @@
 """Which examples a step sees: a pure function of (seed, step), so that no order of asking and no kill changes it."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 
@@ -25,6 +25,16 @@ def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> np.nd
 def _shuffle(seed: int, epoch: int, examples: int) -> np.ndarray:
     # Philox is counter-based and keyed: (seed, epoch) needs no state from the epochs before.
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples)
+
+
+def batch_numbers(steps: Iterable[int], skipped: Collection[int]) -> list[int]:
+    """Which batch each step takes: the n-th of those not left out, from 0; without any, the step itself."""
+    numbers = []
+    for number in steps:
+        for left_out in sorted(skipped):
+            number += left_out <= number
+        numbers.append(number)
+    return numbers
 
 
 def padded_batches(examples: int, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -61,7 +61,7 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
     state = restored.state
-    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline)
+    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,

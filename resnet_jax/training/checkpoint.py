@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import shutil
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.errors import UserError
+from resnet_jax.training.distributed import all_agree, is_chief, wait_for_all
 from resnet_jax.training.state import TrainState
 
 
@@ -36,7 +38,8 @@ class Checkpoints:
     """The checkpoints of one run, by step.
 
     Written in the background, each into a folder that gets its name when it is whole: a kill leaves a checkpoint or
-    none. The newest `keep` stay, and the best by test error.
+    none. The newest `keep` stay, and the best by test error. Several processes open the same folder, which all of them
+    must see, and call every method together.
     """
 
     def __init__(self, directory: Path, keep: int, read_only: bool = False) -> None:
@@ -80,7 +83,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items, metrics=metrics)
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._cannot_write(error) from error
+            raise self._failed(error) from error
 
     def restore(self, like: TrainState, sharding: Sharding) -> Restored | None:
         """The newest checkpoint that is whole, or None where there is none at all.
@@ -98,22 +101,42 @@ class Checkpoints:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
+            why = "another process cannot read it"
+            found = None
             try:
-                state, host = self._read(step, abstract)
+                found = self._read(step, abstract)
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
-                damaged[step] = f"checkpoint {step} cannot be read ({_line(error)})"
+                why = _line(error)
+            if not all_agree(found is not None) or found is None:
+                damaged[step] = f"checkpoint {step} cannot be read ({why})"
                 continue
             if damaged and not self._read_only:
-                for bad in damaged:
-                    (self._directory / str(bad)).rename(self._directory / f"damaged-{bad}")
-                self._manager.reload()
-            return Restored(state, host, tuple(damaged.values()))
+                self._move_aside(damaged)
+            return Restored(*found, tuple(damaged.values()))
         if damaged:
             raise UserError(
                 f"no checkpoint in {self._directory} can be used: {'; '.join(damaged.values())}; "
                 "move the folder away to train anew"
             )
         return None
+
+    def _move_aside(self, steps: Iterable[int]) -> None:
+        if is_chief():
+            for step in steps:
+                (self._directory / str(step)).rename(self._directory / f"damaged-{step}")
+        wait_for_all("damaged checkpoints moved")
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Waits until everything is on disk.
+
+        Raises:
+          UserError: if the last checkpoint could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._failed(error) from error
 
     def _read(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore())
@@ -124,19 +147,15 @@ class Checkpoints:
         return restored.state, host
 
     def close(self) -> None:
-        """Waits until everything is on disk.
-
-        Raises:
-          UserError: if the last checkpoint could not be written.
-        """
+        """Waits as `wait` does, and lets go of the folder."""
         try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._cannot_write(error) from error
+            self.wait()
         finally:
             self._manager.close()
 
-    def _cannot_write(self, error: Exception) -> UserError:
+    def _failed(self, error: Exception) -> Exception:
+        if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+            return error  # a process is gone, which `fit` says
         whole = ", ".join(str(step) for step in self.steps()) or "none"
         full = shutil.disk_usage(self._directory).free < 2**20
         return UserError(

@@ -1,31 +1,37 @@
 """`fit`: from a config and a folder to a finished run."""
 
 import contextlib
-import datetime
+import dataclasses
 import math
-import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.config import config_hash, flatten, validate_config
-from resnet_jax.errors import Stopped, UserError, unknown_name
+from resnet_jax.config import flatten, validate_config
+from resnet_jax.data.sampling import batch_numbers
+from resnet_jax.errors import ProcessLost, Stopped, UserError, unknown_name
 from resnet_jax.training import provenance
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, Restored
+from resnet_jax.training.distributed import agreed, is_chief
 from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
-from resnet_jax.training.record import CHECKPOINTS, Result, RunRecord
+from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
+from resnet_jax.training.result import make_result
 from resnet_jax.training.step import evaluate_test
+from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
+from resnet_jax.training.watch import LossWatch, Trace, memory
 
 #: Steps in one dispatch where the host would else hold up a fast device.
 STEPS_PER_DISPATCH = 100
+
+#: How often `on_nan="rollback"` goes back before it gives up.
+MOST_ROLLBACKS = 10
 
 
 def fit(
@@ -37,7 +43,8 @@ def fit(
 ) -> Result:
     """Trains a net as the config says and records the run in `workdir`.
 
-    A finished run is only read; an unfinished one goes on from its newest checkpoint.
+    A finished run is only read; an unfinished one goes on from its newest checkpoint. Several processes (see
+    `distributed.initialize`) call it alike, with a `workdir` that all of them see; process 0 writes the record.
 
     Args:
       config: the fields of `config.base_config`.
@@ -50,34 +57,58 @@ def fit(
       The result, as in `result.json`.
 
     Raises:
-      UserError: for a config that cannot be run, a folder that holds another run or cannot be written to, and
-        for a loss that is not finite.
-      Stopped: after SIGTERM or SIGINT, with the state saved.
+      UserError: for a config that cannot be run, a folder that holds another run or cannot be written to or is in
+        use, and for a loss that is not finite or jumps.
+      Stopped: after SIGTERM or SIGINT, with the state saved; as `ProcessLost` if another process is gone.
     """
     began = time.monotonic()
     for name in force:
         if name not in flatten(config):
             raise unknown_name("config field", name, flatten(config))
     validate_config(config)
-    record = RunRecord(workdir)
-    if record.is_same(config, force) and (finished := record.result()) is not None:
-        return finished
+    record = RunRecord(workdir) if is_chief() else OthersRecord(workdir)
+    if (finished := agreed(lambda: _finished(record, config, force))) is not None:
+        return Result(**finished)
     check_batch(make_mesh(devices), config.batch_size, config.accumulate)
     trainer = make_trainer(config, devices)
-    record.begin(config)
+    agreed(lambda: record.begin(config))
     progress = progress or NoProgress()
-    checkpoints = Checkpoints(record.workdir / CHECKPOINTS, config.keep_checkpoints)
     try:
-        with StopRequest() as stop:
-            result = _Run(trainer, record, checkpoints, progress, stop, began).run()
-    except BaseException:
-        with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
-            checkpoints.close()
+        checkpoints = Checkpoints(record.workdir / CHECKPOINTS, config.keep_checkpoints)
+        try:
+            with StopRequest() as stop:
+                result = _Run(trainer, record, checkpoints, progress, stop, began).run()
+        except BaseException as error:
+            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                raise ProcessLost(
+                    f"another process is gone ({str(error).splitlines()[0][:200]}); started again, all with the same "
+                    f"command, they go on from the newest checkpoint in {record.workdir}"
+                ) from error
+            # Of several processes, one that fails alone must not wait for the others, who wait for it.
+            if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
+                with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
+                    checkpoints.close()
+            raise
+        checkpoints.close()
+        record.finish(result)
+    finally:
         record.close()
-        raise
-    checkpoints.close()
-    record.finish(result)
     return result
+
+
+def _finished(record: RunRecord, config: ConfigDict, force: Collection[str]) -> dict | None:
+    """The result of a finished run of this config, as a dict."""
+    if not record.is_same(config, force) or (result := record.result()) is None:
+        return None
+    return dataclasses.asdict(result)
+
+
+class _Diverged(Exception):
+    """A step whose metrics say that it must not be kept: its number from 1, and what is wrong."""
+
+    def __init__(self, step: int, complaint: str) -> None:
+        super().__init__(complaint)
+        self.step = step
 
 
 class _Run:
@@ -97,60 +128,88 @@ class _Run:
         self.commit = provenance.commit()
         self.trainer, self.config = trainer, trainer.config
         self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
-        self.state = trainer.init()
-        self.step = 0
-        self.pending: list[dict[str, float]] = []  # steps since the last training line
+        self.stepper = Stepper(trainer, on_compile=lambda: progress.status("compiling"))
+        self.trace = Trace(self.config.profile_steps if is_chief() else (), record.workdir / "profile")
+        self.skipped = agreed(record.skipped)
         self.earlier_seconds = 0.0  # of the parts of the run before it was resumed
-        restored = checkpoints.restore(self.state, replicated(trainer.mesh))
-        if restored is not None:
-            self.state = restored.state
-            self.step = int(self.state.step)
-            self.pending, self.earlier_seconds = restored.host["pending"], restored.host["seconds"]
-        record.adopt(trainer.config)
-        record.truncate(self.step)
-        self.damaged = restored.damaged if restored is not None else ()
-        self.test_error: float | None = None  # at this very step
-        self.timed_steps, self.timed_seconds = 0, 0.0  # since the last training line, without compilation
+        self.dispatches = 0
         self.shown: dict[str, float] = {}
-        self._compiled: dict[int, Any] = {}
+        restored = self._go_back()
+        if restored is not None:
+            self.earlier_seconds = restored.host["seconds"]
+        self.damaged = restored.damaged if restored is not None else ()
+        record.adopt(trainer.config)
+        agreed(lambda: record.truncate(self.step))
+
+    def _go_back(self) -> Restored | None:
+        """Takes up the newest checkpoint, or the state before the first step."""
+        self.stepper.drop()
+        self.state = self.trainer.init()
+        self.pending: list[dict[str, float]] = []  # steps since the last training line
+        average = None
+        restored = self.checkpoints.restore(self.state, replicated(self.trainer.mesh))
+        if restored is not None:
+            self.state, self.pending = restored.state, list(restored.host["pending"])
+            average = restored.host.get("loss_average")
+        self.step = int(self.state.step)
+        self.watch = LossWatch(self.trainer.num_classes, self.config.loss_jump, average)
+        self.test_error: float | None = None  # at this very step
+        self.saved = time.monotonic()
+        return restored
 
     def run(self) -> Result:
         """Trains to the end, or to the signal that stops it."""
         config = self.config
         self.progress.start(f"{config.model.name} seed {config.seed}", self.step, config.steps)
-        for note in self._notes():
+        for sentence in self.damaged:
+            self.progress.note(f"{sentence}; it was moved aside, and training goes on from step {self.step}")
+        for note in self.trainer.notes():
             self.progress.note(note)
-        while self.step < config.steps:
-            self._advance(self._next_count())
-            if self._due(config.log_every):
-                self._log()
-            if self._due(config.eval_every):
-                self._evaluate()
-            if self._due(config.checkpoint_every):
-                self._save()
-            if self.stop.signal is not None and self.step < config.steps:
-                self._save()
-                raise Stopped(
-                    f"{self.stop.signal.name} after step {self.step} of {config.steps}; the state is saved in "
-                    f"{self.record.workdir}, and the same command goes on from there"
-                )
+        try:
+            while self.step < config.steps:
+                try:
+                    self._advance(self._next_count())
+                except _Diverged as diverged:
+                    self._roll_back(diverged)
+        finally:
+            self.trace.stop()
         return self._result()
 
-    def _notes(self) -> Iterator[str]:
-        """What the reader should know ahead of the first step."""
-        config, schedule = self.config, self.config.schedule
-        for sentence in self.damaged:
-            yield f"{sentence}; it was moved aside, and training goes on from step {self.step}"
-        if config.accumulate > 1 and not getattr(self.trainer.model, "bn_group_size", 0):
-            yield (
-                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
-                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+    def _advance(self, count: int) -> None:
+        """Dispatches `count` steps, and does what is due behind them."""
+        self.trace.before(self.step, count)
+        self.state = self.stepper.advance(self.state, self.step, count, [s["batch"] for s in self.skipped])
+        self.step += count
+        self.dispatches += 1
+        self.test_error = None
+        config = self.config
+        log, evaluate, save = map(self._due, (config.log_every, config.eval_every, config.checkpoint_every))
+        stop = self.stop.reached(self.dispatches) and self.step < config.steps
+        # One dispatch stays under way while the next is prepared, but nothing is written ahead of what it says.
+        self._collect(0 if log or evaluate or save or stop or self.trace.is_last(self.step) else 1)
+        if self.trace.is_last(self.step):
+            self.trace.stop()
+        if log:
+            self._log()
+        if evaluate:
+            self._evaluate()
+        if save or (log and self._minutes_are_over()):
+            self._save()
+        if stop:
+            self._save()
+            name = self.stop.signal.name if self.stop.signal else "asked to stop"
+            raise Stopped(
+                f"{name} after step {self.step} of {config.steps}; the state is saved in "
+                f"{self.record.workdir}, and the same command goes on from there"
             )
-        if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
-            yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.config.steps
+
+    def _minutes_are_over(self) -> bool:
+        """By the clock of process 0, so that all save together."""
+        minutes = self.config.checkpoint_minutes
+        return bool(minutes and agreed(lambda: time.monotonic() - self.saved >= 60 * minutes))
 
     def _next_count(self) -> int:
         """Steps of the next dispatch: the same number throughout, since each number compiles anew.
@@ -165,35 +224,38 @@ class _Run:
         count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
         return count if self.step % count == 0 else 1
 
-    def _advance(self, count: int) -> None:
-        """Takes `count` steps and fetches their metrics."""
-        trainer = self.trainer
-        inputs = trainer.pipeline.train_inputs(self.step, count)
-        if count not in self._compiled:
-            self.progress.status("compiling")
-            self._compiled[count] = trainer.train_step.lower(self.state, trainer.pipeline.train, inputs).compile()
-        began = time.monotonic()
-        self.state, metrics = self._compiled[count](self.state, trainer.pipeline.train, inputs)
-        metrics = jax.device_get(metrics)
-        self.timed_seconds += time.monotonic() - began
-        self.timed_steps += count
-        for i in range(count):
-            values = {name: float(value[i]) for name, value in metrics.items()}
-            # A loss that is finite can have a gradient that is not: caught before a checkpoint holds its update.
-            for name in ("loss", "update_norm"):
-                if not math.isfinite(values[name]):
-                    raise UserError(self._diverged(self.step + i + 1, name.replace("_", "'s "), values[name]))
+    def _collect(self, leave: int) -> None:
+        """Takes in the metrics of all dispatches but the newest `leave`."""
+        collected = list(self.stepper.collect(leave))
+        for step, values in collected:
+            if (complaint := self.watch.complaint(values)) is not None:
+                raise _Diverged(step, complaint)
             self.pending.append(values)
-        self.step += count
-        self.test_error = None
-        self._show({"loss": values["loss"], "images_per_second": self._rate()}, line=False)
+        if collected:
+            self._show({"loss": values["loss"], **self.stepper.meter.values(self.config.batch_size)}, step)
 
-    def _diverged(self, step: int, name: str, value: float) -> str:
-        last = [line["step"] for line in self.record.lines()]
-        kept = f"the record up to step {last[-1]} is kept" if last else "nothing was recorded before it"
+    def _roll_back(self, diverged: _Diverged) -> None:
+        """Goes back to the newest checkpoint and leaves out the batch, or ends the run."""
+        config = self.config
+        what = f"{diverged} at step {diverged.step}"
+        if config.on_nan != "rollback" or len(self.skipped) >= MOST_ROLLBACKS:
+            raise UserError(self._end(what)) from diverged
+        batch = batch_numbers([diverged.step - 1], [s["batch"] for s in self.skipped])[0]
+        self.checkpoints.wait()
+        self._go_back()
+        self.skipped.append({"batch": batch, "step": diverged.step, "went_back_to": self.step, "why": str(diverged)})
+        agreed(lambda: self.record.truncate(self.step))
+        agreed(lambda: self.record.skip(self.skipped))
+        self.progress.note(f"{what}; going back to step {self.step} and leaving out batch {batch}")
+
+    def _end(self, what: str) -> str:
+        steps = self.checkpoints.steps()
+        last = f"the last good checkpoint is that of step {steps[-1]}" if steps else "there was no checkpoint yet"
+        tried = f" after {len(self.skipped)} batches were left out" if self.skipped else ""
         return (
-            f"the {name} became {value} at step {step}; {kept} in {self.record.workdir}. "
-            "A lower config.optimizer.learning_rate or a config.schedule.warmup may help; choose a new workdir for it"
+            f"{what}{tried}; {last}, and the record is kept, in {self.record.workdir}. A lower "
+            "config.optimizer.learning_rate or a config.schedule.warmup may help, with a new workdir; "
+            "config.on_nan=rollback leaves out such batches"
         )
 
     def _log(self) -> None:
@@ -205,67 +267,36 @@ class _Run:
             "learning_rate": self.pending[-1]["learning_rate"],
             "gradient_norm": mean["gradient_norm"],
             "update_norm": mean["update_norm"],
-            "images_per_second": self._rate(),
+            **self.stepper.meter.values(self.config.batch_size),
+            **memory(list(self.trainer.mesh.devices.flat)),
         }
         self.record.append(self.step, line)
-        self._show(line, line=True)
-        self.pending, self.timed_steps, self.timed_seconds = [], 0, 0.0
-
-    def _rate(self) -> float:
-        return self.timed_steps * self.config.batch_size / self.timed_seconds
+        self._show(line, self.step, line=True)
+        self.pending = []
+        self.stepper.meter.reset()
 
     def _evaluate(self) -> None:
-        line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline)
+        line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline, self.trainer.mesh)
         if not math.isfinite(line["test_loss"]):
-            raise UserError(self._diverged(self.step, "test loss", line["test_loss"]))
+            raise UserError(self._end(f"the test loss became {line['test_loss']} at step {self.step}"))
         self.test_error = line["test_error"]
         self.record.append(self.step, line)
-        self._show(line, line=True)
+        self._show(line, self.step, line=True)
 
-    def _show(self, values: Mapping[str, float], *, line: bool) -> None:
+    def _show(self, values: Mapping[str, float], step: int, *, line: bool = False) -> None:
         self.shown |= values
-        self.progress.update(self.step, self.shown, line=line)
+        self.progress.update(step, self.shown, line=line)
 
     def _save(self) -> None:
-        host = {"pending": self.pending, "seconds": self._seconds()}
+        host = {"pending": self.pending, "seconds": self._seconds(), "loss_average": self.watch.average}
         self.checkpoints.save(self.step, self.state, host, self.test_error)
+        self.saved = time.monotonic()
 
     def _seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def _result(self) -> Result:
-        config, summary = self.config, self.trainer.summary
-        lines = self.record.lines()
-        tests = [line["test_error"] for line in lines if "test_error" in line]
-        rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
-        epoch = math.ceil(self.trainer.pipeline.train_size / config.batch_size)
-        return Result(
-            model=config.model.name,
-            dataset=config.data.name,
-            config_hash=config_hash(config),
-            commit=self.commit,
-            versions=provenance.versions(),
-            hardware=provenance.hardware(list(self.trainer.mesh.devices.flat)),
-            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            seed=config.seed,
-            steps=config.steps,
-            batch_size=config.batch_size,
-            seconds=round(self._seconds(), 1),
-            images_per_second=round(statistics.median(rates), 1),
-            depth=summary.depth,
-            params=summary.params,
-            flops=summary.flops,
-            train_error=_last_epoch_error(lines, epoch),
-            test_error=tests[-1],
-            best_test_error=min(tests),
-            evaluated_on="held_out" if config.data.held_out else "test",
+        lines = agreed(self.record.lines)
+        return make_result(
+            self.trainer, lines, seconds=self._seconds(), commit=self.commit, skipped_batches=len(self.skipped)
         )
-
-
-def _last_epoch_error(lines: Sequence[Mapping[str, Any]], epoch: int) -> float:
-    """Mean training error in percent of the last `epoch` steps, rounded up to whole training lines."""
-    trained = [line for line in lines if "train_error" in line]
-    ends = [line["step"] for line in trained]
-    widths = np.diff([0, *ends])  # each line averages the steps since the one before
-    inside = [i for i, end in enumerate(ends) if end > ends[-1] - epoch]
-    return float(np.average([trained[i]["train_error"] for i in inside], weights=widths[inside]))

@@ -1,12 +1,13 @@
-"""A run's folder: config.json, metrics.jsonl, tensorboard/, checkpoints/, result.json."""
+"""A run's folder: config.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json."""
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
@@ -15,6 +16,11 @@ from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
 
 CHECKPOINTS = "checkpoints"
+
+#: Values of a training line that depend on the machine and the moment, not on the run.
+OF_THE_MACHINE = frozenset(
+    {"images_per_second", "step_seconds", "data_wait", "compile_seconds", "device_memory", "host_memory"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Result:
       best_test_error: lowest of all evaluations. Chosen on the test set, so never a result: beside it, for
         comparison with work that reports it.
       evaluated_on: "test", or "held_out" for a part of the training set.
+      skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
     """
 
     model: str
@@ -58,6 +65,7 @@ class Result:
     test_error: float
     best_test_error: float
     evaluated_on: str
+    skipped_batches: int = 0
 
 
 class RunRecord:
@@ -66,21 +74,34 @@ class RunRecord:
     def __init__(self, workdir: str | Path) -> None:
         self.workdir = Path(workdir).expanduser()
         self._tensorboard: SummaryWriter | None = None
+        self._lock: TextIO | None = None
 
     def begin(self, config: ConfigDict) -> None:
         """Makes the folder for a run of `config`, or goes on with what is there.
 
         Raises:
-          UserError: if the folder cannot be written to.
+          UserError: if the folder cannot be written to, or another process trains in it.
         """
         path = self.workdir / "config.json"
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
+            self._take()
             if not path.exists():
                 _write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
             (self.workdir / "metrics.jsonl").touch()
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
+
+    def _take(self) -> None:
+        """Locks the folder until this process closes the record or ends, however it ends."""
+        self._lock = (self.workdir / "lock").open("a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"another process trains in workdir {self.workdir}; choose another one, or wait") from None
+        except OSError:
+            pass  # a file system without locks
 
     def adopt(self, config: ConfigDict) -> None:
         """Makes a config with changed fields that of the run, once its checkpoint has been read into it."""
@@ -138,7 +159,8 @@ class RunRecord:
             return None
         fields = {f.name for f in dataclasses.fields(Result)}
         record = _read_object(path)
-        if missing := sorted(fields - record.keys()):
+        required = {f.name for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
+        if missing := sorted(required - record.keys()):
             raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
         return Result(**{k: v for k, v in record.items() if k in fields})
 
@@ -165,6 +187,7 @@ class RunRecord:
             _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
+        self._close_tensorboard()
         self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
@@ -185,17 +208,52 @@ class RunRecord:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
 
+    def skipped(self) -> list[dict[str, Any]]:
+        """The batches that were left out, each with its number (`batch`) and why."""
+        path = self.workdir / "skipped.json"
+        return _read_object(path)["batches"] if path.exists() else []
+
+    def skip(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Writes skipped.json.
+
+        It does not depend on the step that a run goes on from: no checkpoint is ever newer than the last one that was
+        gone back to, but those made without the batch.
+        """
+        _write_whole(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
+
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
         _write_whole(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
         self.close()
 
     def close(self) -> None:
-        """Closes the TensorBoard file."""
+        """Closes the TensorBoard file and lets others into the folder."""
+        self._close_tensorboard()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _close_tensorboard(self) -> None:
         if self._tensorboard is not None:
             with contextlib.suppress(OSError):  # on a full disk, where metrics.jsonl has all that matters
                 self._tensorboard.close()
             self._tensorboard = None
+
+
+class OthersRecord(RunRecord):
+    """The record in processes other than 0, which only read it."""
+
+    def begin(self, config: ConfigDict) -> None: ...
+
+    def adopt(self, config: ConfigDict) -> None: ...
+
+    def truncate(self, step: int) -> None: ...
+
+    def append(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def skip(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def finish(self, result: Result) -> None: ...
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.data.placement import place
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
 from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
 from resnet_jax.training.state import TrainState
@@ -172,9 +173,12 @@ def make_eval_step(model: nn.Module, pipeline: ResidentPipeline, mesh: Mesh) -> 
     )
 
 
-def evaluate_test(step: EvalStep, state: TrainState, pipeline: ResidentPipeline) -> dict[str, float]:
+def evaluate_test(step: EvalStep, state: TrainState, pipeline: ResidentPipeline, mesh: Mesh) -> dict[str, float]:
     """Single-view `test_error` in percent and mean `test_loss` over the test set, each example once."""
-    sums = [step(state.params, state.batch_stats, pipeline.test, *batch) for batch in pipeline.test_inputs()]
+    shared = batch_sharded(mesh)
+    sums = [
+        step(state.params, state.batch_stats, pipeline.test, *place(batch, shared)) for batch in pipeline.test_inputs()
+    ]
     total = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
     assert total["count"] == pipeline.test_size, (total["count"], pipeline.test_size)
     return {"test_error": 100 * total["error"] / total["count"], "test_loss": total["loss"] / total["count"]}

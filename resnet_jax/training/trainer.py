@@ -1,7 +1,7 @@
 """From a config to the parts of a run: mesh, net, data and jitted steps."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 from flax import linen as nn
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import model_overrides, validate_config
 from resnet_jax.data.dataset import Dataset
 from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.data.placement import place
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
@@ -30,6 +31,7 @@ class Trainer:
       mesh: all devices.
       model: the net.
       summary: its layers at the set's image size.
+      num_classes: of the set.
       pipeline: the data on the devices.
       train_step, eval_step: the jitted steps.
     """
@@ -38,6 +40,7 @@ class Trainer:
     mesh: Mesh
     model: nn.Module
     summary: Summary
+    num_classes: int
     pipeline: ResidentPipeline
     train_step: TrainStep
     eval_step: EvalStep
@@ -47,7 +50,18 @@ class Trainer:
         height, width, channels = self._image_shape
         optimizer = make_optimizer(self.config.optimizer)
         state = init_state(self.model, optimizer, self.config.seed, (height, width, channels))
-        return jax.device_put(state, replicated(self.mesh))
+        return place(state, replicated(self.mesh))
+
+    def notes(self) -> Iterator[str]:
+        """What one should know ahead of the first step."""
+        config, schedule = self.config, self.config.schedule
+        if config.accumulate > 1 and not getattr(self.model, "bn_group_size", 0):
+            yield (
+                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
+                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+            )
+        if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
+            yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
 
     @property
     def _image_shape(self) -> tuple[int, ...]:
@@ -75,7 +89,7 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip,
     )  # fmt: skip
     return Trainer(
-        config, mesh, model, summary, pipeline,
+        config, mesh, model, summary, dataset.num_classes, pipeline,
         make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
     )  # fmt: skip
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.training.record import OF_THE_MACHINE
+
 ROOT = Path(__file__).parents[2]
-TIMING = {"images_per_second", "step_seconds"}
 
 #: A narrow net whose step takes few milliseconds, with a checkpoint every other step: most kills hit one being written.
 FIELDS = {
@@ -44,7 +45,7 @@ def environment(workdir: Path) -> dict[str, str]:
 def lines(workdir: Path) -> list[dict[str, float]]:
     """Lines of metrics.jsonl without what depends on the clock."""
     text = (workdir / "metrics.jsonl").read_text()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in text.splitlines()]
+    return [{k: v for k, v in json.loads(line).items() if k not in OF_THE_MACHINE} for line in text.splitlines()]
 
 
 def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float) -> None:

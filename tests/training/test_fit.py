@@ -16,15 +16,14 @@ from resnet_jax.training import loop, step
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
+from resnet_jax.training.result import last_epoch_error
 from resnet_jax.training.trainer import make_trainer
-
-TIMING = {"images_per_second"}
 
 
 def numbers(workdir):
     """Lines of metrics.jsonl without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k not in TIMING} for line in RunRecord(workdir).lines()]
+    return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in RunRecord(workdir).lines()]
 
 
 def final_state(config, workdir):
@@ -69,9 +68,9 @@ def test_training_line_is_the_mean_of_its_steps(tiny_config, tmp_path):
 
 def test_last_epoch_error_weighs_lines_by_their_steps():
     lines = [{"step": s, "train_error": e} for s, e in ((10, 90.0), (20, 50.0), (25, 20.0))]
-    assert loop._last_epoch_error(lines, epoch=10) == pytest.approx((50 * 10 + 20 * 5) / 15)
-    assert loop._last_epoch_error(lines, epoch=5) == 20.0
-    assert loop._last_epoch_error(lines, epoch=1000) == pytest.approx((90 * 10 + 50 * 10 + 20 * 5) / 25)
+    assert last_epoch_error(lines, epoch=10) == pytest.approx((50 * 10 + 20 * 5) / 15)
+    assert last_epoch_error(lines, epoch=5) == 20.0
+    assert last_epoch_error(lines, epoch=1000) == pytest.approx((90 * 10 + 50 * 10 + 20 * 5) / 25)
 
 
 def test_a_run_repeated_is_bitwise_itself(tiny_config, tmp_path):

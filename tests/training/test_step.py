@@ -196,7 +196,7 @@ def test_every_test_image_counts_once(tiny_config):
     config = tiny_config(batch_size=14)
     trainer = make_trainer(config, jax.devices()[:7])
     state = trainer.init()
-    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline)
+    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)
     images, labels = trainer.pipeline.eval_batch(trainer.pipeline.test, jnp.arange(360))
     logits = trainer.model.apply({"params": state.params, "batch_stats": state.batch_stats}, images)
     wrong = int(np.sum(np.argmax(logits, -1) != labels))

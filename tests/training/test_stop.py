@@ -26,11 +26,14 @@ class Signals(NoProgress):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_rerun_goes_on(tiny_config, tmp_path, number):
-    """No checkpoint is due before the end: only the signal's own can make the rerun begin at step 3."""
-    config = tiny_config(checkpoint_every=100)
-    with pytest.raises(Stopped, match=f"{number.name} after step 3 of 6; .* the same command goes on"):
+    """No checkpoint is due before the end: only the signal's own can make the rerun begin at step 4.
+
+    When step 3 is seen to be done, step 4 is about to be dispatched.
+    """
+    config = tiny_config(checkpoint_every=100, log_every=1)
+    with pytest.raises(Stopped, match=f"{number.name} after step 4 of 6; .* the same command goes on"):
         fit(config, tmp_path / "run", Signals(3, number))
-    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["3"]
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["4"]
     fit(config, tmp_path / "run")
     fit(config, tmp_path / "whole")
     assert lines(tmp_path / "run") == lines(tmp_path / "whole")

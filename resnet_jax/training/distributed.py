@@ -1,0 +1,115 @@
+"""Several processes that train as one: JAX's multi-controller runtime, and what must happen in one of them alone."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from resnet_jax.errors import UserError
+
+#: Seconds without a sign of life after which a process counts as dead, and the others end.
+HEARTBEAT_TIMEOUT = 60
+
+#: Variables by which a launcher says that it started one process alone.
+_ALONE = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def initialize(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    heartbeat_timeout: int = HEARTBEAT_TIMEOUT,
+) -> None:
+    """Joins the other processes, if there are any; to be called before JAX is asked for its devices.
+
+    Without arguments, JAX finds the others from the environment on TPU pods (Cloud TPU VMs and GKE), under SLURM's srun
+    and under Open MPI's mpirun; where it finds none, this process is alone. With `num_processes=1` it is in any case.
+
+    Args:
+      coordinator_address: "host:port" of process 0, the same in every process.
+      num_processes, process_id: how many there are, and which this is, from 0.
+      heartbeat_timeout: seconds until a process that is gone ends the others.
+
+    Raises:
+      UserError: for arguments that are incomplete or do not fit, and where the others cannot be reached.
+    """
+    given = [x is not None for x in (coordinator_address, num_processes, process_id)]
+    if num_processes == 1 or (not any(given) and any(os.environ.get(name) == "1" for name in _ALONE)):
+        return
+    if any(given) and not all(given):
+        raise UserError("several processes need all of --coordinator_address=HOST:PORT, --num_processes, --process_id")
+    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+        raise UserError(f"--process_id={process_id} must be from 0 to {num_processes - 1}")
+    if coordinator_address is not None and not coordinator_address.rpartition(":")[2].isdigit():
+        raise UserError(f"--coordinator_address={coordinator_address} must be HOST:PORT")
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            # A process that ends by itself waits for the others no longer than they would wait for a dead one.
+            shutdown_timeout_seconds=heartbeat_timeout,
+        )
+    except ValueError as error:
+        # What JAX says where it knows no launcher. Any other complaint must not pass: each process would train alone.
+        if not any(given) and "coordinator_address should be defined" in str(error):
+            return
+        raise UserError(f"cannot join the other processes: {_line(error)}") from error
+    except RuntimeError as error:
+        raise UserError(f"cannot join the other processes at {coordinator_address}: {_line(error)}") from error
+
+
+def is_chief() -> bool:
+    """Whether this is process 0, which alone writes records and shows progress."""
+    return jax.process_index() == 0
+
+
+def agreed(function: Callable[[], Any]) -> Any:
+    """Calls a function in process 0 and returns its JSON-like result in all.
+
+    Raises:
+      UserError: in all processes, if the function raises it.
+    """
+    if jax.process_count() == 1:
+        return function()
+    text = ""
+    if is_chief():
+        try:
+            text = json.dumps({"value": function()})
+        except UserError as error:
+            text = json.dumps({"error": str(error)})
+    told = json.loads(_broadcast(text))
+    if "error" in told:
+        raise UserError(told["error"])
+    return told["value"]
+
+
+def _broadcast(text: str) -> str:
+    """The text of process 0; others' is ignored."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    padded = np.zeros(length, np.uint8)
+    padded[: len(data)] = data[:length]
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded), np.uint8)).decode()
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether it is so in every process."""
+    if jax.process_count() == 1:
+        return mine
+    return bool(np.all(multihost_utils.process_allgather(np.int32(mine))))
+
+
+def wait_for_all(name: str) -> None:
+    """Waits until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
