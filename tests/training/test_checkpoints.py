@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import make_mesh, replicated
@@ -216,3 +217,24 @@ def test_a_full_disk_is_an_error_with_the_earlier_checkpoints_whole(tiny_config,
     result = fit(config, small_disk / "run")
     whole = fit(config, tmp_path / "whole")
     assert (result.test_error, result.train_error) == (whole.test_error, whole.train_error)
+
+
+def test_a_read_only_disk_is_an_error_and_can_be_evaluated(tiny_config, tmp_path, small_disk):
+    """With nothing on it, and with a run that is not finished; writable again, that goes on."""
+
+    def remount(mode):
+        subprocess.run(["mount", "-o", f"remount,{mode}", small_disk], check=True)
+
+    remount("ro")
+    with pytest.raises(UserError, match="cannot write to workdir .*Read-only file system"):
+        fit(tiny_config(), small_disk / "run")
+    remount("rw")
+    whole = fit(tiny_config(), small_disk / "run")
+    (small_disk / "run/result.json").unlink()
+    shutil.rmtree(small_disk / "run/checkpoints/6")
+    remount("ro")
+    with pytest.raises(UserError, match="cannot write to workdir .*Read-only file system"):
+        fit(tiny_config(), small_disk / "run")
+    assert evaluate(small_disk / "run").step == 4
+    remount("rw")
+    assert fit(tiny_config(), small_disk / "run").test_error == whole.test_error

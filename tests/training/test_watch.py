@@ -1,0 +1,212 @@
+"""Steps that must not be kept, what a step takes, and profiler traces."""
+
+import json
+import math
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.errors import UserError
+from resnet_jax.training import loop, step
+from resnet_jax.training.loop import fit
+from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
+from resnet_jax.training.trainer import make_trainer
+from resnet_jax.training.watch import LossWatch, Trace
+from tests.training.kills import lines
+
+
+def fingerprint(labels):
+    """A number that tells the batches of these tests apart."""
+    return jnp.sum(labels * jnp.arange(1, 17) ** 4)
+
+
+@pytest.fixture
+def poison(tiny_config, monkeypatch):
+    """Makes the loss, and so the parameters behind it, NaN wherever the batches of some numbers are trained on."""
+
+    def apply(numbers):
+        pipeline = make_trainer(tiny_config(), jax.devices()[:1]).pipeline
+        labels = np.asarray(pipeline.train["labels"])
+        every = [int(fingerprint(labels[pipeline.train_inputs(n, 1)[0]])) for n in range(30)]
+        assert len(set(every)) == 30
+        bad = jnp.array([every[n] for n in numbers])
+        make = step.make_gradients
+
+        def poisoned(model):
+            def gradients(params, stats, images, labels, key):
+                factor = jnp.where(jnp.any(fingerprint(labels) == bad), jnp.nan, 1.0)
+                grads, stats, metrics = make(model)(params, stats, images, labels, key)
+                return jax.tree.map(lambda g: g * factor, grads), stats, metrics | {"loss": metrics["loss"] * factor}
+
+            return gradients
+
+        monkeypatch.setattr(step, "make_gradients", poisoned)
+
+    return apply
+
+
+def without(config, workdir, numbers, monkeypatch):
+    """The run that never knew these batches."""
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "skipped", lambda self: [{"batch": n} for n in numbers])
+        fit(config, workdir)
+    return lines(workdir)
+
+
+@pytest.mark.parametrize("bad", [[0], [4], [4, 5], [3, 8]])
+def test_rollback_is_the_run_without_the_batch(tiny_config, tmp_path, monkeypatch, poison, bad):
+    """Bitwise, in front of the first checkpoint too; found while the next step is already under way."""
+    config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
+    expected = without(config, tmp_path / "without", bad, monkeypatch)
+    poison(bad)
+    result = fit(config, tmp_path / "run", devices=jax.devices())
+    assert lines(tmp_path / "run") == expected
+    assert result.skipped_batches == len(bad)
+    skipped = json.loads((tmp_path / "run/skipped.json").read_text())["batches"]
+    assert [s["batch"] for s in skipped] == bad
+    assert all("became nan" in s["why"] and s["went_back_to"] < s["step"] for s in skipped)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kill_at", [5, 7])
+def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
+    tiny_config, tmp_path, monkeypatch, poison, kill_at
+):
+    config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
+    expected = without(config, tmp_path / "without", [4], monkeypatch)
+    poison([4])
+    advance = loop._Run._advance
+
+    def dies(self, count):
+        if self.skipped and self.step >= kill_at:
+            raise Killed
+        advance(self, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "_advance", dies)
+        with pytest.raises(Killed):
+            fit(config, tmp_path / "run")
+    assert fit(config, tmp_path / "run").skipped_batches == 1
+    assert lines(tmp_path / "run") == expected
+
+
+def test_rollback_gives_up_after_ten_batches(tiny_config, tmp_path, poison):
+    poison(range(2, 30))
+    config = tiny_config(steps=20, on_nan="rollback", checkpoint_every=2)
+    message = r"became nan at step 3 after 10 batches were left out; the last good checkpoint is that of step 2"
+    with pytest.raises(UserError, match=message):
+        fit(config, tmp_path / "run")
+
+
+def test_stop_names_the_last_good_checkpoint(tiny_config, tmp_path, poison):
+    poison([4])
+    with pytest.raises(UserError, match=r"the loss became nan at step 5; the last good checkpoint is that of step 4,"):
+        fit(tiny_config(steps=10, checkpoint_every=2), tmp_path / "run")
+    assert not (tmp_path / "run/skipped.json").exists()
+
+
+def test_a_loss_that_jumps_stops_the_run(tiny_config, tmp_path):
+    """At a factor of 1, any loss above the average and above guessing is a jump."""
+    with pytest.raises(UserError, match=r"the loss jumped to \d\.\d+ \(on average it was \d\.\d+\) at step \d"):
+        fit(tiny_config(steps=20, loss_jump=1.0), tmp_path / "run")
+    fit(tiny_config(steps=20, loss_jump=0.0), tmp_path / "free")
+
+
+def test_what_counts_as_a_jump():
+    """The average replayed in NumPy; small losses may scatter by large factors, below guessing."""
+    watch = LossWatch(classes=10, jump=10.0)
+    fine = {"update_norm": 1.0}
+    average = None
+    for loss in (30.0, 2.0, 0.01, 0.02, 22.0):
+        assert watch.complaint(fine | {"loss": loss}) is None
+        average = loss if average is None else 0.95 * average + 0.05 * loss
+        assert watch.average == pytest.approx(average)
+    limit = 10 * max(average, math.log(10))
+    assert "jumped" in watch.complaint(fine | {"loss": limit * 1.001})
+    assert watch.average == pytest.approx(average), "what is refused does not count"
+    assert watch.complaint(fine | {"loss": limit * 0.999}) is None
+    assert "update's norm became inf" in watch.complaint({"loss": 1.0, "update_norm": math.inf})
+
+
+def test_the_average_is_carried_by_checkpoints(tiny_config, tmp_path, monkeypatch):
+    """A resumed run judges a loss as the whole run does: the averages at the end are the same."""
+    ends = []
+    result = loop._Run._result
+    monkeypatch.setattr(loop._Run, "_result", lambda self: (ends.append(self.watch.average), result(self))[1])
+    fit(tiny_config(), tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    shutil.rmtree(tmp_path / "run/checkpoints/6")
+    fit(tiny_config(), tmp_path / "run")
+    assert ends[0] == ends[1]
+
+
+def test_a_line_says_what_its_steps_took(tiny_config, tmp_path):
+    fit(tiny_config(), tmp_path / "run")
+    first, second = [x for x in RunRecord(tmp_path / "run").lines() if "loss" in x][:2]
+    assert OF_THE_MACHINE - {"device_memory"} <= first.keys(), "CPU devices do not report their memory"
+    assert first["compile_seconds"] > 0 == second["compile_seconds"]
+    for line in (first, second):
+        assert line["images_per_second"] == pytest.approx(16 / line["step_seconds"], rel=1e-2)
+        assert 0 <= line["data_wait"] <= 100
+        assert 0.1 < line["host_memory"] < 100
+
+
+def test_waiting_for_data_is_seen(tiny_config, tmp_path, monkeypatch):
+    """With inputs that take longer than a step, most of the time is waiting."""
+    import time
+
+    from resnet_jax.data.pipeline import ResidentPipeline
+
+    inputs = ResidentPipeline.train_inputs
+    monkeypatch.setattr(ResidentPipeline, "train_inputs", lambda *a: (time.sleep(0.5), inputs(*a))[1])
+    fit(tiny_config(), tmp_path / "run")
+    waits = [x["data_wait"] for x in RunRecord(tmp_path / "run").lines() if "data_wait" in x]
+    assert min(waits) > 60
+
+
+def test_a_trace_of_the_steps_asked_for(tiny_config, tmp_path):
+    fit(tiny_config(profile_steps=(3, 4)), tmp_path / "run")
+    (file,) = (tmp_path / "run/profile").rglob("*.xplane.pb")
+    names = [
+        event.name
+        for plane in jax.profiler.ProfileData.from_file(str(file)).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+    assert names.count("train") == 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "dispatches", "traced"),
+    [
+        ((3, 4), [1] * 8, [3, 4]),
+        ((3, 4), [2] * 4, [4]),
+        ((1, 1), [4, 4], [4]),
+        ((6, 99), [2] * 4, [6, 8]),
+        ((), [4], []),
+    ],
+)
+def test_a_trace_takes_whole_dispatches(tmp_path, monkeypatch, steps, dispatches, traced):
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda directory: None)
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: None)
+    trace, done, seen = Trace(steps, tmp_path), 0, []
+    for count in dispatches:
+        trace.before(done, count)
+        done += count
+        seen += [done] if trace.running else []
+        if trace.is_last(done):
+            trace.stop()
+    assert seen == traced
+
+
+def test_checkpoints_by_the_clock(tiny_config, tmp_path):
+    """So short a time is over at every training line."""
+    config = tiny_config(checkpoint_every=100, checkpoint_minutes=1e-9, keep_checkpoints=9)
+    fit(config, tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()) == ["2", "4", "6"]
