@@ -1,4 +1,5 @@
 # make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about three minutes)
+# make install     only .venv and what it needs
 # make test        the tests
 # make soak        a longer fault test: 200 kills, about twenty minutes
 # make lint        ruff and mypy
@@ -8,7 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: ablation test soak lint readme clean
+.PHONY: install ablation test soak lint readme clean
+
+install: $(VENV)/installed
 
 ablation: $(VENV)/installed
 	$(BIN)/python -m experiments ablation --out=runs/ablation

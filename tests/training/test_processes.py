@@ -17,7 +17,7 @@ from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.record import RunRecord
 from resnet_jax.training.trainer import make_trainer
 from tests.training.kills import lines
-from tests.training.processes import DEVICES, HEARTBEAT, ROOT, Job
+from tests.training.processes import DEVICES, HEARTBEAT, ROOT, start, wait_for_step
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def whole(folder):
     def run(processes):
         if processes not in made:
             workdir = folder / f"whole{processes}"
-            ended = Job("train", workdir, processes, folder / "cache").wait()
+            ended = start("train", workdir, processes, folder / "cache").wait()
             assert [e.status for e in ended] == [0] * processes, ended[0].output
             made[processes] = workdir, ended
         return made[processes]
@@ -69,7 +69,7 @@ def test_equal_to_one_process(whole, processes):
 
 def test_evaluate_in_two_processes(whole, folder):
     workdir, _ = whole(2)
-    ended = Job("evaluate", workdir, 2, folder / "cache").wait()
+    ended = start("evaluate", workdir, 2, folder / "cache").wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     found = json.loads(ended[0].output.splitlines()[-1])
     assert found["test_error"] == pytest.approx(RunRecord(workdir).result().test_error, abs=1e-9)
@@ -77,14 +77,14 @@ def test_evaluate_in_two_processes(whole, folder):
 
 
 def test_found_from_slurms_environment(whole, folder):
-    ended = Job("train", folder / "srun", 2, folder / "cache", srun=True).wait()
+    ended = start("train", folder / "srun", 2, folder / "cache", srun=True).wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     assert lines(folder / "srun") == lines(whole(2)[0])
 
 
 def stop_one(workdir, cache, who, number):
-    job = Job("train", workdir, 2, cache)
-    job.wait_for_step(workdir, 4)
+    job = start("train", workdir, 2, cache)
+    wait_for_step(job, workdir, 4)
     job.processes[who].send_signal(number)
     ended = job.wait(60)
     assert [e.status for e in ended] == [75, 75], ended
@@ -95,7 +95,7 @@ def stop_one(workdir, cache, who, number):
 def test_sigterm_to_one_stops_all_after_the_same_step_and_the_rerun_goes_on(whole, folder):
     workdir = folder / "terminated"
     stop_one(workdir, folder / "cache", 1, signal.SIGTERM)
-    ended = Job("train", workdir, 2, folder / "cache").wait()
+    ended = start("train", workdir, 2, folder / "cache").wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     assert lines(workdir) == lines(whole(2)[0])
 
@@ -108,8 +108,8 @@ def test_ctrl_c_in_one_stops_all(folder):
 def test_a_killed_process_brings_the_others_down_and_the_rerun_goes_on(whole, folder, victim):
     """Bitwise: the rerun ends as the run that was left alone, with every line once."""
     workdir = folder / f"killed{victim}"
-    job = Job("train", workdir, 2, folder / "cache")
-    job.wait_for_step(workdir, 6)
+    job = start("train", workdir, 2, folder / "cache")
+    wait_for_step(job, workdir, 6)
     job.processes[victim].send_signal(signal.SIGKILL)
     killed = time.monotonic()
     ended = job.wait(60)
@@ -118,14 +118,14 @@ def test_a_killed_process_brings_the_others_down_and_the_rerun_goes_on(whole, fo
     assert other.status in (75, -signal.SIGABRT), other
     assert "another process is gone" in other.output or "another task died" in other.output
     assert not (workdir / "result.json").exists()
-    ended = Job("train", workdir, 2, folder / "cache").wait()
+    ended = start("train", workdir, 2, folder / "cache").wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     assert "from step 0 of" not in ended[0].output
     assert lines(workdir) == lines(whole(2)[0])
 
 
 def test_a_mistake_is_told_by_all(folder):
-    ended = Job("train", folder / "mistake", 2, folder / "cache", batch_size=12).wait(60)
+    ended = start("train", folder / "mistake", 2, folder / "cache", batch_size=12).wait(60)
     assert [e.status for e in ended] == [2, 2]
     assert all("error: config.batch_size=12 is not divisible by the 8 devices" in e.output for e in ended)
 

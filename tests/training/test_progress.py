@@ -34,16 +34,19 @@ def test_every_line_with_no_least_time():
 
 
 def test_live_rows_of_two_runs():
-    """One display for both: each run has its row once, with its last numbers."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=140)
+    """One display for both: each run has its row once, with its last numbers, and 80 columns cut nothing."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
     with RichProgress(console) as progress:
-        progress.start("first", 0, 10)
-        progress.update(10, VALUES | {"test_error": 50.0}, line=True)
-        progress.start("second", 3, 10)
-        progress.update(4, VALUES, line=False)
-    final = Console(file=io.StringIO(), width=140)
-    final.print(progress._progress.get_renderable())
+        progress.start("cifar_resnet110 seed 10", 0, 64000)
+        progress.update(64000, VALUES | {"test_error": 50.0}, line=True)
+        progress.start("cifar_preact_resnet164 seed 0", 3, 64000)
+        speed = {"step_seconds": 0.1037, "data_wait": 1.25, "device_memory": 3.1}
+        progress.update(31000, VALUES | speed, line=False)
+    final = Console(file=io.StringIO(), width=80)
+    final.print(progress._live.get_renderable())
     shown = final.file.getvalue()
-    assert shown.count("first") == shown.count("second") == 1
-    for part in ("10/10", "4/10", "loss 1.250", "train 42.5% test 50.0%", "test -%", "1,234 images/s"):
+    assert shown.count("cifar_resnet110 seed 10") == shown.count("cifar_preact_resnet164 seed 0") == 1
+    for part in ("64000/64000", "31000/64000", "error 42.5 / 50.0 %", "error 42.5 / - %"):
         assert part in shown
+    assert "loss 1.250, 1,234 images/s, 104 ms a step, 1.2 % waiting for data, 3.1 GiB" in shown
+    assert "…" not in shown

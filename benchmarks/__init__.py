@@ -1,0 +1,1 @@
+"""Measurements that docs/ reports: `python -m benchmarks NAME`."""

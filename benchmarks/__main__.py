@@ -1,0 +1,69 @@
+"""`python -m benchmarks NAME`: measures, prints a table and, with --write, puts it into docs/."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.pages import measured_on, write_between
+from resnet_jax.cli.door import run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def note(text: str) -> None:
+    """Progress, for the person who waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def differences(options: argparse.Namespace, folder: Path) -> str:
+    """The table of `benchmarks.differences`."""
+    from benchmarks import differences
+
+    differences.run(folder, options.steps, note)
+    return differences.report(folder, options.steps)
+
+
+def checkpoint_overhead(options: argparse.Namespace, folder: Path) -> str:
+    """The table of `benchmarks.checkpoint_overhead`."""
+    from benchmarks import checkpoint_overhead
+
+    found = checkpoint_overhead.measure(folder, options.every, options.repeats, note)
+    return checkpoint_overhead.report(*found, options.every)
+
+
+#: Each: what makes its table, and the page that has it.
+BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
+    "differences": (differences, "docs/training.md"),
+    "checkpoint_overhead": (checkpoint_overhead, "docs/training.md"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a benchmark and returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, (function, page) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=function.__doc__)
+        command.add_argument("--write", action="store_true", help=f"put the table into {page}")
+        if name == "differences":
+            command.add_argument("--steps", type=int, default=100, help="steps to take (%(default)s)")
+        else:
+            command.add_argument("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")
+            command.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
+    options = parser.parse_args(arguments)
+
+    def command_() -> None:
+        function, page = BENCHMARKS[options.name]
+        with tempfile.TemporaryDirectory() as folder:
+            text = f"{function(options, Path(folder))}\n\n{measured_on()}"
+        print(text)
+        if options.write:
+            write_between(ROOT / page, options.name, text)
+
+    return run(command_)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

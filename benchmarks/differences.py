@@ -1,0 +1,102 @@
+"""How far a run differs with the number of devices, of processes and of micro-batches: in exact arithmetic, not at all.
+
+    python -m benchmarks differences --write
+
+ResNet-20 on digits, with batch-norm groups of 8 so that accumulation may not matter, each in processes of its own.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.loopback import ROOT, Job
+from benchmarks.pages import table
+from resnet_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One way to take the same steps."""
+
+    devices: int = 1
+    processes: int = 1
+    accumulate: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"devices{self.devices}-processes{self.processes}-accumulate{self.accumulate}"
+
+
+#: The first is what the others are compared with.
+CASES = (
+    Case(),
+    *(Case(devices=n) for n in (2, 4, 8)),
+    *(Case(devices=8, processes=n) for n in (2, 4)),
+    *(Case(accumulate=n) for n in (2, 4)),
+    Case(devices=8, processes=4, accumulate=4),
+)
+
+HEADINGS = ("devices", "processes", "micro-batches", "loss, 1 step", "10 steps", "{steps} steps", "parameters",
+            "test error (%)")  # fmt: skip
+
+
+def run(folder: Path, steps: int, note: Callable[[str], None], cases: Sequence[Case] = CASES) -> None:
+    """Trains what is missing under `folder`.
+
+    Raises:
+      UserError: if one of them fails, with the last line that it printed.
+    """
+    for case in cases:
+        note(f"{case.devices} devices in {case.processes} processes, {case.accumulate} micro-batches")
+        fields = {
+            "steps": steps, "log_every": 1, "eval_every": steps, "checkpoint_every": steps,
+            "accumulate": case.accumulate, "model.bn_group_size": 8,
+        }  # fmt: skip
+        arguments = ["train", f"--config={ROOT}/configs/digits.py:resnet20", f"--workdir={folder / case.name}"]
+        arguments += [f"--config.{name}={value}" for name, value in fields.items()]
+        ended = Job(arguments, folder / case.name, case.processes, case.devices, folder / "cache").wait(1800)
+        if any(e.status for e in ended):
+            raise UserError(f"{case} failed: {ended[0].output.strip().splitlines()[-1]}")
+
+
+def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
+    """One for each case: largest relative difference of the loss up to a step, largest absolute one of a parameter."""
+    first_losses, first_params, _ = _read(folder / cases[0].name)
+    found = []
+    for case in cases:
+        losses, params, error = _read(folder / case.name)
+        relative = np.abs(losses - first_losses) / np.abs(first_losses)
+        cells = [f"{relative[:n].max():.1e}" for n in (1, 10, len(losses))]
+        cells.append(f"{max(np.abs(a - b).max() for a, b in zip(params, first_params, strict=True)):.1e}")
+        if case == cases[0]:
+            cells = ["-"] * 4
+        found.append([str(case.devices), str(case.processes), str(case.accumulate), *cells, f"{error:.2f}"])
+    return found
+
+
+def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
+    """Losses of all steps, final parameters, test error."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions())
+    state = manager.restore(
+        manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore(fallback_sharding=here))
+    ).state
+    manager.close()
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(state["params"])]
+    return np.array([x["loss"] for x in lines if "loss" in x]), params, lines[-1]["test_error"]
+
+
+def report(folder: Path, steps: int) -> str:
+    """The table, and what its columns are."""
+    headings = [h.format(steps=steps) for h in HEADINGS]
+    return (
+        f"{table(headings, rows(folder))}\n\nLoss: largest relative difference from the first row, up to that step; "
+        f"parameters: largest absolute difference after {steps} steps."
+    )

@@ -1,0 +1,111 @@
+"""One run in several processes of this machine: over loopback, each with virtual CPU devices of its own."""
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit status and all that it printed."""
+
+    status: int
+    output: str
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Job:
+    """The processes of one `python -m resnet_jax` command, started at once.
+
+    Attributes:
+      processes: they.
+      logs: files of what each prints.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        logs: Path,
+        processes: int,
+        devices: int,
+        cache: Path,
+        heartbeat: int = 60,
+        srun: bool = False,
+    ) -> None:
+        """Starts them.
+
+        Args:
+          arguments: of the command, its verb first.
+          logs: begin of the path of each one's log.
+          processes: how many.
+          devices: virtual CPU devices, over all of them.
+          cache: folder of compiled programs.
+          heartbeat: seconds without a sign of life until a process counts as dead.
+          srun: whether they are told of each other by SLURM's variables instead of flags.
+        """
+        port = free_port()
+        self.logs = [logs.with_name(f"{logs.name}.{i}.log") for i in range(processes)]
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        self.processes = []
+        for i, log in enumerate(self.logs):
+            flags: list[str] = []
+            extra: dict[str, str] = {}
+            if srun:
+                extra = {
+                    "SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(processes),
+                    "SLURM_PROCID": str(i), "SLURM_LOCALID": str(i),
+                }  # fmt: skip
+            elif processes > 1:
+                flags = [
+                    f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={i}",
+                    f"--heartbeat_timeout={heartbeat}",
+                ]  # fmt: skip
+            command = [sys.executable, "-m", "resnet_jax", *arguments, *flags]
+            with log.open("w") as file:
+                self.processes.append(
+                    subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment | extra)
+                )
+
+    def wait(self, seconds: float = 600) -> list[Ended]:
+        """Waits until all have ended.
+
+        Raises:
+          TimeoutError: if one has not, with what they printed; all are killed then.
+        """
+        end = time.monotonic() + seconds
+        try:
+            for process in self.processes:
+                process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            printed = [log.read_text()[-2000:] for log in self.logs]
+            raise TimeoutError(f"still running after {seconds} s: {printed}") from None
+        finally:
+            self.kill()
+        return [Ended(p.returncode, log.read_text()) for p, log in zip(self.processes, self.logs, strict=True)]
+
+    def kill(self) -> None:
+        """Ends what is left."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()

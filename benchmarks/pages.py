@@ -1,0 +1,40 @@
+"""Measured tables in docs/, each between two markers that name the command which makes it."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnet_jax.errors import UserError
+from resnet_jax.training import provenance
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left and the others to the right."""
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def measured_on() -> str:
+    """Machine, versions and date of what is measured now."""
+    import jax
+
+    hardware, versions = provenance.hardware(jax.devices()), provenance.versions()
+    return (
+        f"Measured on {hardware['cpu_cores']} cores of {hardware['cpu']}, Python {versions['python']}, JAX "
+        f"{versions['jax']}, commit {provenance.commit()}, {datetime.date.today().isoformat()}."
+    )
+
+
+def write_between(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    Raises:
+      UserError: if the page lacks the markers.
+    """
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+    page = path.read_text()
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UserError(f"{path} lacks the markers {begin.strip()} and {end}")
+    path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}")
