@@ -30,6 +30,11 @@ def run(command: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("stopped at once; the same command goes on from the newest checkpoint", file=sys.stderr)
         return INTERRUPTED
+    except RuntimeError as error:
+        if "Unable to initialize backend" not in str(error):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # JAX_PLATFORMS names none that there is
+        return MISTAKE
     except BrokenPipeError:  # the reader of `summary ... | head` has gone
         sys.stderr.close()
     return 0

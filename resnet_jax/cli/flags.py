@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from resnet_jax.errors import UserError, unknown_name
 
@@ -74,6 +74,19 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
         raise UserError(_one_line(error)) from error
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
         raise UserError(_one_line(error)) from error
+    except Exception as error:  # whatever a config file of the user's own raises
+        raise UserError(f"the config file fails: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def read_config(values: flags.FlagValues) -> ConfigDict:
+    """The config that was asked for.
+
+    Raises:
+      UserError: if its file does not give one.
+    """
+    if not isinstance(values.config, ConfigDict):
+        raise UserError(f"the config file's get_config returns no ConfigDict, but {type(values.config).__name__}")
+    return values.config
 
 
 def _check_config_file(arguments: Sequence[str]) -> None:

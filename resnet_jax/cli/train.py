@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, verb_flags
+from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = "train --config=configs/cifar10.py:resnet20 --workdir=DIR [--config.FIELD=VALUE ...]"
@@ -23,13 +23,15 @@ def main(arguments: Sequence[str]) -> None:
     if values.config is None or not values.workdir:
         raise UserError(f"train needs --config and --workdir; usage: {USAGE}")
 
+    config = read_config(values)
+
     from resnet_jax.training.distributed import is_chief
     from resnet_jax.training.loop import fit
     from resnet_jax.training.progress import NoProgress, make_progress
 
     join_processes(values)
     with make_progress() if is_chief() else NoProgress() as progress:
-        result = fit(values.config, values.workdir, progress, force=values.force)
+        result = fit(config, values.workdir, progress, force=values.force)
     if not is_chief():
         return
     print(

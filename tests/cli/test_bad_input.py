@@ -57,6 +57,28 @@ def test_train(capsys, tmp_path, config, extra, message):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise RuntimeError('boom')", "the config file fails: RuntimeError: boom"),
+        ("def get_config(net):\n    return 3", "returns no ConfigDict, but int"),
+        ("def get_config(net):\n    return 1 / 0", "the config file fails: ZeroDivisionError"),
+        ("def get_config(:", "invalid syntax"),
+    ],
+)
+def test_a_config_file_of_ones_own(capsys, tmp_path, text, message):
+    (tmp_path / "own.py").write_text(text)
+    assert message in fails(capsys, "train", f"--config={tmp_path}/own.py:net", f"--workdir={tmp_path}/run")
+
+
+def test_a_platform_that_is_not_there():
+    command = [sys.executable, "-m", "resnet_jax", "train", DIGITS, "--workdir=/dev/null/run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "abacus"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: Unable to initialize backend 'abacus'")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trane"], "unknown verb 'trane'; did you mean train?"),
