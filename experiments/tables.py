@@ -40,20 +40,23 @@ class Filled:
     changes: Mapping[str, Any]
 
 
-def fill(experiment: Experiment, index: RunIndex, changes: Mapping[str, Any] | None = None) -> Filled:
+def fill(
+    experiment: Experiment, index: RunIndex, changes: Mapping[str, Any] | None = None, with_facts: bool = True
+) -> Filled:
     """Puts the runs that there are into the rows. Runs of different length never share an entry.
 
     Args:
       experiment: a table or figure.
       index: the runs.
       changes: fields that the runs have in the place of the rows' own, by dotted name.
+      with_facts: whether to count layers, parameters and multiply-adds, which takes seconds for the deepest nets.
     """
     entries: list[Entry] = []
     runs: dict[str, tuple[Run, ...]] = {}
     for row in experiment.rows:
         found = _runs_by_kind(experiment, row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
-            entry = _entry(experiment, row, scale, is_held_out, members)
+            entry = _entry(experiment, row, scale, is_held_out, members, with_facts)
             entries.append(entry)
             if members:
                 runs[entry.key] = tuple(members)
@@ -84,10 +87,13 @@ def _runs_by_kind(
     return dict(sorted(kinds.items(), key=lambda item: (item[0][0] != 1, -item[0][0], item[0][1])))
 
 
-def _entry(experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run]) -> Entry:
+def _entry(
+    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run], with_facts: bool
+) -> Entry:
     finished = sum(run.result is not None for run in runs)
     runnable = bool(row.config and experiment.metric)
     paper = dict(zip(experiment.columns, row.paper, strict=False))
+    facts = [column for column in experiment.columns if column in DIGITS and with_facts]
     return Entry(
         name=row.name,
         label=row.label,
@@ -99,7 +105,7 @@ def _entry(experiment: Experiment, row: Row, scale: float, is_held_out: bool, ru
         done=finished,
         wanted=paper_seeds(experiment, row) if runnable else 0,
         unfinished=len(runs) - finished,
-        facts=tuple(_fact(column, row, paper) for column in experiment.columns if column in DIGITS),
+        facts=tuple(_fact(column, row, paper) for column in facts),
         measures=_measures(experiment, row, paper, runs),
     )
 

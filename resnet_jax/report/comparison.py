@@ -247,7 +247,9 @@ def _mean(ours: Spread | None) -> str:
 def _runs(entry: Entry) -> str:
     if not entry.wanted:
         return ""
-    return f"{entry.done} of {entry.wanted}" + (f", {entry.unfinished} begun" if entry.unfinished else "")
+    # More seeds than the paper had are no share of its runs.
+    done = f"{entry.done} of {entry.wanted}" if entry.done <= entry.wanted else f"{entry.done}, paper {entry.wanted}"
+    return done + (f", {entry.unfinished} begun" if entry.unfinished else "")
 
 
 def _within(entry: Entry, measure: Measure) -> str:

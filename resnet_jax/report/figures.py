@@ -20,7 +20,9 @@ from resnet_jax.report.panels import (
 from resnet_jax.report.series import Curve, Series, colour_indices
 
 
-def draw_series(series: Sequence[Series], groups: Sequence[str], form: str, title: str = "") -> Figure:
+def draw_series(
+    series: Sequence[Series], groups: Sequence[str], form: str, title: str = "", evaluated: str = "test"
+) -> Figure:
     """Error over iterations.
 
     Args:
@@ -29,6 +31,7 @@ def draw_series(series: Sequence[Series], groups: Sequence[str], form: str, titl
       form: "curves", as He et al. 2015, figure 6: training dashed, test bold; "thin_curves", as figure 4: training
         thin, validation bold; "train_test", as figure 1: training errors left, test errors right.
       title: over the panels.
+      evaluated: what was tested on: "test", or "held-out" for a part of the training set.
     """
     colours = {one.label: COLOURS[i] for one, i in zip(series, colour_indices(series), strict=True)}
     end = max(
@@ -36,7 +39,7 @@ def draw_series(series: Sequence[Series], groups: Sequence[str], form: str, titl
     )
     ends = [float(curve.mean[-1]) for one in series for curve in (one.train, one.test) if curve.steps.size]
     split = form == "train_test"
-    headings = ["training error", "test error"] if split else list(groups)
+    headings = ["training error", f"{evaluated} error"] if split else list(groups)
     figure, panels = make_panels(headings, limits_for(ends), end, list(colours), title)
     train: Style = TEST if split else {"curves": TRAIN, "thin_curves": THIN_TRAIN}[form]
     for heading, column in zip(headings, panels.T, strict=True):
@@ -54,7 +57,7 @@ def draw_series(series: Sequence[Series], groups: Sequence[str], form: str, titl
             label_ends(panel, last, colours)
             if not shown:
                 panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=MUTED)
-    head(figure, title, {"mean of the runs": TEST} if split else {"training error": train, "test error": TEST})
+    head(figure, title, {"mean of the runs": TEST} if split else {"training error": train, f"{evaluated} error": TEST})
     return figure
 
 

@@ -31,8 +31,14 @@ def read_responses(folder: Path) -> list[float] | None:
 
 
 def mean_responses(folders: Sequence[Path]) -> np.ndarray | None:
-    """[layers] mean over the runs of one net that were measured, None if none was."""
+    """[layers] mean over the runs of one net that were measured, None if none was.
+
+    Raises:
+      UserError: if a file cannot be read, or they are of different nets.
+    """
     found = [values for folder in folders if (values := read_responses(folder)) is not None]
+    if len({len(values) for values in found}) > 1:
+        raise UserError(f"{FILE} of {', '.join(map(str, folders))} are not of the same layers")
     return np.mean(found, axis=0) if found else None
 
 
