@@ -112,13 +112,11 @@ def _write_files(filled: Filled, out: Path) -> dict[str, Path]:
         png, svg = (out / f"{experiment.name}{suffix}{ending}" for ending in (".png", ".svg"))
         title = experiment.title + mark
         if experiment.form == "responses":
-            save(draw_responses(_responses(filled, entries), title), png, svg)
+            figure = draw_responses(_responses(filled, entries), title)
         else:
-            save(
-                draw_series(_series(filled, entries), _groups(experiment), experiment.form, title, _evaluated(entries)),
-                png,
-                svg,
-            )
+            series, groups = _series(filled, entries), _groups(experiment)
+            figure = draw_series(series, groups, experiment.form, title, _evaluated(entries))
+        save(figure, png, svg)
         paths |= {png.name: png, svg.name: svg}
     return paths
 

@@ -1,4 +1,4 @@
-// Draws each <figure class="chart"> from the JSON in it: panels of error over iterations, with a cursor that reads them.
+// Draws each figure of class chart from the JSON in it: panels of error over iterations, with a cursor that reads them.
 "use strict";
 (() => {
   const W = 460, H = 290, L = 36, R = 10, T = 8, B = 30;

@@ -92,10 +92,15 @@ def _record(run: Run, folder: Path) -> dict[str, Any]:
     r = run.result
     if r is None:
         return {"text": f"{run.workdir.name}: not finished", "links": links}
-    text = (
-        f"seed {r.seed}: {r.evaluated_on.replace('_', '-')} error {r.test_error:.2f} %, {r.steps:,} steps, {machine(r.hardware)}, JAX {r.versions.get('jax', 'unknown')}, commit {r.commit}, "
-        f"{r.finished[:10]}"
+    parts = (
+        f"{r.evaluated_on.replace('_', '-')} error {r.test_error:.2f} %",
+        f"{r.steps:,} steps",
+        machine(r.hardware),
+        f"JAX {r.versions.get('jax', 'unknown')}",
+        f"commit {r.commit}",
+        r.finished[:10],
     )
+    text = f"seed {r.seed}: {', '.join(parts)}"
     return {"text": text, "links": links}
 
 

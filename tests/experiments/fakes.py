@@ -13,6 +13,9 @@ from resnet_jax.training.record import Result, RunRecord
 #: Points of a curve.
 POINTS = 10
 
+#: What was best on the test set, which no table may show.
+BEST = 0.1234
+
 
 def write_run(
     out: Path, config: ConfigDict, test_error: float, train_error: float = 1.0, depth: int = 20, finished: bool = True
@@ -46,7 +49,7 @@ def write_run(
                 flops=41000000,
                 train_error=train_error,
                 test_error=test_error,
-                best_test_error=test_error - 3,  # must not be seen anywhere
+                best_test_error=BEST,
                 evaluated_on="held_out" if config.data.held_out else "test",
             )
         )

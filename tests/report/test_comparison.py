@@ -50,7 +50,8 @@ def test_rows_of_which_the_paper_says_that_they_fail(errors, verdict):
 
 @pytest.mark.parametrize(
     ("fields", "mark"),
-    [({"steps_scale": 0.05}, "A (5 % of the paper's iterations)"), ({"held_out": True}, "A (held-out error, not test error)"),
+    [({"steps_scale": 0.05}, "A (5 % of the paper's iterations)"),
+     ({"held_out": True}, "A (held-out error, not test error)"),
      ({"quoted": True, "note": "a note"}, "A (quoted; a note)")],
 )  # fmt: skip
 def test_what_is_not_the_papers_says_so(fields, mark):
