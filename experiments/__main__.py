@@ -43,20 +43,18 @@ def main(arguments: Sequence[str]) -> int:
     if first in COMMANDS:
         module, function = COMMANDS[first]
         return getattr(_command(module), function)(rest)
-    return run(lambda: _check_name(first)) or _with_name(first, rest)
-
-
-def _with_name(name: str, rest: Sequence[str]) -> int:
-    """Shows a table or figure, or does with it what the next argument says."""
-    if not rest or rest[0].startswith("-"):
-        return _command("listing").show(name, rest)
     verbs = [verb for verb in VERBS if importlib.util.find_spec(f"experiments.commands.{verb}")]
-    if rest[0] not in verbs:
-        return run(lambda: _raise(unknown_name("command", rest[0], verbs)))
-    return _command(rest[0]).main(name, rest[1:])
+    if rest and rest[0] in verbs:
+        return _command(rest[0]).main(first, rest[1:])
+    return run(lambda: _check(first, rest, verbs)) or _command("listing").show(first, rest)
 
 
-def _check_name(name: str) -> None:
+def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
+    """That a name without a known verb is one of a table or figure, and nothing but options follows.
+
+    Raises:
+      UserError: if not, with the nearest names.
+    """
     from experiments import registry
 
     for part in name.split(","):
@@ -65,10 +63,8 @@ def _check_name(name: str) -> None:
         known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
         if part not in known:
             raise unknown_name("command, table or figure", part, [*COMMANDS, *known])
-
-
-def _raise(error: Exception) -> None:
-    raise error
+    if rest and not rest[0].startswith("-"):
+        raise unknown_name("command", rest[0], verbs)
 
 
 def _command(module: str) -> Any:

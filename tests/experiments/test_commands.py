@@ -70,11 +70,11 @@ def test_help_says_what_there_is(capsys):
     ("arguments", "said"),
     [
         (["he2015.tabel6"], "did you mean he2015.table6"),
-        (["he2015.table6,he2015.tabel3", "render"], "unknown command, table or figure 'he2015.tabel3'"),
+        (["he2015.table6,he2015.tabel3", "render"], "unknown table or figure 'he2015.tabel3'"),
         (["lst"], "did you mean list?"),
         (["he2015.table7"], "he2015.table7 (detection on PASCAL VOC) is not there yet"),
         (["he2015.table8", "render"], "is not there yet"),
-        (["he2015.table6", "rendr"], "unknown command 'rendr'; did you mean render?"),
+        (["he2015.table6", "rendr"], "unknown command 'rendr'; did you mean render"),
         (["he2015.table6", "render", "--nothing"], "unrecognized arguments: --nothing"),
         (["he2015.table6", "render", "--runs=nowhere"], "--runs=nowhere: there is no such folder"),
         (["he2015.table6", "render", "--set", "dtyp=float32"], "unknown config field 'dtyp'; did you mean dtype?"),
