@@ -1,53 +1,74 @@
-"""`python -m experiments`: runs and draws the experiments, and keeps the README in step with the records."""
+"""`python -m experiments`: the papers' tables and figures, and the digits ablation.
 
-import argparse
+    python -m experiments [list]             all tables and figures, and how far they are
+    python -m experiments NAME               the rows of one (he2015.table6), or of all of a paper's (he2015)
+    python -m experiments NAME run           runs what is missing
+    python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
+    python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
+    python -m experiments readme             rewrites the README's tables and pictures from the records in results/
+    python -m experiments publish            copies finished records to results/ and rewrites the README
+
+Each says more with --help.
+"""
+
+import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from resnet_jax.cli.door import run
+from resnet_jax.errors import unknown_name
+
+#: Commands of their own: the module in commands/ and its function, which takes the arguments left.
+COMMANDS = {
+    "list": ("listing", "main"),
+    "ablation": ("digits", "ablation"),
+    "readme": ("digits", "readme"),
+    "publish": ("digits", "publish"),
+}
+
+#: What can be done with a table or figure: modules in commands/, whose `main` takes its name and the arguments left.
+VERBS = ("run", "render")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    ablation = commands.add_parser(
-        "ablation", help="train plain-20/56 and ResNet-20/56 on digits and draw their curves"
-    )
-    ablation.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
-    ablation.add_argument("--steps", type=int, help="a shorter or longer schedule than the config's")
-    commands.add_parser("readme", help="rewrite the README's tables and pictures from the records under results/")
-    publish = commands.add_parser("publish", help="copy finished records to results/ and rewrite the README")
-    publish.add_argument("--source", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
-    options = parser.parse_args(arguments)
-
-    def command() -> None:
-        if options.command == "ablation":
-            run_ablation(options.out, options.steps)
-        else:
-            from experiments import readme
-
-            readme.update() if options.command == "readme" else readme.publish(options.source)
-
-    return run(command)
+    if arguments and arguments[0] in ("-h", "--help", "help"):
+        print(__doc__.strip())
+        return 0
+    if not arguments or arguments[0].startswith("-"):
+        arguments = ["list", *arguments]
+    first, *rest = arguments
+    if first in COMMANDS:
+        module, function = COMMANDS[first]
+        return getattr(_command(module), function)(rest)
+    verbs = [verb for verb in VERBS if importlib.util.find_spec(f"experiments.commands.{verb}")]
+    if rest and rest[0] in verbs:
+        return _command(rest[0]).main(first, rest[1:])
+    return run(lambda: _check(first, rest, verbs)) or _command("listing").show(first, rest)
 
 
-def run_ablation(out: Path, steps: int | None) -> None:
-    """Trains what is missing, prints the table and says where the page is."""
-    from rich.console import Console
+def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
+    """That a name without a known verb is one of a table or figure, and nothing but options follows.
 
-    from experiments import ablation
-    from resnet_jax.report.table import to_rich
-    from resnet_jax.training.progress import make_progress
+    Raises:
+      UserError: if not, with the nearest names.
+    """
+    from experiments import registry
 
-    with make_progress() as progress:
-        ablation.run(out, progress, steps)
-    length = "" if steps is None else f" --steps={steps}"
-    written = ablation.draw(out, f"python -m experiments ablation --out={out}{length}")
-    Console().print(to_rich(ablation.runs(out), ablation.TITLE))
-    for name, path in written.items():
-        print(f"{name:12s} {path}")
+    for part in name.split(","):
+        if part in registry.NOT_YET:
+            registry.load(part)  # says why it is not there
+        known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
+        if part not in known:
+            raise unknown_name("command, table or figure", part, [*COMMANDS, *known])
+    if rest and not rest[0].startswith("-"):
+        raise unknown_name("command", rest[0], verbs)
+
+
+def _command(module: str) -> Any:
+    return importlib.import_module(f"experiments.commands.{module}")
 
 
 if __name__ == "__main__":

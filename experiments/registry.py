@@ -13,10 +13,47 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash
-from resnet_jax.errors import unknown_name
+from resnet_jax.errors import UserError, unknown_name
+
+#: The papers by their rooms here.
+PAPERS = {
+    "he2015": "Deep Residual Learning for Image Recognition (arXiv 1512.03385)",
+    "he2016": "Identity Mappings in Deep Residual Networks (arXiv 1603.05027)",
+}
 
 #: Every table and figure that can be made, in the papers' order.
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = (
+    *(f"he2015.table{i}" for i in range(1, 7)),
+    *(f"he2015.figure{i}" for i in (1, 4, 6, 7)),
+    *(f"he2016.table{i}" for i in range(1, 6)),
+)
+
+#: What the papers have besides, and why it is not here.
+NOT_YET = {
+    "he2015.table7": "detection on PASCAL VOC",
+    "he2015.table8": "detection on COCO",
+}
+
+#: What an experiment's `columns` may be, and how a table heads them. The first group is computed from the net; the
+#: next says how an ImageNet net is shown its images; the last is measured.
+COLUMNS = {
+    "layers": "layers",
+    "params": "parameters (M)",
+    "flops": "multiply-adds (G)",
+    "train_crop": "training crop",
+    "test_crop": "test crop",
+    "error": "error (%)",
+    "mean": "mean (%)",
+    "std": "std",
+    "top1": "top-1 error (%)",
+    "top5": "top-5 error (%)",
+}
+COMPUTED = ("layers", "params", "flops")
+MEASURED = ("error", "mean", "std", "top1", "top5")
+
+#: How an experiment is drawn: a table alone; curves of training (dashed) and test error (bold), a panel for each
+#: group; the same with thin lines instead of dashed; a panel of training and one of test errors; layers' responses.
+FORMS = ("table", "curves", "thin_curves", "train_test", "responses")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +68,12 @@ class Row:
       changes: fields of that config by dotted name, and their values: what this row is about.
       paper: the paper's numbers under the experiment's `columns`, None where it prints none.
       note: what the paper remarks on the row.
-      group: the panel of a figure that it is drawn in.
+      group: the part of a table, or the panel of a figure, that it stands in.
+      quoted: the paper's numbers are another work's. Such a row may have a config of ours all the same.
+      above: the paper prints no number, only that the error is above this many percent.
+      seeds: how many runs the paper made of this row, if not the experiment's number.
+      metric: of this row, if not the experiment's.
+      against: name of the row that this one is compared with, if there is one.
     """
 
     name: str
@@ -41,6 +83,11 @@ class Row:
     paper: tuple[float | None, ...] = ()
     note: str = ""
     group: str = ""
+    quoted: bool = False
+    above: float | None = None
+    seeds: int = 0
+    metric: str = ""
+    against: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +97,14 @@ class Experiment:
     Attributes:
       name: "he2015.table6".
       title: what it shows, in our words.
-      columns: headings of the paper's numbers: ("error", "mean", "std").
-      metric: the field of `Result` or the name of the evaluation protocol that these are: "test_error".
+      columns: what the paper's numbers are, by keys of `COLUMNS`: ("error", "mean", "std").
+      metric: the field of `Result` or the name of the evaluation protocol that these are: "test_error"; empty for a
+        table that is computed from the nets, without a run.
       protocol: how the paper reports several runs: "best", "median" or "single".
       seeds: how many runs of each row the paper made.
       rows: in the paper's order.
       note: what a reader must know beside it.
+      form: one of `FORMS`.
     """
 
     name: str
@@ -66,6 +115,7 @@ class Experiment:
     seeds: int
     rows: tuple[Row, ...]
     note: str = ""
+    form: str = "table"
 
 
 def load(name: str) -> Experiment:
@@ -74,6 +124,8 @@ def load(name: str) -> Experiment:
     Raises:
       UserError: for a name that is not in `NAMES`.
     """
+    if name in NOT_YET:
+        raise UserError(f"{name} ({NOT_YET[name]}) is not there yet")
     if name not in NAMES:
         raise unknown_name("table or figure", name, NAMES)
     return importlib.import_module(f"experiments.{name}").EXPERIMENT
@@ -115,8 +167,26 @@ def runnable(experiment: Experiment, names: Sequence[str] = ()) -> list[Row]:
     Raises:
       UserError: for a name that no such row has.
     """
-    rows = {row.name: row for row in experiment.rows if row.config}
+    rows = {row.name: row for row in experiment.rows if row.config and experiment.metric}
     for name in names:
+        if not rows:
+            raise UserError(f"{experiment.name} has no row to run: it is computed from the nets")
+        if any(row.name == name for row in experiment.rows) and name not in rows:
+            raise UserError(f"row {name!r} of {experiment.name} is not ours to run; rows: {', '.join(rows)}")
         if name not in rows:
             raise unknown_name(f"row of {experiment.name}", name, rows)
     return [row for row in rows.values() if not names or row.name in names]
+
+
+def paper_seeds(experiment: Experiment, row: Row) -> int:
+    """How many runs the paper made of a row."""
+    return row.seeds or experiment.seeds
+
+
+def statistic(experiment: Experiment, row: Row) -> str:
+    """What of our runs stands against the paper's number of a row: "best", "median" or "mean".
+
+    Where the paper made one run, that is a draw from all there might be: the mean of ours is what to expect of it,
+    and the best of several would flatter us.
+    """
+    return "mean" if paper_seeds(experiment, row) == 1 else experiment.protocol

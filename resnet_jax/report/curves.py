@@ -3,39 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from resnet_jax.report.panels import COLOURS, MUTED, TEST, TRAIN, head, label_ends, limits_for, make_panels, save
 from resnet_jax.report.runs import Run
-
-#: Okabe and Ito's colours, which the colour-blind can tell apart, in an order that keeps neighbours distant; then
-#: others for a figure of many nets.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#6B4E16", "#7A7A7A")
-
-#: What the y axes may end at, in percent; the first is the papers' own on CIFAR-10.
-LIMITS = (20, 60, 100)
-
-_INK, _MUTED, _GRID, _BAND = "#1a1a1a", "#5a5a5a", "#e4e4e4", "#f4f4f1"
-_LABEL_POINTS = 9.5
-# Inches: of a panel and of what is around it. Laid out by hand, so that labels can be kept apart without drawing first.
-_WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
-_LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
 
 
 def plot_curves(runs: Sequence[Run], path_png: Path, path_svg: Path | None = None, title: str = "") -> Figure:
     """Writes `draw_curves` as PNG (200 dpi) and, if a path is given, as SVG. The same runs give the same bytes."""
     figure = draw_curves(runs, title)
-    figure.savefig(path_png, dpi=200, metadata={"Software": None})
-    if path_svg is not None:
-        # By default an SVG holds the date, and ids that are random. rcParams is matplotlib's only place for the salt.
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        with matplotlib.rc_context({"svg.hashsalt": "resnet_jax"}):
-            figure.savefig(path_svg, metadata=nothing)
+    save(figure, path_png, path_svg)
     return figure
 
 
@@ -56,19 +34,22 @@ def draw_curves(runs: Sequence[Run], title: str = "") -> Figure:
     steps = [int(line[-1]) for run in finished for line in (run.train_steps, run.test_steps) if line.size]
     end = max(steps, default=1)
 
-    # Right of each panel is room for the longest name, an arrow and a margin.
-    right = 0.1 + 0.09 * (2 + max(map(len, colours), default=0))
-    figure, panels = _panels(groups, axis_limits(finished), end, right, _TOP + (_TITLE if title else 0))
+    figure, panels = make_panels(groups, axis_limits(finished), end, list(colours), title)
     for group, column in zip(groups, panels.T, strict=True):
         lines = [(run, names[run]) for run in names if run.group == group]
         for panel in column:
             for run, name in lines:
-                panel.plot(run.train_steps, run.train_errors, "--", color=colours[name], linewidth=0.9)
-                panel.plot(run.test_steps, run.test_errors, "-", color=colours[name], linewidth=2.1, label=name)
-            _label_ends(panel, lines, colours)
+                panel.plot(run.train_steps, run.train_errors, TRAIN[0], color=colours[name], linewidth=TRAIN[1])
+                panel.plot(run.test_steps, run.test_errors, TEST[0], color=colours[name], linewidth=TEST[1], label=name)
+            ends: dict[str, list[float]] = {}
+            for run, name in lines:
+                if run.test_errors.size:
+                    ends.setdefault(name, []).append(run.test_errors[-1])
+            label_ends(panel, {name: float(np.mean(values)) for name, values in ends.items()}, colours)
             if not lines:
-                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=_MUTED)
-    _head(figure, title, finished)
+                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=MUTED)
+    sets = {run.result.evaluated_on.replace("_", "-") for run in finished if run.result is not None} or {"test"}
+    head(figure, title, {"training error": TRAIN, f"{' or '.join(sorted(sets))} error": TEST})
     return figure
 
 
@@ -86,114 +67,11 @@ def series_names(runs: Sequence[Run]) -> dict[Run, str]:
 
 
 def axis_limits(runs: Sequence[Run]) -> tuple[int, ...]:
-    """Where the rows' y axes end, in percent: one row, or a second that shows the lower part again.
-
-    A run fits under a limit if it ends at no more than 4/5 of it.
-    """
+    """Where the rows' y axes end, in percent, for these runs: see `panels.limits_for`."""
     last = [np.concatenate([run.train_errors[-1:], run.test_errors[-1:]]) for run in runs]
-    ends = [errors.max() for errors in last if errors.size]
-    limit = next((limit for limit in LIMITS if max(ends, default=100) <= 0.8 * limit), LIMITS[-1])
-    below = limit > LIMITS[0] and any(end <= 0.8 * LIMITS[0] for end in ends)
-    return (limit, LIMITS[0]) if below else (limit,)
-
-
-def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
-    """Ascending positions, moved as little as can be (least squares) to be `gap` apart and from 0 to `top`."""
-    # Less i * gap, positions that are `gap` apart are ones that do not descend: those that do get their mean.
-    blocks: list[list[float]] = []
-    for i, position in enumerate(positions):
-        blocks.append([position - i * gap])
-        while len(blocks) > 1 and np.mean(blocks[-2]) >= np.mean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    means = [float(np.mean(block)) for block in blocks for _ in block]
-    highest = top - gap * (len(means) - 1)
-    return [max(0.0, min(mean, highest)) + i * gap for i, mean in enumerate(means)]
+    return limits_for([errors.max() for errors in last if errors.size])
 
 
 def _depth(run: Run) -> int:
     assert run.result is not None
     return run.result.depth
-
-
-def _panels(
-    groups: Sequence[str], limits: Sequence[int], end: int, right: float, top: float
-) -> tuple[Figure, np.ndarray]:
-    """A figure, and its [limits][groups] empty panels for 0 to `end` iterations; `right` and `top` are inches."""
-    width = _LEFT + len(groups) * (_WIDTH + right)
-    height = top + len(limits) * _HEIGHT + (len(limits) - 1) * _GAP + _BOTTOM
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    panels = np.empty((len(limits), len(groups)), object)
-    for row, limit in enumerate(limits):
-        for column, group in enumerate(groups):
-            left = _LEFT + column * (_WIDTH + right)
-            bottom = height - top - (row + 1) * _HEIGHT - row * _GAP
-            panel = figure.add_axes((left / width, bottom / height, _WIDTH / width, _HEIGHT / height))
-            panels[row, column] = panel
-            _style(panel, limit, end)
-            panel.tick_params(labelleft=column == 0, labelbottom=row == len(limits) - 1)
-            if column == 0:
-                panel.set_ylabel("error (%)")
-                panel.yaxis.set_label_coords(-0.105, 0.5)
-            if row == 0:
-                panel.set_title(group, loc="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
-            else:
-                panel.set_title(f"the same, 0 to {limit} %", loc="left", fontsize=9, color=_MUTED)
-                panels[0, column].axhspan(0, limit, color=_BAND, linewidth=0, zorder=0)
-            if row == len(limits) - 1:
-                panel.set_xlabel("iter. (1e4)" if end >= 10_000 else "iter.")
-    return figure, panels
-
-
-def _style(panel: Axes, limit: int, end: int) -> None:
-    panel.set_xlim(0, end)
-    panel.set_ylim(0, limit)
-    panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    if end >= 10_000:
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 10_000:g}"))
-    panel.grid(color=_GRID, linewidth=0.7)
-    panel.set_axisbelow(True)
-    panel.tick_params(length=0, labelsize=9, labelcolor=_MUTED)
-    for side, spine in panel.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#9a9a9a")
-
-
-def _label_ends(panel: Axes, lines: Sequence[tuple[Run, str]], colours: dict[str, str]) -> None:
-    """Each name once, right of the panel, as high as its test errors end; with an arrow if that is off the axis."""
-    ends: dict[str, list[float]] = {}
-    for run, name in lines:
-        if run.test_errors.size:
-            ends.setdefault(name, []).append(run.test_errors[-1])
-    heights = sorted((float(np.mean(values)), name) for name, values in ends.items())
-    top = panel.get_ylim()[1]
-    gap = 1.25 * _LABEL_POINTS / 72 / _HEIGHT * top
-    for (height, name), y in zip(heights, spread([h for h, _ in heights], gap, top - gap / 2), strict=True):
-        text = name if height <= top else f"{name} \N{UPWARDS ARROW}"
-        panel.annotate(
-            text,
-            (1, y),
-            (5, 0),
-            panel.get_yaxis_transform(),
-            "offset points",
-            va="center",
-            color=colours[name],
-            fontsize=_LABEL_POINTS,
-            fontweight="bold",
-            parse_math=False,
-        )
-
-
-def _head(figure: Figure, title: str, runs: Sequence[Run]) -> None:
-    sets = {run.result.evaluated_on.replace("_", "-") for run in runs if run.result is not None} or {"test"}
-    handles = [
-        Line2D([], [], color=_INK, linestyle="--", linewidth=0.9, label="training error"),
-        Line2D([], [], color=_INK, linestyle="-", linewidth=2.1, label=f"{' or '.join(sorted(sets))} error"),
-    ]
-    width, height = figure.get_size_inches()
-    figure.text(_LEFT / width, 1 - 0.15 / height, title, va="top", fontsize=12, color=_INK, parse_math=False)
-    # The legend's own padding is about a tenth of an inch.
-    where = ((_LEFT - 0.1) / width, 1 - ((_TITLE if title else 0) + 0.05) / height)
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=where, ncols=2, frameon=False, fontsize=9)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from resnet_jax.report.curves import COLOURS, axis_limits, draw_curves, plot_curves, series_names, spread
+from resnet_jax.report.curves import axis_limits, draw_curves, plot_curves, series_names
+from resnet_jax.report.panels import COLOURS, spread
 
 
 def panels(figure):

@@ -1,0 +1,71 @@
+"""ImageNet as in the two papers: 256 images a step, 0.1 divided by 10 twice.
+
+    python -m resnet_jax train --config=configs/imagenet.py:resnet50 --workdir=runs/imagenet_resnet50
+
+After the colon: any ImageNet net (python -m resnet_jax summary --list). The papers' errors in percent (quoted): 2015
+table 3, ten crops, top-1 / top-5: plain34 28.54 / 10.02, resnet34_A 25.03 / 7.76, resnet34_B 24.52 / 7.46, resnet34_C
+24.19 / 7.40, resnet50 22.85 / 6.71, resnet101 21.75 / 6.05, resnet152 21.43 / 5.71; 2016 table 5, one crop of 320
+pixels: preact_resnet152 21.1 / 5.5, resnet200 21.8 / 6.0, preact_resnet200 20.7 / 5.3.
+
+The recipe is there ahead of the set: training ends with an error that says which sets there are.
+"""
+
+from ml_collections import ConfigDict
+
+from resnet_jax.config import base_config
+from resnet_jax.errors import unknown_name
+from resnet_jax.models.registry import VARIANTS
+
+#: Images to train on, in ILSVRC 2012.
+TRAIN_IMAGES = 1_281_167
+
+
+def get_config(net: str = "resnet50") -> ConfigDict:
+    """The recipe of the paper that a net is from.
+
+    Raises:
+      UserError: if it is not the name of an ImageNet net.
+    """
+    names = [name for name in VARIANTS if not name.startswith("cifar_")]
+    if net not in names:
+        raise unknown_name("ImageNet net", net, names)
+    config = base_config()
+    config.model.name = net
+    config.data.name = "imagenet"
+    config.data.padding = 0  # crops are of the image itself
+    config.batch_size = 256
+    config.eval_every = 5_000  # about one epoch
+    config.checkpoint_every = 5_000
+    if net.startswith("vgg"):
+        _vgg(config)
+    elif VARIANTS[net].source.startswith("2016"):
+        _he2016(config)
+    else:
+        _he2015(config)
+    return config
+
+
+def _he2015(config: ConfigDict) -> None:
+    """2015, section 3.4: up to 600k iterations, the rate divided by 10 "when the error plateaus".
+
+    Figure 4 there shows that near 150k and 300k iterations.
+    """
+    config.steps = 600_000
+    config.schedule.boundaries = (0.25, 0.5)
+
+
+def _he2016(config: ConfigDict) -> None:
+    """2016, section 5: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs, as in the authors' code."""
+    config.steps = round(90 * TRAIN_IMAGES / config.batch_size)
+    config.schedule.boundaries = (1 / 3, 2 / 3)
+
+
+def _vgg(config: ConfigDict) -> None:
+    """Simonyan and Zisserman 2014, section 3.1: 370k iterations, the rate divided by 10 three times on plateaus.
+
+    When that was is not printed: here the drops part the run into four like parts.
+    """
+    config.steps = 370_000
+    config.schedule.boundaries = (0.25, 0.5, 0.75)
+    config.optimizer.learning_rate = 0.01
+    config.optimizer.weight_decay = 5e-4

@@ -1,0 +1,65 @@
+"""`ablation`, `readme` and `publish`: the digits ablation and what the README says of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.commands.options import Parser
+from resnet_jax.cli.door import run
+
+
+def ablation(arguments: Sequence[str]) -> int:
+    """Trains plain-20/56 and ResNet-20/56 on digits and draws their curves; returns the exit status."""
+
+    def command() -> None:
+        parser = Parser(prog="python -m experiments ablation", description=ablation.__doc__)
+        parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
+        parser.add_argument("--steps", type=int, help="a shorter or longer schedule than the config's")
+        options = parser.parse_args(arguments)
+        run_ablation(options.out, options.steps)
+
+    return run(command)
+
+
+def readme(arguments: Sequence[str]) -> int:
+    """Rewrites the README's tables and pictures from the records under results/; returns the exit status."""
+
+    def command() -> None:
+        Parser(prog="python -m experiments readme", description=readme.__doc__).parse_args(arguments)
+        from experiments.readme import update
+
+        update()
+
+    return run(command)
+
+
+def publish(arguments: Sequence[str]) -> int:
+    """Copies finished records to results/ and rewrites the README; returns the exit status."""
+
+    def command() -> None:
+        parser = Parser(prog="python -m experiments publish", description=publish.__doc__)
+        parser.add_argument(
+            "--source", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)"
+        )
+        options = parser.parse_args(arguments)
+        from experiments.readme import publish as copy
+
+        copy(options.source)
+
+    return run(command)
+
+
+def run_ablation(out: Path, steps: int | None) -> None:
+    """Trains what is missing, prints the table and says where the page is."""
+    from rich.console import Console
+
+    from experiments import ablation as digits
+    from resnet_jax.report.table import to_rich
+    from resnet_jax.training.progress import make_progress
+
+    with make_progress() as progress:
+        digits.run(out, progress, steps)
+    length = "" if steps is None else f" --steps={steps}"
+    written = digits.draw(out, f"python -m experiments ablation --out={out}{length}")
+    Console().print(to_rich(digits.runs(out), digits.TITLE))
+    for name, path in written.items():
+        print(f"{name:12s} {path}")

@@ -1,0 +1,112 @@
+"""`python -m experiments [list]` and `python -m experiments NAME`: what there is, and how far it is."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import registry
+from experiments.commands.options import Parser, add_runs, changes
+from experiments.commands.render import expand
+from resnet_jax.cli.door import run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Lists all tables and figures; returns the exit status."""
+    return run(lambda: _list(_options("python -m experiments list", arguments)))
+
+
+def show(name: str, arguments: Sequence[str]) -> int:
+    """Shows the rows of a table or figure, or of all of a paper's; returns the exit status."""
+    return run(lambda: _show(name, arguments))
+
+
+def _options(prog: str, arguments: Sequence[str]) -> Any:
+    parser = Parser(prog=prog, description=__doc__)
+    add_runs(parser)
+    return parser.parse_args(arguments)
+
+
+def _fill(names: Sequence[str], options: Any, with_facts: bool = True) -> list[Any]:
+    """The tables and figures with their runs; says on stderr which folders could not be read."""
+    from experiments.runs import index_runs
+    from experiments.tables import fill
+
+    index = index_runs(options.runs)
+    for sentence in index.unreadable:
+        print(f"warning: left out: {sentence}", file=sys.stderr)
+    fields = changes(options.set)
+    return [fill(registry.load(name), index, fields, with_facts) for name in names]
+
+
+def _list(options: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from experiments.render import state
+
+    table = Table(title="Tables and figures of the two papers", title_justify="left", box=None, pad_edge=False)
+    for heading in ("name", "shows", "rows", "runs", "the rest"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    filled = _fill(registry.NAMES, options, with_facts=False)
+    rates = known_rates(options.runs)
+    for one in filled:
+        e = one.experiment
+        table.add_row(e.name, Text(e.title), str(len(e.rows)), state(one), cost(one, rates))
+    for name, what in registry.NOT_YET.items():
+        table.add_row(name, Text(what), "", "not there yet", "")
+    console = Console()
+    console.print(table)
+    console.print(
+        Text(
+            "python -m experiments NAME shows the rows, NAME render writes them, NAME run --help says how to run them; "
+            "he2015 and he2016 stand for all of a paper."
+        ),
+        style="dim",
+    )
+
+
+def _show(name: str, arguments: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from experiments.render import grid
+    from resnet_jax.report.grid import to_rich
+
+    names = expand(name)
+    for one in _fill(names, _options(f"python -m experiments {name}", arguments)):
+        Console().print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}"))
+
+
+def known_rates(runs: Path) -> Any:
+    """How fast nets train by the records under `runs`; None without experiments/estimate.py, which knows how."""
+    if importlib.util.find_spec("experiments.estimate") is None:
+        return None
+    estimate = importlib.import_module("experiments.estimate")
+    rates = estimate.Rates()
+    estimate.add_records(rates, runs, None)
+    return rates
+
+
+def cost(filled: Any, rates: Any) -> str:
+    """How long the runs take that are not done, one after the other, as far as their rates are known."""
+    from experiments.runs import seedless_hash
+
+    done = {entry.name: entry.done for entry in filled.entries if entry.full}
+    missing: dict[str, tuple[Any, int]] = {}
+    for row in registry.runnable(filled.experiment):
+        count = registry.paper_seeds(filled.experiment, row) - done.get(row.name, 0)
+        key = seedless_hash(row, 1.0, filled.changes)
+        if count > 0 and count > missing.get(key, (None, 0))[1]:
+            missing[key] = (registry.row_config(row, changes=filled.changes), count)
+    if not missing or rates is None:
+        return ""
+    seconds = [(rates.seconds(config, config.steps), count) for config, count in missing.values()]
+    known = sum(time * count for time, count in seconds if time is not None)
+    unknown = sum(count for time, count in seconds if time is None)
+    if not known:
+        return "not measured"
+    duration = importlib.import_module("experiments.estimate").duration(known)
+    return duration + (f" and {unknown} runs not measured" if unknown else "")

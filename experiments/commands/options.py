@@ -1,0 +1,58 @@
+"""What the commands' options have in common."""
+
+import argparse
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from resnet_jax.config import base_config, flatten
+from resnet_jax.errors import UserError, unknown_name
+
+#: Where runs of the papers lie.
+RUNS = Path("runs/papers")
+
+#: Fields that `--set` does not take, and why.
+NOT_SET = {
+    "seed": "all seeds that there are runs of are shown",
+    "steps_scale": "all lengths that there are runs of are shown",
+}
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Adds what says which runs are meant: --runs and --set."""
+    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs, however deep (%(default)s)")
+    parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
+                        help="take runs that have this in the place of the rows' own fields")  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, with exit status 2 through `door.run`."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(allow_abbrev=False, **arguments)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` says more")
+
+
+def changes(settings: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Config fields from "dtype=bfloat16", as --set gives them: values as Python writes them, else strings.
+
+    Raises:
+      UserError: for a field that there is not, or that cannot be set so.
+    """
+    known, found = flatten(base_config()), {}
+    for setting in (setting for several in settings for setting in several):
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: must be FIELD=VALUE, as dtype=bfloat16")
+        if field not in known:
+            raise unknown_name("config field", field, known)
+        if field in NOT_SET:
+            raise UserError(f"--set {setting}: {NOT_SET[field]}")
+        try:
+            found[field] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[field] = value
+    return found

@@ -1,0 +1,65 @@
+"""`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with the runs that there are."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import registry
+from experiments.commands.options import RUNS, Parser, add_runs, changes
+from resnet_jax.cli.door import run
+from resnet_jax.errors import UserError, unknown_name
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Runs the command and returns its exit status.
+
+    Args:
+      name: of a table or figure, of a paper for all of it, or several of them with commas between.
+      arguments: those behind `render`.
+    """
+    return run(lambda: _render(name, arguments))
+
+
+def _render(name: str, arguments: Sequence[str]) -> None:
+    parser = Parser(prog=f"python -m experiments {name} render", description=__doc__)
+    add_runs(parser)
+    parser.add_argument("--out", type=Path, help="folder to write to (RUNS/report)")
+    options = parser.parse_args(arguments)
+    names = expand(name)
+    fields = changes(options.set)
+    if not options.runs.exists() and options.runs != RUNS:
+        raise UserError(f"--runs={options.runs}: there is no such folder")
+
+    from experiments.render import render, state
+    from experiments.runs import index_runs
+    from experiments.tables import fill
+
+    index = index_runs(options.runs)
+    for sentence in index.unreadable:
+        print(f"warning: left out: {sentence}", file=sys.stderr)
+    filled = [fill(registry.load(one), index, fields) for one in names]
+    command = " ".join(["python -m experiments", name, "render", *arguments])
+    written = render(name.replace(",", "+"), filled, options.out or options.runs / "report", command)
+    for one in filled:
+        print(f"{one.experiment.name:16s} {state(one)}")
+    for path in written.values():
+        print(path)
+
+
+def expand(name: str) -> list[str]:
+    """Names of tables and figures: those of a whole paper for its own.
+
+    Raises:
+      UserError: for a name that neither is.
+    """
+    found: list[str] = []
+    for part in name.split(","):
+        if part in registry.PAPERS:
+            found += [one for one in registry.NAMES if one.startswith(f"{part}.")]
+        elif part in registry.NAMES:
+            found.append(part)
+        elif part in registry.NOT_YET:
+            registry.load(part)  # says why it is not there
+        else:
+            raise unknown_name("table or figure", part, [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS])
+    return list(dict.fromkeys(found))

@@ -1,0 +1,22 @@
+"""Figure 7: how strongly each 3x3 layer responds, after batch norm and before the nonlinearity or addition."""
+
+from experiments.registry import Experiment, Row
+
+EXPERIMENT = Experiment(
+    name="he2015.figure7",
+    title="Residual nets respond less, layer by layer: CIFAR-10",
+    columns=(),
+    metric="test_error",
+    protocol="single",
+    seeds=1,
+    rows=(
+        Row("plain20", "plain-20", "cifar10:plain20"),
+        Row("plain56", "plain-56", "cifar10:plain56"),
+        Row("resnet20", "ResNet-20", "cifar10:resnet20"),
+        Row("resnet56", "ResNet-56", "cifar10:resnet56"),
+        Row("resnet110", "ResNet-110", "cifar10:resnet110"),
+    ),
+    note="Standard deviation of each 3x3 layer's response, in the order of layers and ranked. It is drawn for runs "
+    "whose folder holds responses.json.",
+    form="responses",
+)

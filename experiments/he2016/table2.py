@@ -1,0 +1,41 @@
+"""Table 2: where activation stands in a unit (figure 4), in ResNet-110 and ResNet-164 on CIFAR-10."""
+
+from experiments.he2016.common import UNITS, WARMUP
+from experiments.registry import Experiment, Row
+
+#: Error of ResNet-110 and ResNet-164 for each unit.
+ERRORS = {
+    "original": (6.61, 5.93),
+    "bn_after_addition": (8.17, 6.50),
+    "relu_before_addition": (7.84, 6.14),
+    "relu_only_preactivation": (6.71, 5.91),
+    "full_preactivation": (6.37, 5.46),
+}
+
+
+def _row(unit: str, depth: int, error: float) -> Row:
+    """The named nets where there are such, so that tables 3 and 4 share their runs."""
+    named = unit in ("original", "full_preactivation")
+    config = f"cifar10:preact_resnet{depth}" if unit == "full_preactivation" else f"cifar10:resnet{depth}"
+    return Row(
+        f"{unit}_resnet{depth}",
+        UNITS[unit],
+        config,
+        WARMUP | ({} if named else {"model.activation": unit}),
+        (error,),
+        group=f"ResNet-{depth}",
+        against="" if unit == "original" else f"original_resnet{depth}",
+    )
+
+
+EXPERIMENT = Experiment(
+    name="he2016.table2",
+    title="Where activation stands in a unit: CIFAR-10",
+    columns=("error",),
+    metric="test_error",
+    protocol="median",
+    seeds=5,
+    rows=tuple(
+        _row(unit, depth, errors[column]) for column, depth in enumerate((110, 164)) for unit, errors in ERRORS.items()
+    ),
+)

@@ -1,0 +1,64 @@
+"""Table 5: original and pre-activation units on ImageNet, one crop of the validation images."""
+
+from experiments.registry import Experiment, Row
+
+COLUMNS = ("train_crop", "test_crop", "top1", "top5")
+SCALE, ASPECT = "scale augmentation", "scale and aspect ratio augmentation"
+
+EXPERIMENT = Experiment(
+    name="he2016.table5",
+    title="Original and pre-activation units on ImageNet: validation, one crop",
+    columns=COLUMNS,
+    metric="single_crop_320",
+    protocol="single",
+    seeds=1,
+    rows=(
+        Row(
+            "resnet152_original_224",
+            "ResNet-152, original",
+            "imagenet:resnet152",
+            paper=(224, 224, 23.0, 6.7),
+            note=SCALE,
+            metric="single_crop_224",
+        ),
+        Row(
+            "resnet152_original",
+            "ResNet-152, original",
+            "imagenet:resnet152",
+            paper=(224, 320, 21.3, 5.5),
+            note=SCALE,
+        ),
+        Row(
+            "resnet152_preactivation",
+            "ResNet-152, pre-activation",
+            "imagenet:preact_resnet152",
+            paper=(224, 320, 21.1, 5.5),
+            note=SCALE,
+            against="resnet152_original",
+        ),
+        Row(
+            "resnet200_original",
+            "ResNet-200, original",
+            "imagenet:resnet200",
+            paper=(224, 320, 21.8, 6.0),
+            note=SCALE,
+        ),
+        Row(
+            "resnet200_preactivation",
+            "ResNet-200, pre-activation",
+            "imagenet:preact_resnet200",
+            paper=(224, 320, 20.7, 5.3),
+            note=SCALE,
+            against="resnet200_original",
+        ),
+        # No config yet: as long as there is no field for the augmentation, its runs would pass for the row above.
+        Row(
+            "resnet200_preactivation_aspect",
+            "ResNet-200, pre-activation",
+            paper=(224, 320, 20.1, 4.8),
+            note=ASPECT,
+        ),
+        Row("inception_v3", "Inception v3", paper=(299, 299, 21.2, 5.6), note=ASPECT, quoted=True),
+    ),
+    note="The nets of 152 layers with original units are those of the 2015 paper, trained by its recipe.",
+)

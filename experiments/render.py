@@ -1,0 +1,179 @@
+"""Writes tables and figures with the runs that there are: Markdown, CSV, LaTeX, PNG, SVG, and a page to read in."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.registry import PAPERS, Experiment
+from experiments.runs import seedless_hash
+from experiments.tables import Filled
+from resnet_jax.errors import UserError
+from resnet_jax.report.charts import make_chart
+from resnet_jax.report.comparison import Entry, to_csv, to_grid
+from resnet_jax.report.figures import draw_series
+from resnet_jax.report.grid import Grid, to_latex, to_markdown
+from resnet_jax.report.panels import save
+from resnet_jax.report.paper_page import Section, machine, write_paper_page
+from resnet_jax.report.responses import draw_responses, mean_responses
+from resnet_jax.report.series import Series, make_series
+
+
+def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict[str, Path]:
+    """Writes each table and figure, and one page of all of them.
+
+    Args:
+      name: of the page: "he2015", or that of the one table or figure.
+      filled: tables and figures.
+      out: folder, made if there is none.
+      command: what to type to get all this again.
+
+    Returns:
+      The paths by file name.
+
+    Raises:
+      UserError: if `out` cannot be written to, or a record cannot be read.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths: dict[str, Path] = {}
+        for one in filled:
+            paths |= _write_files(one, out)
+        page = out / f"{name}.html"
+        papers = [PAPERS[key] for key in dict.fromkeys(one.experiment.name.split(".")[0] for one in filled)]
+        heading = papers[0] if len(papers) == 1 else "Both papers on residual nets"
+        intro = [
+            "The paper's numbers beside ours. Each number of ours leads to the record of its run, or to the list of "
+            "the runs that it sums up; rows without runs are empty.",
+            f"Written by: {command}",
+        ]
+        write_paper_page(page, heading, intro, [_section(one, paths) for one in filled])
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+    return {**paths, page.name: page}
+
+
+def grid(filled: Filled) -> Grid:
+    """The table with its notes: what the paper leaves to be known, changed fields, and the runs' machines."""
+    notes = [filled.experiment.note] if filled.experiment.note else []
+    if filled.changes:
+        fields = ", ".join(f"{field}={value}" for field, value in filled.changes.items())
+        notes.append(f"Not the paper's setting: all runs have {fields}.")
+    return to_grid(filled.entries, [*notes, *_machines(filled)])
+
+
+def state(filled: Filled) -> str:
+    """How many runs of the paper's length are done, in words."""
+    wanted = runs_wanted(filled)
+    if not wanted:
+        return "computed" if not filled.experiment.metric else "nothing to run"
+    done, short = runs_done(filled)
+    return f"{done} of {wanted} runs" + (f", {short} others" if short else "")
+
+
+def runs_wanted(filled: Filled) -> int:
+    """How many runs the paper made. Rows that share their runs, as in figure 6, count once."""
+    return sum(wanted for _, wanted in _rows(filled).values())
+
+
+def runs_done(filled: Filled) -> tuple[int, int]:
+    """Finished runs as the paper's, at most as many as it made; and those of another length or tested otherwise."""
+    done = sum(min(found, wanted) for found, wanted in _rows(filled).values())
+    others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
+    return done, len(others)
+
+
+def _rows(filled: Filled) -> dict[str, tuple[int, int]]:
+    """For each different config of the rows, how many runs are done as the paper did, and how many it made."""
+    rows = {row.name: row for row in filled.experiment.rows}
+    found: dict[str, tuple[int, int]] = {}
+    for entry in filled.entries:
+        if entry.wanted:
+            key = seedless_hash(rows[entry.name], 1.0, filled.changes)
+            done, wanted = found.get(key, (0, 0))
+            found[key] = (max(done, entry.done if entry.full else 0), max(wanted, entry.wanted))
+    return found
+
+
+def _write_files(filled: Filled, out: Path) -> dict[str, Path]:
+    """Table and pictures of one; the paths by file name."""
+    experiment, table = filled.experiment, grid(filled)
+    texts = {
+        ".md": to_markdown(table, f"{experiment.name}: {experiment.title}"),
+        ".csv": to_csv(filled.entries),
+        ".tex": to_latex(table, experiment.title),
+    }
+    paths = {f"{experiment.name}{ending}": out / f"{experiment.name}{ending}" for ending in texts}
+    for ending, text in texts.items():
+        paths[f"{experiment.name}{ending}"].write_text(text, encoding="utf-8")
+    if experiment.form == "table":
+        return paths
+    for suffix, mark, entries in _lengths(filled):
+        png, svg = (out / f"{experiment.name}{suffix}{ending}" for ending in (".png", ".svg"))
+        title = experiment.title + mark
+        if experiment.form == "responses":
+            figure = draw_responses(_responses(filled, entries), title)
+        else:
+            series, groups = _series(filled, entries), _groups(experiment)
+            figure = draw_series(series, groups, experiment.form, title, _evaluated(entries))
+        save(figure, png, svg)
+        paths |= {png.name: png, svg.name: svg}
+    return paths
+
+
+def _section(filled: Filled, paths: dict[str, Path]) -> Section:
+    experiment = filled.experiment
+    form = "curves" if experiment.form in ("table", "responses") else experiment.form
+    charts = []
+    for _, mark, entries in _lengths(filled):
+        if series := _series(filled, entries):
+            training = {"curves": "dashed: training", "thin_curves": "thin: training"}.get(form)
+            lines = f"; {training}, bold: {_evaluated(entries)}" if training else ""
+            caption = f"Error over iterations, means of the runs{mark}{lines}."
+            charts.append(make_chart(series, _groups(experiment), form, caption, _evaluated(entries)))
+    picture = paths.get(f"{experiment.name}.svg") if experiment.form == "responses" else None
+    return Section(experiment.name, experiment.title, state(filled), grid(filled), filled.runs, charts, picture)
+
+
+def _lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
+    """What is drawn apart: (suffix of file names, words for the title, entries); the paper's length first."""
+    # By length, the paper's first, then the longest; each tested on the test set ahead of held out.
+    found_kinds = {(entry.steps_scale, entry.held_out) for entry in filled.entries} | {(1.0, False)}
+    kinds = sorted(found_kinds, key=lambda kind: (kind != (1.0, False), -kind[0], kind[1]))
+    found = []
+    for scale, held_out in kinds:
+        suffix = ("" if scale == 1 else f"-{100 * scale:.3g}percent") + ("-held-out" if held_out else "")
+        mark = "" if scale == 1 else f", {100 * scale:.3g} % of the paper's iterations"
+        mark += ", held-out error" if held_out else ""
+        entries = [e for e in filled.entries if (e.steps_scale, e.held_out) == (scale, held_out)]
+        found.append((suffix, mark, entries))
+    return found
+
+
+def _series(filled: Filled, entries: Sequence[Entry]) -> list[Series]:
+    found = [make_series(entry.label, entry.group, filled.runs.get(entry.key, ())) for entry in entries]
+    return [series for series in found if series is not None]
+
+
+def _responses(filled: Filled, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+    """Label to mean responses of the nets whose runs were measured."""
+    found = {e.label: mean_responses([run.workdir for run in filled.runs.get(e.key, ())]) for e in entries}
+    return {label: values for label, values in found.items() if values is not None}
+
+
+def _evaluated(entries: Sequence[Entry]) -> str:
+    return "held-out" if any(entry.held_out for entry in entries) else "test"
+
+
+def _groups(experiment: Experiment) -> list[str]:
+    return list(dict.fromkeys(row.group for row in experiment.rows))
+
+
+def _machines(filled: Filled) -> list[str]:
+    """One sentence on what the finished runs ran on, from which commits."""
+    results = [run.result for runs in filled.runs.values() for run in runs if run.result is not None]
+    if not results:
+        return []
+    machines = sorted({f"{machine(r.hardware)}, JAX {r.versions.get('jax', 'unknown')}" for r in results})
+    commits = sorted({r.commit for r in results})
+    return [f"Our runs: {'; '.join(machines)}; commit {', '.join(commits)}."]

@@ -1,0 +1,100 @@
+"""Finds the runs of rows among all run folders, whatever they are called and wherever they lie."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.registry import Row, row_config
+from resnet_jax.config import config_hash
+from resnet_jax.errors import UserError
+from resnet_jax.report.runs import Run, load_run
+from resnet_jax.training.record import RunRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A run's folder, its seed and its `steps_scale`."""
+
+    folder: Path
+    seed: int
+    steps_scale: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunIndex:
+    """All runs under a folder.
+
+    Attributes:
+      root: the folder.
+      runs: by the hash that their configs would have with seed 0.
+      unreadable: a sentence for each folder whose config could not be read.
+    """
+
+    root: Path
+    runs: Mapping[str, tuple[Found, ...]]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def scales(self) -> list[float]:
+        """The lengths that there are runs of, the paper's first."""
+        scales = {found.steps_scale for runs in self.runs.values() for found in runs}
+        return sorted(scales, reverse=True)
+
+    def find(self, row: Row, steps_scale: float = 1.0, changes: Mapping[str, Any] | None = None) -> list[Found]:
+        """A row's runs of one length, one for each seed, by seed.
+
+        Args:
+          row: a row with a config.
+          steps_scale, changes: see `registry.row_config`.
+        """
+        by_seed: dict[int, Found] = {}
+        for found in self.runs.get(seedless_hash(row, steps_scale, changes), ()):
+            kept = by_seed.get(found.seed)
+            # Of two records of one run the finished one counts; of two such the first: they are alike.
+            if kept is None or (not is_finished(kept) and is_finished(found)):
+                by_seed[found.seed] = found
+        return [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def seedless_hash(row: Row, steps_scale: float, changes: Mapping[str, Any] | None = None) -> str:
+    """The same for all seeds of a row."""
+    return config_hash(row_config(row, 0, steps_scale, changes))
+
+
+def is_finished(found: Found) -> bool:
+    """Whether the run has its result."""
+    return (found.folder / "result.json").exists()
+
+
+def load(found: Found, label: str = "", group: str = "") -> Run:
+    """The run with its result and its curves."""
+    return load_run(label, group, found.folder)
+
+
+def index_runs(root: str | Path) -> RunIndex:
+    """Reads the config of every run folder under `root`. A folder that does not exist holds no runs.
+
+    Raises:
+      UserError: if `root` is a file.
+    """
+    top = Path(root).expanduser()
+    if top.exists() and not top.is_dir():
+        raise UserError(f"--runs={root} is not a folder")
+    runs: dict[str, list[Found]] = {}
+    unreadable: list[str] = []
+    for folder, subfolders, files in os.walk(top, followlinks=True):
+        subfolders.sort()
+        if "config.json" not in files:
+            continue
+        subfolders.clear()  # a run's own: checkpoints and events
+        try:
+            config = RunRecord(folder).config()
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
+        seed, scale = config.seed, config.steps_scale
+        config.seed = 0
+        runs.setdefault(config_hash(config), []).append(Found(Path(folder), seed, scale))
+    return RunIndex(top, {key: tuple(found) for key, found in runs.items()}, tuple(unreadable))

@@ -1,0 +1,182 @@
+"""A table or figure of the papers with the runs that there are: what report/ draws and writes."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments import runs as run_index
+from experiments.registry import COLUMNS, COMPUTED, Experiment, Row, paper_seeds, row_config, statistic
+from experiments.runs import RunIndex
+from experiments.scores import held_out, score
+from resnet_jax.config import model_overrides
+from resnet_jax.models.registry import create_model, get_variant
+from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.report.comparison import Entry, Fact, Measure
+from resnet_jax.report.runs import Run
+from resnet_jax.report.statistics import Spread, difference, spread
+
+#: Digits after the decimal point of what is computed from a net, or says how it is shown images.
+DIGITS = {"layers": 0, "params": 2, "flops": 2, "train_crop": 0, "test_crop": 0}
+
+#: Classes of the sets with another number than the net was published for.
+CLASSES = {"cifar100": 100}
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """A table or figure with our runs.
+
+    Attributes:
+      experiment: it.
+      entries: its rows, each once for each length that there are runs of.
+      runs: by the entries' keys, finished and begun ones, by seed.
+      changes: fields that the runs have in the place of the rows' own.
+    """
+
+    experiment: Experiment
+    entries: tuple[Entry, ...]
+    runs: Mapping[str, tuple[Run, ...]]
+    changes: Mapping[str, Any]
+
+
+def fill(
+    experiment: Experiment, index: RunIndex, changes: Mapping[str, Any] | None = None, with_facts: bool = True
+) -> Filled:
+    """Puts the runs that there are into the rows. Runs of different length never share an entry.
+
+    Args:
+      experiment: a table or figure.
+      index: the runs.
+      changes: fields that the runs have in the place of the rows' own, by dotted name.
+      with_facts: whether to count layers, parameters and multiply-adds, which takes seconds for the deepest nets.
+    """
+    entries: list[Entry] = []
+    runs: dict[str, tuple[Run, ...]] = {}
+    for row in experiment.rows:
+        found = _runs_by_kind(experiment, row, index, changes or {}) if row.config and experiment.metric else {}
+        for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
+            entry = _entry(experiment, row, scale, is_held_out, members, with_facts)
+            entries.append(entry)
+            if members:
+                runs[entry.key] = tuple(members)
+    return Filled(experiment, tuple(_with_pairs(experiment, entries)), runs, dict(changes or {}))
+
+
+def net_summary(row: Row) -> Summary:
+    """Layers, parameters and multiply-adds of a row's net."""
+    config = row_config(row)
+    return _summary(config.model.name, config.data.name, tuple(model_overrides(config).items()))
+
+
+@functools.cache  # rows of several tables share their nets, and deep ones take seconds
+def _summary(name: str, data: str, overrides: tuple[tuple[str, Any], ...]) -> Summary:
+    classes = {"num_classes": CLASSES[data]} if data in CLASSES else {}
+    return summarize(create_model(name, **dict(overrides), **classes), name, get_variant(name).image_size)
+
+
+def _runs_by_kind(
+    experiment: Experiment, row: Row, index: RunIndex, changes: Mapping[str, Any]
+) -> dict[tuple[float, bool], list[Run]]:
+    """A row's runs by length and by whether they were tested on held-out examples; the paper's length first."""
+    kinds: dict[tuple[float, bool], list[Run]] = {}
+    for scale in index.scales:
+        for found in index.find(row, scale, changes):
+            run = run_index.load(found, row.label, row.group)
+            kinds.setdefault((scale, held_out(run) or bool(changes.get("data.held_out"))), []).append(run)
+    return dict(sorted(kinds.items(), key=lambda item: (item[0][0] != 1, -item[0][0], item[0][1])))
+
+
+def _entry(
+    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run], with_facts: bool
+) -> Entry:
+    finished = sum(run.result is not None for run in runs)
+    runnable = bool(row.config and experiment.metric)
+    paper = dict(zip(experiment.columns, row.paper, strict=False))
+    facts = [column for column in experiment.columns if column in DIGITS and with_facts]
+    return Entry(
+        name=row.name,
+        label=row.label,
+        group=row.group,
+        note=row.note,
+        quoted=row.quoted,
+        steps_scale=scale,
+        held_out=is_held_out,
+        done=finished,
+        wanted=paper_seeds(experiment, row) if runnable else 0,
+        unfinished=len(runs) - finished,
+        facts=tuple(_fact(column, row, paper) for column in facts),
+        measures=_measures(experiment, row, paper, runs),
+    )
+
+
+def _fact(column: str, row: Row, paper: Mapping[str, float | None]) -> Fact:
+    ours: float | None = None
+    if column in COMPUTED and row.config:
+        summary = net_summary(row)
+        ours = {"layers": summary.depth, "params": summary.params / 1e6, "flops": summary.flops / 1e9}[column]
+    return Fact(COLUMNS[column], paper.get(column), ours, DIGITS[column])
+
+
+def _measures(
+    experiment: Experiment, row: Row, paper: Mapping[str, float | None], runs: Sequence[Run]
+) -> tuple[Measure, ...]:
+    """Of a table what it prints; of a figure the errors at the end of its curves."""
+
+    def measure(heading: str, metric: str, column: str, **fields: Any) -> Measure:
+        values = [value for run in runs if (value := score(run, metric, column)) is not None]
+        return Measure(heading, statistic=statistic(experiment, row), ours=spread(values), **fields)
+
+    metric = row.metric or experiment.metric
+    if not metric:
+        return ()
+    if not experiment.columns:
+        train = measure("training error (%)", "train_error", "error", above=row.above)
+        return (train, measure("test error (%)", metric, "error"))
+    found = []
+    for column in ("error", "top1", "top5"):
+        if column in experiment.columns:
+            fields: dict[str, Any] = {"paper": paper.get(column), "above": row.above}
+            if column == "error":
+                fields |= {"paper_mean": paper.get("mean"), "paper_std": paper.get("std")}
+            found.append(measure(COLUMNS[column], metric, column, **fields))
+    return tuple(found)
+
+
+def _with_pairs(experiment: Experiment, entries: Sequence[Entry]) -> list[Entry]:
+    """Adds to each entry the difference from the entry of the same length that its row is compared with."""
+    against = {row.name: row.against for row in experiment.rows}
+    by_kind = {(entry.name, entry.steps_scale, entry.held_out): entry for entry in entries}
+    labels = {entry.name: entry.label for entry in entries}
+    numbers = {entry.name: _paper_number(entry) for entry in entries}
+    paired = []
+    for entry in entries:
+        name = against[entry.name]
+        if name:
+            one, other = _spread(entry), _spread(by_kind.get((name, entry.steps_scale, entry.held_out)))
+            paper, paper_other = numbers[entry.name], numbers[name]
+            entry = dataclasses.replace(
+                entry,
+                against=labels[name],
+                difference=None if one is None or other is None else difference(one, other),
+                paper_difference=None if paper is None or paper_other is None else paper - paper_other,
+            )
+        paired.append(entry)
+    return paired
+
+
+def _compared(entry: Entry) -> Measure:
+    """The measure that pairs are compared by: a figure's test error, a table's first."""
+    return entry.measures[-1] if entry.measures[0].heading.startswith("training") else entry.measures[0]
+
+
+def _spread(entry: Entry | None) -> Spread | None:
+    return None if entry is None else _compared(entry).ours
+
+
+def _paper_number(entry: Entry) -> float | None:
+    """What differences of the paper's are made of: its mean where the number that it compares by is a best."""
+    if not entry.measures:
+        return None
+    measure = _compared(entry)
+    return measure.paper_mean if measure.statistic == "best" else measure.paper

@@ -1,0 +1,68 @@
+"""The papers' figures of curves, from means over seeds with a thin band where there are several."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from resnet_jax.report.panels import (
+    COLOURS,
+    MUTED,
+    TEST,
+    THIN_TRAIN,
+    TRAIN,
+    Style,
+    head,
+    label_ends,
+    limits_for,
+    make_panels,
+)
+from resnet_jax.report.series import Curve, Series, colour_indices
+
+
+def draw_series(
+    series: Sequence[Series], groups: Sequence[str], form: str, title: str = "", evaluated: str = "test"
+) -> Figure:
+    """Error over iterations.
+
+    Args:
+      series: the lines; none gives empty panels.
+      groups: headings of the panels of "curves" and "thin_curves", from left to right.
+      form: "curves", as He et al. 2015, figure 6: training dashed, test bold; "thin_curves", as figure 4: training
+        thin, validation bold; "train_test", as figure 1: training errors left, test errors right.
+      title: over the panels.
+      evaluated: what was tested on: "test", or "held-out" for a part of the training set.
+    """
+    colours = {one.label: COLOURS[i] for one, i in zip(series, colour_indices(series), strict=True)}
+    end = max(
+        (int(curve.steps[-1]) for one in series for curve in (one.train, one.test) if curve.steps.size), default=1
+    )
+    ends = [float(curve.mean[-1]) for one in series for curve in (one.train, one.test) if curve.steps.size]
+    split = form == "train_test"
+    headings = ["training error", f"{evaluated} error"] if split else list(groups)
+    figure, panels = make_panels(headings, limits_for(ends), end, list(colours), title)
+    train: Style = TEST if split else {"curves": TRAIN, "thin_curves": THIN_TRAIN}[form]
+    for heading, column in zip(headings, panels.T, strict=True):
+        shown = [one for one in series if split or one.group == heading]
+        for panel in column:
+            last = {}
+            for one in shown:
+                lines = [(one.train, train), (one.test, TEST)]
+                if split:
+                    lines = lines[:1] if heading == headings[0] else lines[1:]
+                for curve, style in lines:
+                    _draw(panel, curve, style, colours[one.label])
+                if lines[-1][0].steps.size:
+                    last[one.label] = float(lines[-1][0].mean[-1])
+            label_ends(panel, last, colours)
+            if not shown:
+                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=MUTED)
+    head(figure, title, {"mean of the runs": TEST} if split else {"training error": train, f"{evaluated} error": TEST})
+    return figure
+
+
+def _draw(panel: Axes, curve: Curve, style: Style, colour: str) -> None:
+    panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1])
+    if curve.std.any():
+        low, high = curve.mean - curve.std, curve.mean + curve.std
+        panel.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)

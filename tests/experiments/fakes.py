@@ -1,0 +1,78 @@
+"""Run folders of rows as training writes them, without training."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from experiments import registry
+from experiments.registry import Row, row_config, run_folder
+from resnet_jax.config import config_hash
+from resnet_jax.training.record import Result, RunRecord
+
+#: Points of a curve.
+POINTS = 10
+
+#: What was best on the test set, which no table may show.
+BEST = 0.1234
+
+
+def write_run(
+    out: Path, config: ConfigDict, test_error: float, train_error: float = 1.0, depth: int = 20, finished: bool = True
+) -> Path:
+    """A run whose errors fall from 90 % to these; returns its folder."""
+    record = RunRecord(run_folder(out, config))
+    record.begin(config)
+    for point in range(1, POINTS + 1):
+        part = point / POINTS
+        train, test = (90 + part**0.3 * (end - 90) for end in (train_error, test_error))
+        step = round(part * config.steps)
+        record.append(step, {"loss": 1.0, "train_error": train, "learning_rate": 0.1, "images_per_second": 1000.0})
+        record.append(step, {"test_error": test, "test_loss": 1.0})
+    if finished:
+        record.finish(
+            Result(
+                model=config.model.name,
+                dataset=config.data.name,
+                config_hash=config_hash(config),
+                commit="0123456789ab",
+                versions={"python": "3.12.1", "jax": "0.12.0"},
+                hardware={"platform": "cpu", "device": "cpu", "devices": 1, "hosts": 1, "cpu": "Xeon", "cpu_cores": 2},
+                finished="2026-01-02T03:04:05+00:00",
+                seed=config.seed,
+                steps=config.steps,
+                batch_size=config.batch_size,
+                seconds=123.4,
+                images_per_second=1000.0,
+                depth=depth,
+                params=269722,
+                flops=41000000,
+                train_error=train_error,
+                test_error=test_error,
+                best_test_error=BEST,
+                evaluated_on="held_out" if config.data.held_out else "test",
+            )
+        )
+    return record.workdir
+
+
+def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, **fields) -> list[Path]:
+    """A row's runs with these test errors, from seed 0 up, and what else their folders may hold."""
+    folders = []
+    for seed, error in enumerate(errors):
+        folder = write_run(out, row_config(row, seed, scale), error, depth=depth, **fields)
+        (folder / "evaluations").mkdir(exist_ok=True)
+        for metric in ("ten_crop", "multi_scale", "single_crop_224", "single_crop_320"):
+            values = {"test_error": error + 10, "top5_error": error, "evaluated_on": "test"}
+            (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
+        responses = [{"layer": f"stage1/block{i}/conv1", "std": 1 / i} for i in range(1, depth)]
+        (folder / "responses.json").write_text(json.dumps(responses))
+        folders.append(folder)
+    return folders
+
+
+def write_experiment(out: Path, name: str, seeds: int = 2) -> None:
+    """All runs of a table or figure, with errors near the paper's where it prints any."""
+    for i, row in enumerate(registry.runnable(registry.load(name))):
+        base = next((value for value in reversed(row.paper) if value is not None and value > 3), 6 + i / 10)
+        write_row(out, row, [base + seed / 10 for seed in range(seeds)], depth=20 + 12 * i)

@@ -1,0 +1,113 @@
+"""`python -m experiments`: listings, and mistakes in one line."""
+
+import pytest
+
+from experiments import registry
+from experiments.__main__ import main
+from experiments.commands import listing
+from experiments.registry import load
+from tests.experiments.fakes import write_experiment, write_row
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"]])
+def test_lists_everything(arguments, capsys, tmp_path):
+    assert main([*arguments, f"--runs={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    for name in registry.NAMES:
+        line = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
+        assert load(name).title in line and f" {len(load(name).rows)} " in line
+    assert "he2015.table7" in printed and "not there yet" in printed and "computed" in printed
+
+
+def test_lists_how_many_runs_are_done(capsys, tmp_path):
+    write_experiment(tmp_path, "he2015.figure1", seeds=3)
+    write_row(tmp_path, load("he2015.figure1").rows[0], [20.0, 21.0], scale=0.05)
+    assert main(["list", f"--runs={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in printed.splitlines() if line.startswith("he")}
+    assert "2 of 2 runs, 2 others" in lines["he2015.figure1"]
+    assert "2 of 11 runs" in lines["he2015.figure6"]  # the net of two panels counts once
+    assert "0 of 55 runs" in lines["he2016.table1"]
+
+
+def test_cost_of_the_rest(tmp_path):
+    """From a measured rate where there is one; 64,000 steps of 128 images at 1,000 a second are 8,192 s."""
+    from experiments.runs import index_runs
+    from experiments.tables import fill
+
+    class Rates:
+        def seconds(self, config, steps):
+            return steps * config.batch_size / 1000 if "plain" in config.model.name else None
+
+    experiment = load("he2015.figure1")
+    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    assert listing.cost(filled, None) == ""
+    if listing.known_rates(tmp_path) is None:
+        pytest.skip("experiments/estimate.py is not there")
+    assert listing.cost(filled, Rates()) == "4.6 h"
+    figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_facts=False)
+    assert listing.cost(figure6, Rates()).endswith("and 6 runs not measured")
+
+
+def test_shows_rows(capsys, tmp_path):
+    write_experiment(tmp_path, "he2015.figure1")
+    assert main(["he2015.figure1", f"--runs={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert "plain-20" in printed and "2, paper 1" in printed and "6.05 ± 0.07" in printed
+
+
+def test_help_says_what_there_is(capsys):
+    assert main(["--help"]) == 0
+    assert "NAME render" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["he2015.tabel6"], "did you mean he2015.table6"),
+        (["he2015.table6,he2015.tabel3", "render"], "unknown table or figure 'he2015.tabel3'"),
+        (["lst"], "did you mean list?"),
+        (["he2015.table7"], "he2015.table7 (detection on PASCAL VOC) is not there yet"),
+        (["he2015.table8", "render"], "is not there yet"),
+        (["he2015.table6", "rendr"], "unknown command 'rendr'; did you mean render"),
+        (["he2015.table6", "render", "--nothing"], "unrecognized arguments: --nothing"),
+        (["he2015.table6", "render", "--runs=nowhere"], "--runs=nowhere: there is no such folder"),
+        (["he2015.table6", "render", "--set", "dtyp=float32"], "unknown config field 'dtyp'; did you mean dtype?"),
+        (["he2015.table6", "render", "--set", "dtype"], "must be FIELD=VALUE"),
+        (["he2015.table6", "render", "--set", "seed=1"], "all seeds that there are runs of are shown"),
+        (["list", "more"], "unrecognized arguments: more"),
+        (["ablation", "--steps=many"], "argument --steps: invalid int value: 'many'"),
+        (["readme", "now"], "unrecognized arguments: now"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, said, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and said in printed.err and printed.err.count("\n") == 1
+    assert not printed.out
+
+
+def test_places_that_cannot_be(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "runs").mkdir()
+    assert main(["he2015.table5", "render", f"--runs={tmp_path}/file"]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert main(["he2015.table5", "render", f"--runs={tmp_path}/runs", f"--out={tmp_path}/file"]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_damaged_records(tmp_path, capsys):
+    folder = write_row(tmp_path, load("he2015.figure1").rows[0], [9.0])[0]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{")
+    assert main(["he2015.figure1", "render", f"--runs={tmp_path}"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("warning: left out: cannot read") and "1 of 2 runs" in printed.out
+    (folder / "result.json").write_text("{")
+    assert main(["he2015.figure1", "render", f"--runs={tmp_path}"]) == 2
+    assert "result.json" in capsys.readouterr().err

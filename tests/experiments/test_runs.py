@@ -1,0 +1,156 @@
+"""Runs found by their config, and the rows that they fill."""
+
+import json
+import shutil
+
+import pytest
+
+from experiments import registry
+from experiments.registry import Row, load, row_config
+from experiments.runs import index_runs
+from experiments.scores import score
+from experiments.tables import fill, net_summary
+from resnet_jax.errors import UserError
+from resnet_jax.report.runs import load_run
+from tests.experiments.fakes import BEST, write_row, write_run
+
+
+def row(experiment, name):
+    return next(row for row in load(experiment).rows if row.name == name)
+
+
+def entries(experiment, root, changes=None):
+    filled = fill(load(experiment), index_runs(root), changes, with_facts=False)
+    return {entry.key: entry for entry in filled.entries}
+
+
+RESNET20 = row("he2015.table6", "resnet20")
+
+
+def test_seeds_are_found_wherever_their_folders_lie(tmp_path):
+    first, second = write_row(tmp_path / "a", RESNET20, [8.5, 8.7])
+    shutil.move(second, tmp_path / "deep" / "under" / "another name")
+    (first / "checkpoints" / "1").mkdir(parents=True)
+    (first / "checkpoints" / "1" / "config.json").write_text("not a run")
+    index = index_runs(tmp_path)
+    assert [found.seed for found in index.find(RESNET20)] == [0, 1]
+    assert index.unreadable == ()
+    assert index.find(row("he2015.table6", "resnet32")) == []
+    entry = entries("he2015.table6", tmp_path)["resnet20-1"]
+    assert entry.done == 2 and entry.measures[0].ours.values == (8.5, 8.7)
+
+
+def test_a_run_is_the_same_however_it_is_carried_out(tmp_path):
+    config = row_config(RESNET20, 3)
+    config.data.data_dir, config.steps_per_dispatch, config.checkpoint_every = "/elsewhere", 7, 10
+    write_run(tmp_path, config, 8.4)
+    assert [found.seed for found in index_runs(tmp_path).find(RESNET20)] == [3]
+    config.dtype = "bfloat16"
+    write_run(tmp_path, config, 8.3)
+    assert len(index_runs(tmp_path).find(RESNET20)) == 1
+    assert len(index_runs(tmp_path).find(RESNET20, changes={"dtype": "bfloat16"})) == 1
+
+
+def test_two_records_of_one_run_count_once(tmp_path):
+    write_run(tmp_path / "a", row_config(RESNET20), 8.5, finished=False)
+    write_run(tmp_path / "b", row_config(RESNET20), 8.6)
+    entry = entries("he2015.table6", tmp_path)["resnet20-1"]
+    assert (entry.done, entry.unfinished, entry.measures[0].ours.values) == (1, 0, (8.6,))
+
+
+def test_short_runs_never_mix_with_whole_ones(tmp_path):
+    write_row(tmp_path, RESNET20, [8.5, 8.7])
+    write_row(tmp_path, RESNET20, [20.0, 21.0, 22.0], scale=0.05)
+    found = entries("he2015.table6", tmp_path)
+    assert found["resnet20-1"].measures[0].ours.values == (8.5, 8.7) and found["resnet20-1"].full
+    short = found["resnet20-0.05"]
+    assert short.measures[0].ours.values == (20, 21, 22) and not short.full
+    assert list(found).index("resnet20-1") + 1 == list(found).index("resnet20-0.05")
+
+
+def test_held_out_errors_never_pass_for_test_errors(tmp_path):
+    write_row(tmp_path, RESNET20, [8.5])
+    held = row_config(RESNET20, changes={"data.held_out": 5000})
+    write_run(tmp_path, held, 5.0)
+    found = entries("he2015.table6", tmp_path)
+    assert [key for key in found if key.startswith("resnet20")] == ["resnet20-1"]
+    assert found["resnet20-1"].measures[0].ours.values == (8.5,)
+    asked = entries("he2015.table6", tmp_path, {"data.held_out": 5000})["resnet20-1-held-out"]
+    assert asked.held_out and not asked.full and asked.measures[0].ours.values == (5.0,)
+
+
+def test_the_best_on_the_test_set_is_never_taken(tmp_path):
+    (folder,) = write_row(tmp_path, RESNET20, [8.5])
+    run = load_run("", "", folder)
+    assert run.result.best_test_error == BEST
+    assert score(run, "test_error") == 8.5 and score(run, "train_error") == 1.0
+
+
+def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
+    (folder,) = write_row(tmp_path, row("he2015.table3", "resnet34_A"), [7.8])
+    run = load_run("", "", folder)
+    assert (score(run, "ten_crop", "top1"), score(run, "ten_crop", "top5")) == (17.8, 7.8)
+    assert score(run, "ensemble", "top1") is None
+    path = folder / "evaluations" / "ten_crop.json"
+    path.write_text(json.dumps({"evaluated_on": "held_out", "test_error": 1.0, "top5_error": 1.0}))
+    assert score(run, "ten_crop", "top1") is None
+    path.write_text("[")
+    with pytest.raises(UserError, match=r"cannot read .*ten_crop.json"):
+        score(run, "ten_crop", "top1")
+    entry = entries("he2015.table2", tmp_path / "none")["resnet34-1"]
+    assert entry.measures[0].ours is None and entry.wanted == 1
+
+
+def test_unfinished_runs_are_counted_apart(tmp_path):
+    write_row(tmp_path, RESNET20, [8.5], finished=False)
+    entry = entries("he2015.table6", tmp_path)["resnet20-1"]
+    assert (entry.done, entry.unfinished, entry.measures[0].ours) == (0, 1, None)
+
+
+def test_folders_that_cannot_be_read_are_named(tmp_path):
+    for name, text in (("a", "{"), ("b", '{"unknown_field": 1}'), ("c", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    index = index_runs(tmp_path)
+    assert len(index.unreadable) == 3 and not index.runs
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is not a folder"):
+        index_runs(tmp_path / "file")
+
+
+def test_pairs_are_of_one_length(tmp_path):
+    write_row(tmp_path, RESNET20, [8.5, 8.7])
+    write_row(tmp_path, row("he2015.table6", "resnet32"), [7.5, 7.7], scale=0.05)
+    found = entries("he2015.table6", tmp_path)
+    assert found["resnet32-0.05"].difference is None and found["resnet32-0.05"].against == "ResNet-20"
+    assert found["resnet32-0.05"].paper_difference == pytest.approx(7.51 - 8.75)
+    write_row(tmp_path, row("he2015.table6", "resnet32"), [7.5, 7.7])
+    assert entries("he2015.table6", tmp_path)["resnet32-1"].difference.mean == pytest.approx(-1)
+    # Where the paper prints its best, a difference of means takes its mean.
+    assert entries("he2016.table4", tmp_path)["cifar10_resnet1001-1"].paper_difference == pytest.approx(4.92 - 5.46)
+    assert found["resnet110-1"].paper_difference == pytest.approx(6.61 - 6.97)
+
+
+@pytest.mark.parametrize("name", ["he2015.table1"])
+def test_architectures_agree_with_the_paper(name):
+    """Depth exactly, multiply-adds within 2 %: see docs/fidelity.md."""
+    for entry in fill(load(name), index_runs("none")).entries:
+        layers, _, flops = entry.facts
+        assert layers.ours == layers.paper and flops.ours == pytest.approx(flops.paper, rel=0.02), entry.name
+
+
+def test_parameters_of_cifar_nets_agree_with_the_papers():
+    for name in ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"):
+        found = row("he2015.table6", name)
+        summary = net_summary(found)
+        assert summary.depth == found.paper[0] and summary.params / 1e6 == pytest.approx(found.paper[1], rel=0.02)
+    hundred = net_summary(Row("a", "A", "cifar100:resnet20")).params
+    assert hundred == net_summary(RESNET20).params + 90 * 65
+
+
+def test_a_shrunk_row_says_so_in_its_config():
+    config = row_config(RESNET20, 1, 0.05)
+    assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
+    assert registry.run_folder(registry.Path("x"), config) != registry.run_folder(
+        registry.Path("x"), row_config(RESNET20, 1)
+    )

@@ -1,0 +1,39 @@
+"""Tables as Markdown, LaTeX and for the terminal."""
+
+import io
+
+from rich.console import Console
+
+from resnet_jax.report.grid import Cell, Grid, Line, to_latex, to_markdown, to_rich
+
+GRID = Grid(
+    ("net", "error (%)"),
+    (
+        Line((Cell("plain|20"), Cell("9.1 ± 0.1", "plain20")), "plain"),
+        Line((Cell("ResNet_20 & [more]"), Cell("−8.75")), "residual"),
+        Line((Cell("NIN"), Cell("")), "plain", quoted=True),
+    ),
+    ("A 5 % note.",),
+)
+
+
+def test_markdown_keeps_groups_together_and_escapes():
+    lines = to_markdown(GRID, "Title").splitlines()
+    assert lines[0] == "## Title" and lines[-1] == "A 5 % note."
+    firsts = [line.split("| ")[1].strip() for line in lines if line.startswith("|")]
+    assert firsts[0] == "net" and firsts[2:] == ["**plain**", "plain\\|20", "NIN", "**residual**", "ResNet_20 & [more]"]
+    assert len({len(line) for line in lines if line.startswith("|")}) == 1
+
+
+def test_latex_escapes():
+    text = to_latex(GRID, "50 % & more_")
+    assert r"\caption{50 \% \& more\_. A 5 \% note.}" in text
+    assert r"ResNet\_20 \& [more] & $-$8.75 \\" in text
+    assert r"9.1 $\pm$ 0.1" in text and r"\multicolumn{2}{l}{\textit{plain}} \\" in text
+    assert text.count(r"\begin") == text.count(r"\end") == 2
+
+
+def test_terminal_shows_brackets_as_they_are():
+    out = io.StringIO()
+    Console(file=out, width=100).print(to_rich(GRID, "Title"))
+    assert "[more]" in out.getvalue() and "A 5 % note." in out.getvalue()
