@@ -10,6 +10,10 @@ from resnet_jax.cli.door import run
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a command and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
+    if len(arguments) > 1 and arguments[1] == "run":
+        from experiments.commands import run as run_command
+
+        return run_command.main(arguments[0], arguments[2:])
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     ablation = commands.add_parser(
