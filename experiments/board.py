@@ -21,6 +21,9 @@ from experiments.plan import Plan, State, Status, Trial, newest_checkpoint
 #: Bytes at the end of metrics.jsonl and log.txt that are looked at, some lines of each.
 TAIL = 4096
 
+#: Seconds of a run from which on the clock tells its speed.
+CLOCK_SECONDS = 20
+
 
 @dataclasses.dataclass
 class Progress:
@@ -32,6 +35,7 @@ class Progress:
       values: the newest training and test error, images_per_second, that there are.
       said: the last line of its log, where there are no steps yet.
       text: how it failed.
+      first: (time, step) at the first look that found a step in this launch.
     """
 
     state: str
@@ -39,6 +43,7 @@ class Progress:
     values: dict[str, float] = dataclasses.field(default_factory=dict)
     said: str = ""
     text: str = ""
+    first: tuple[float, int] | None = None
 
 
 class Board(Protocol):
@@ -89,7 +94,13 @@ class Runs:
                 continue
             progress.values |= values
         progress.said = next(iter(tail(trial.folder / LOG)[-1:]), "").partition(": ")[2]
-        if rate := progress.values.get("images_per_second"):
+        now = time.monotonic()
+        progress.first = progress.first or (now, progress.step)
+        seconds, steps = now - progress.first[0], progress.step - progress.first[1]
+        # By the clock once that says something, so that evaluations and checkpoints count; the run's own rate before.
+        if seconds > CLOCK_SECONDS and steps:
+            self.rates.add(trial.config, steps * trial.config.batch_size / seconds, "this launch")
+        elif rate := progress.values.get("images_per_second"):
             self.rates.add(trial.config, rate, "this launch")
 
     def count(self, trials: Sequence[Trial], state: str) -> int:

@@ -99,6 +99,8 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
     plan = make_plan(
         experiments, options.out, rows=options.rows, seeds=options.seeds, steps_scale=scale, changes=fields
     )
+    if options.launcher == "local":
+        check_data(plan)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     if options.dry_run:
         _dry_run(plan, statuses, options)
@@ -109,6 +111,13 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return list(failed)
+
+
+def check_data(plan: Plan) -> None:
+    """Raises UserError for a folder of data that is not there, before every run fails of it."""
+    for folder in {trial.config.data.data_dir for trial in plan.trials} - {None}:
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"data.data_dir={folder} is not a folder")
 
 
 def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespace) -> None:
@@ -148,6 +157,10 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
     todo = [trial for trial in plan.trials if statuses[trial.folder].state is not State.DONE]
     if not todo:
         return {}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --out={options.out}: {error.strerror}") from error
     rates = Rates()
     add_records(rates, options.out, None)
     if options.launcher == "ray":

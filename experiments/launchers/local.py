@@ -34,7 +34,13 @@ def launch(trials: Sequence[Trial], slots: Sequence[Mapping[str, str]], board: B
             while queue and free and stop.signal is None:
                 trial, slot = queue.popleft(), free.pop(0)
                 board.start(trial)
-                running[TrialProcess(request(trial), slot)] = trial, slot, newest_checkpoint(trial.folder)
+                try:
+                    process = TrialProcess(request(trial), slot)
+                except OSError as error:
+                    free.append(slot)
+                    board.end(trial, Outcome("failed", f"cannot write to {trial.folder}: {error.strerror}", 0))
+                else:
+                    running[process] = trial, slot, newest_checkpoint(trial.folder)
             for process, (trial, slot, step) in list(running.items()):
                 if stop.signal is not None:
                     process.stop()

@@ -48,7 +48,8 @@ def request(trial: Trial) -> dict[str, Any]:
 
 def write_failure(folder: Path, text: str) -> None:
     """Marks a run as failed until it begins again; `text` says how it ended."""
-    (folder / FAILURE).write_text(text + "\n")
+    with contextlib.suppress(OSError):  # on a full disk the reader is told all the same
+        (folder / FAILURE).write_text(text + "\n")
 
 
 class TrialProcess:
@@ -60,6 +61,9 @@ class TrialProcess:
         Args:
           asked: see `request`.
           env: environment variables besides this process's own.
+
+        Raises:
+          OSError: if its folder or log cannot be written.
         """
         self._folder = Path(asked["folder"])
         self._folder.mkdir(parents=True, exist_ok=True)
