@@ -11,7 +11,7 @@ from experiments.registry import Row
 from experiments.trial import carry_out
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
-from tests.experiments.conftest import DiesAt, table, tiny_row
+from tests.experiments.tiny import DiesAt, table, tiny_row
 
 
 def states(plan):

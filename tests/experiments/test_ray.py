@@ -17,7 +17,7 @@ from experiments.launchers.process import LOG
 from experiments.plan import State, make_plan, newest_checkpoint, status
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
-from tests.experiments.conftest import table, tiny_row
+from tests.experiments.tiny import table, tiny_row
 
 installed = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not installed, reason="ray is not installed: requirements-ray.txt")

@@ -22,7 +22,7 @@ from experiments.plan import FAILURE, State, make_plan, status
 from experiments.trial import locked
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
-from tests.experiments.conftest import table, tiny_row
+from tests.experiments.tiny import table, tiny_row
 
 ROOT = Path(__file__).parents[2]
 DIVERGES = {"optimizer__learning_rate": 1e30, "schedule__warmup": "none"}
@@ -170,7 +170,7 @@ def launcher(tmp_path, row, *arguments):
         "import sys\n"
         "from experiments import registry\n"
         "from experiments.__main__ import main\n"
-        "from tests.experiments.conftest import table, tiny_row\n"
+        "from tests.experiments.tiny import table, tiny_row\n"
         f"registry.load = lambda name: table(tiny_row({row.name!r}, {row.config!r}, **{dict(row.changes)!r}))\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
