@@ -1,0 +1,229 @@
+"""`python -m experiments NAME run`: carries out what a table or figure still lacks."""
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from experiments import registry
+from experiments.plan import Plan, State, Status, make_plan, status
+from resnet_jax.cli.door import run
+from resnet_jax.config import base_config, flatten
+from resnet_jax.errors import Stopped, UserError, unknown_name
+
+#: Exit status where a run failed; see `resnet_jax.cli.door` for the others.
+FAILED = 1
+
+#: Fields that have options of their own, and what these are.
+OPTIONS = {"seed": "--seeds", "steps_scale": "--steps_scale"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` says more")
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Runs the command and returns its exit status.
+
+    Args:
+      name: of a table or figure, or several with commas between.
+      arguments: those behind `run`.
+
+    Returns:
+      0, 1 if a run failed, 2 for a mistake of the user's, 75 after a signal, with the state of all runs saved.
+    """
+    failed: list[str] = []
+
+    def command() -> None:
+        failed.extend(carry_out([registry.load(part) for part in name.split(",")], parse(name, arguments)))
+
+    return run(command) or (FAILED if failed else 0)
+
+
+def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options.
+
+    Raises:
+      UserError: for one that is unknown or has no such value.
+    """
+    parser = _Parser(prog=f"python -m experiments {name} run", description=__doc__, allow_abbrev=False)
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    options.changes = changes(options.set)
+    if options.launcher == "ray" and options.per_device:
+        raise UserError("--per_device is for --launcher=local: Ray gives each run a device anyway")
+    return options
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command can be told."""
+    positive = _number(int, "a whole number of 1 or more", 1)
+    parser.add_argument("--seeds", type=positive, help="runs of each row; by default as many as the paper made")
+    parser.add_argument("--rows", type=_names, default=[], help="names of rows, with commas between; all by default")
+    parser.add_argument("--steps_scale", type=_number(float, "a number above 0", 1e-9), default=1.0,
+                        help="shrinks every schedule by this factor, and every record says so")  # fmt: skip
+    parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
+                        help="changes config fields of all rows, as data.data_dir=DIR")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--dry_run", action="store_true", help="only say what there is, what is missing, and how long "
+                        "that takes")  # fmt: skip
+    parser.add_argument("--launcher", choices=("local", "ray"), default="local",
+                        help="this machine, or the Ray cluster that RAY_ADDRESS names")  # fmt: skip
+    parser.add_argument("--per_device", action="store_true", help="a run on each device instead of each on all")
+    parser.add_argument("--at_once", type=positive, default=1, help="runs that share a device at a time (%(default)s)")
+
+
+def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Namespace) -> list[str]:
+    """Runs what is missing and says what came of it.
+
+    Returns:
+      The names of the runs that failed.
+
+    Raises:
+      UserError: for what cannot be run.
+      Stopped: after a signal.
+    """
+    from rich.console import Console
+
+    from experiments.plan_table import plan_table
+
+    if options.rows and len(experiments) > 1:
+        raise UserError("--rows is for one table or figure at a time")
+    scale, fields = options.steps_scale, options.changes
+    plan = make_plan(
+        experiments, options.out, rows=options.rows, seeds=options.seeds, steps_scale=scale, changes=fields
+    )
+    if options.launcher == "local":
+        check_data(plan)
+    statuses = {trial.folder: status(trial) for trial in plan.trials}
+    if options.dry_run:
+        _dry_run(plan, statuses, options)
+        return []
+    failed = _launch(plan, statuses, options)
+    statuses = {trial.folder: status(trial) for trial in plan.trials}
+    Console().print(plan_table(plan, statuses, None))
+    for name, text in failed.items():
+        print(f"\n{name} failed:\n{text}", file=sys.stderr)
+    return list(failed)
+
+
+def check_data(plan: Plan) -> None:
+    """Raises UserError for a folder of data that is not there, before every run fails of it."""
+    for folder in {trial.config.data.data_dir for trial in plan.trials} - {None}:
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"data.data_dir={folder} is not a folder")
+
+
+def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from experiments.estimate import Rates, add_records, measure
+    from experiments.launchers.devices import probe, slots
+    from experiments.plan_table import plan_table
+
+    rates, at_once = Rates(), 1
+    missing = [trial.config for trial in plan.trials if statuses[trial.folder].state is not State.DONE]
+    console = Console()
+    if missing:
+        if options.launcher == "local":
+            places = slots(options.per_device, 1)
+            at_once = len(places)
+            add_records(rates, options.out, probe(places[0])["hardware"])
+            with console.status("timing some steps of nets that have no record on this hardware"):
+                measure(rates, missing, {**os.environ, **places[0]})
+        else:  # the hardware is elsewhere: records alone can say
+            add_records(rates, options.out, None)
+    console.print(plan_table(plan, statuses, rates, at_once))
+    for trial in plan.trials:
+        if (found := statuses[trial.folder]).state is State.FAILED:
+            print(
+                f"{trial.name} failed: {' | '.join(found.note.splitlines())} ({trial.folder}); it will be tried again"
+            )
+
+
+def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespace) -> dict[str, str]:
+    """Carries out what is not done; returns what is to be said of each run that failed."""
+    from experiments.board import Runs, make_board
+    from experiments.estimate import Rates, add_records
+    from experiments.launchers.process import LOG
+    from resnet_jax.training.stop import StopRequest
+
+    todo = [trial for trial in plan.trials if statuses[trial.folder].state is not State.DONE]
+    if not todo:
+        return {}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to --out={options.out}: {error.strerror}") from error
+    rates = Rates()
+    add_records(rates, options.out, None)
+    if options.launcher == "ray":
+        from experiments.launchers import ray_cluster
+
+        # Ray puts a handler of SIGTERM of its own in place when it connects: ours comes behind it.
+        with ray_cluster.connected(options.at_once) as cluster, StopRequest() as stop:
+            runs = Runs(plan, statuses, rates, cluster.at_once)
+            with make_board(runs) as board:
+                cluster.launch(todo, options.out, board, stop)
+    else:
+        from experiments.launchers import local
+        from experiments.launchers.devices import slots
+
+        places = slots(options.per_device, options.at_once)
+        runs = Runs(plan, statuses, rates, len(places))
+        with StopRequest() as stop, make_board(runs) as board:
+            local.launch(todo, places, board, stop)
+    failed = {t.name: f"{runs[t].text.strip()}\nlog: {t.folder / LOG}" for t in runs.in_state("failed")}
+    if stop.signal is not None and any(runs[trial].state != "done" for trial in todo):
+        for name, text in failed.items():
+            print(f"\n{name} failed:\n{text}", file=sys.stderr)
+        raise Stopped(
+            f"{stop.signal.name}; {len(runs.in_state('done'))} of {len(plan.trials)} runs are done, what ran is saved "
+            f"in {options.out}, and the same command goes on from there"
+        )
+    return failed
+
+
+def changes(settings: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Config fields from "data.data_dir=DIR": values as Python writes them, anything else a string.
+
+    Raises:
+      UserError: for a field that there is not, or that has an option of its own.
+    """
+    known, found = flatten(base_config()), {}
+    for setting in (setting for several in settings for setting in several):
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: must be FIELD=VALUE, as data.data_dir=DIR")
+        if field not in known:
+            raise unknown_name("config field", field, known)
+        if field in OPTIONS:
+            raise UserError(f"--set {setting}: that is what {OPTIONS[field]} is for")
+        try:
+            found[field] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[field] = value
+    return found
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _number(kind: type, what: str, least: float) -> Any:
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} must be {what}")
+        return value
+
+    return convert

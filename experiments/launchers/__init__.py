@@ -1,0 +1,1 @@
+"""Ways to carry out runs: on this machine (`local`), or on a cluster (`ray_cluster`)."""

@@ -1,0 +1,95 @@
+"""What devices this machine has, and the environment that gives a process its share of them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.launchers.process import ROOT
+from resnet_jax.errors import UserError
+
+#: Asked in a process of its own: one that has opened a device keeps others off it.
+_PROBE = """\
+import json, os, jax
+from resnet_jax.training.provenance import hardware
+devices = jax.local_devices()
+chips = len({tuple(getattr(d, "coords", (d.id,))) for d in devices})  # two devices of an old TPU share a chip
+print(json.dumps({"hardware": hardware(jax.devices()), "chips": chips}))
+"""
+
+#: Of a GPU's memory, for all processes on it together: alone, JAX takes three quarters.
+MEMORY_FRACTION = 0.9
+
+
+def probe(env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The hardware that a run would see.
+
+    Args:
+      env: environment variables besides this process's own.
+
+    Returns:
+      "hardware" as in result.json, and "chips": what can be given to different processes.
+
+    Raises:
+      UserError: if JAX finds no device.
+    """
+    asked = subprocess.run(
+        [sys.executable, "-c", _PROBE], cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True,
+    )  # fmt: skip
+    if asked.returncode:
+        last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(f"JAX finds no device to run on: {last}")
+    return json.loads(asked.stdout.splitlines()[-1])
+
+
+def slots(per_device: bool, at_once: int, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
+    """One environment for each run that goes at the same time.
+
+    Args:
+      per_device: a run on each device, else each run on all of them.
+      at_once: runs that share a device (or all of them).
+      environment: this process's own variables.
+
+    Raises:
+      UserError: for several runs on a TPU's chip, which only one process can open.
+    """
+    if not per_device and at_once == 1:
+        return [{}]
+    found = probe()
+    platform = found["hardware"]["platform"]
+    if platform == "tpu" and at_once > 1:
+        raise UserError(f"--at_once={at_once} is for GPU and CPU: a TPU's chip can be opened by one process only")
+    pins = pinned(platform, found["chips"], environment) if per_device else [{}]
+    return [{**pin, **share(platform, at_once, environment)} for _ in range(at_once) for pin in pins]
+
+
+def pinned(platform: str, count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """For each of `count` devices the variables that show a process this one alone."""
+    if platform in ("gpu", "cuda", "rocm"):
+        listed = environment.get("CUDA_VISIBLE_DEVICES", "")
+        names = listed.split(",") if listed else [str(i) for i in range(count)]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    if platform == "tpu":
+        return [
+            {
+                "TPU_VISIBLE_DEVICES": str(i),
+                "TPU_PROCESS_BOUNDS": "1,1,1",
+                "TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1",
+                "TPU_MESH_CONTROLLER_ADDRESS": f"localhost:{8476 + i}",  # a port for each process
+                "TPU_MESH_CONTROLLER_PORT": str(8476 + i),
+            }
+            for i in range(count)
+        ]
+    # A CPU is one device unless XLA was told to act as if it were several; each run then gets one.
+    flags = re.sub(r"--xla_force_host_platform_device_count=\d+", "", environment.get("XLA_FLAGS", ""))
+    return [{"XLA_FLAGS": flags.strip()} for _ in range(count)]
+
+
+def share(platform: str, at_once: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that let `at_once` processes share a device."""
+    if at_once == 1 or platform == "cpu" or "XLA_PYTHON_CLIENT_MEM_FRACTION" in environment:
+        return {}
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{MEMORY_FRACTION / at_once:.2f}"}
