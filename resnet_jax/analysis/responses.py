@@ -83,7 +83,7 @@ def layer_responses(
         return found
 
     sizes = _entries(model, variables, images, paths)
-    total = {path: (0, 0.0, 0.0) for path in paths}
+    total = dict.fromkeys(paths, (0, 0.0, 0.0))
     batches = list(padded_batches(len(images), min(batch_size, len(images))))
     for done, (indices, mask) in enumerate(batches, start=1):
         for path, (mean, squares) in moments(variables, images[indices], mask).items():
@@ -128,6 +128,6 @@ def run_responses(
     pipeline = run.trainer.pipeline
     resident = jax.device_get(pipeline.test if split == "test" else pipeline.train)
     # On one device: a pass over a set of small images takes seconds.
-    images, _ = pipeline.eval_batch(resident, np.arange(len(resident["labels"])))
+    images, _ = pipeline.eval_batch(resident, jnp.arange(len(resident["labels"])))
     found = layer_responses(run.trainer.model, run.variables, np.asarray(images), report=report)
     return write_json(run.workdir / FILE, found)

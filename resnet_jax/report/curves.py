@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,15 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from resnet_jax.report.runs import Run
-
-#: Okabe and Ito's colours, which the colour-blind can tell apart, in an order that keeps neighbours distant; then
-#: others for a figure of many nets.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#6B4E16", "#7A7A7A")
+from resnet_jax.report.style import AXIS, COLOURS, GRID, INK, MUTED, save
 
 #: What the y axes may end at, in percent; the first is the papers' own on CIFAR-10.
 LIMITS = (20, 60, 100)
 
-_INK, _MUTED, _GRID, _BAND = "#1a1a1a", "#5a5a5a", "#e4e4e4", "#f4f4f1"
+_BAND = "#f4f4f1"
 _LABEL_POINTS = 9.5
 # Inches: of a panel and of what is around it. Laid out by hand, so that labels can be kept apart without drawing first.
 _WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
@@ -30,12 +26,7 @@ _LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
 def plot_curves(runs: Sequence[Run], path_png: Path, path_svg: Path | None = None, title: str = "") -> Figure:
     """Writes `draw_curves` as PNG (200 dpi) and, if a path is given, as SVG. The same runs give the same bytes."""
     figure = draw_curves(runs, title)
-    figure.savefig(path_png, dpi=200, metadata={"Software": None})
-    if path_svg is not None:
-        # By default an SVG holds the date, and ids that are random. rcParams is matplotlib's only place for the salt.
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        with matplotlib.rc_context({"svg.hashsalt": "resnet_jax"}):
-            figure.savefig(path_svg, metadata=nothing)
+    save(figure, path_png, path_svg)
     return figure
 
 
@@ -67,7 +58,7 @@ def draw_curves(runs: Sequence[Run], title: str = "") -> Figure:
                 panel.plot(run.test_steps, run.test_errors, "-", color=colours[name], linewidth=2.1, label=name)
             _label_ends(panel, lines, colours)
             if not lines:
-                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=_MUTED)
+                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=MUTED)
     _head(figure, title, finished)
     return figure
 
@@ -137,9 +128,9 @@ def _panels(
                 panel.set_ylabel("error (%)")
                 panel.yaxis.set_label_coords(-0.105, 0.5)
             if row == 0:
-                panel.set_title(group, loc="left", fontsize=11, fontweight="bold", color=_INK, parse_math=False)
+                panel.set_title(group, loc="left", fontsize=11, fontweight="bold", color=INK, parse_math=False)
             else:
-                panel.set_title(f"the same, 0 to {limit} %", loc="left", fontsize=9, color=_MUTED)
+                panel.set_title(f"the same, 0 to {limit} %", loc="left", fontsize=9, color=MUTED)
                 panels[0, column].axhspan(0, limit, color=_BAND, linewidth=0, zorder=0)
             if row == len(limits) - 1:
                 panel.set_xlabel("iter. (1e4)" if end >= 10_000 else "iter.")
@@ -153,12 +144,12 @@ def _style(panel: Axes, limit: int, end: int) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     if end >= 10_000:
         panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 10_000:g}"))
-    panel.grid(color=_GRID, linewidth=0.7)
+    panel.grid(color=GRID, linewidth=0.7)
     panel.set_axisbelow(True)
-    panel.tick_params(length=0, labelsize=9, labelcolor=_MUTED)
+    panel.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     for side, spine in panel.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#9a9a9a")
+        spine.set_color(AXIS)
 
 
 def _label_ends(panel: Axes, lines: Sequence[tuple[Run, str]], colours: dict[str, str]) -> None:
@@ -189,11 +180,11 @@ def _label_ends(panel: Axes, lines: Sequence[tuple[Run, str]], colours: dict[str
 def _head(figure: Figure, title: str, runs: Sequence[Run]) -> None:
     sets = {run.result.evaluated_on.replace("_", "-") for run in runs if run.result is not None} or {"test"}
     handles = [
-        Line2D([], [], color=_INK, linestyle="--", linewidth=0.9, label="training error"),
-        Line2D([], [], color=_INK, linestyle="-", linewidth=2.1, label=f"{' or '.join(sorted(sets))} error"),
+        Line2D([], [], color=INK, linestyle="--", linewidth=0.9, label="training error"),
+        Line2D([], [], color=INK, linestyle="-", linewidth=2.1, label=f"{' or '.join(sorted(sets))} error"),
     ]
     width, height = figure.get_size_inches()
-    figure.text(_LEFT / width, 1 - 0.15 / height, title, va="top", fontsize=12, color=_INK, parse_math=False)
+    figure.text(_LEFT / width, 1 - 0.15 / height, title, va="top", fontsize=12, color=INK, parse_math=False)
     # The legend's own padding is about a tenth of an inch.
     where = ((_LEFT - 0.1) / width, 1 - ((_TITLE if title else 0) + 0.05) / height)
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=where, ncols=2, frameon=False, fontsize=9)
