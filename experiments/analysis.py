@@ -49,7 +49,7 @@ FIGURES: tuple[AnalysisFigure, ...] = (
         analysis="gradients",
         digits=_FOUR,
         cifar10=_FOUR,
-        note="He et al. 2015, section 4.2, says in a sentence that plain nets' gradients are healthy; it has no figure.",
+        note="He et al. 2015, section 4.2, says that plain nets' gradients are healthy, without a figure.",
     ),
     AnalysisFigure(
         name="li2018.loss_surface",

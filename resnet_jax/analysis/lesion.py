@@ -230,7 +230,8 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
 
     def exchanged(count: int) -> tuple[float, float]:
         origin = {path: path for path in keeping}
-        for i in rng.integers(len(pairs), size=count):
+        # No pair twice: two exchanges of the same one would undo each other.
+        for i in rng.choice(len(pairs), count, replace=False):
             a, b = pairs[i]
             origin[a], origin[b] = origin[b], origin[a]
         moved = {here: there for here, there in origin.items() if here != there}

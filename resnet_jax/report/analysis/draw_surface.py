@@ -25,7 +25,7 @@ def draw(nets: Sequence[Net]) -> Figure:
     figure = new_figure(1.0 + 3.1 * columns, 6.3 if planes else 3.3, "Training loss around the solution")
     bottom: FigureBase = figure
     if planes:
-        top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(3.2, 2.8)))
+        top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.2, 2.8))[:, 0]
         _planes(top.subplots(1, len(planes), sharey=True, squeeze=False)[0], planes, top)
     loss, error = bottom.subplots(1, 2, sharex=True)
     for net in nets:
