@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,11 @@ class OpenRun:
       workdir: its folder.
       trainer: everything that its config stands for.
       state: of its newest checkpoint, on every device.
-      passed_over: a sentence for each newer checkpoint that could not be read.
     """
 
     workdir: Path
     trainer: Trainer
     state: TrainState
-    passed_over: tuple[str, ...] = ()
 
     @property
     def config(self) -> ConfigDict:
@@ -59,7 +58,9 @@ class OpenRun:
 
 
 def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
-    """Opens a run at its newest checkpoint; nothing in its folder is changed.
+    """Opens a run at its newest checkpoint that can be read, with a warning for each newer one that cannot.
+
+    Nothing in its folder is changed.
 
     Args:
       workdir: the run's folder.
@@ -79,7 +80,9 @@ def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     checkpoints.close()
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
+    for sentence in restored.damaged:
+        warnings.warn(f"{sentence}; the one before it is analysed", stacklevel=2)
+    return OpenRun(record.workdir, trainer, restored.state)
 
 
 def run_config(workdir: str | Path, data_dir: str | None = None) -> ConfigDict:

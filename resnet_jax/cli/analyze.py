@@ -1,6 +1,8 @@
 """`analyze`: looks into trained runs, writes what it finds into their folders and draws it."""
 
 import importlib
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,5 +117,7 @@ def _analyse(name: str, workdirs: Sequence[str], data_dir: str | None, options: 
         run_config(workdir)
     run = getattr(importlib.import_module(f"resnet_jax.analysis.{name}"), f"run_{name}")
     for workdir in workdirs:
-        with ticker(f"{name} {Path(workdir).name}") as report:
+        with warnings.catch_warnings(record=True) as caught, ticker(f"{name} {Path(workdir).name}") as report:
             print(run(workdir, data_dir=data_dir, report=report, **options))
+        for warning in caught:
+            print(f"warning: {warning.message}", file=sys.stderr)

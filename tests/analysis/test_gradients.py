@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis.gradients import (
-    make_gradient_norms, measurement_steps, run_gradients, train_and_measure, weighted_layers
-)  # fmt: skip
+    make_gradient_norms,
+    measurement_steps,
+    run_gradients,
+    train_and_measure,
+    weighted_layers,
+)
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.models.summary import summarize

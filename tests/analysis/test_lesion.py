@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis.lesion import (
-    exchangeable, find_units, kendall_tau, lesioned_logits, make_score, rearranged, run_lesion
-)  # fmt: skip
+    exchangeable,
+    find_units,
+    kendall_tau,
+    lesioned_logits,
+    make_score,
+    rearranged,
+    run_lesion,
+)
 from resnet_jax.analysis.runs import open_run
 from resnet_jax.errors import UserError
 from resnet_jax.models import VGG, ResNet

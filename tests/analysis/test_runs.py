@@ -12,8 +12,16 @@ from resnet_jax.training.record import RunRecord
 
 def test_a_run_opens_at_its_last_step(residual):
     run = open_run(residual)
-    assert run.step == 6 and run.passed_over == ()
+    assert run.step == 6
     assert set(run.variables) == {"params", "batch_stats"}
+
+
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(residual):
+    for path in (residual / "checkpoints/6").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="checkpoint 6 cannot be read .*; the one before it is analysed"):
+        assert open_run(residual).step == 3
 
 
 def test_what_cannot_be_opened(tmp_path, tiny_config):

@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import MaxNLocator
 
+from resnet_jax.errors import UserError
 from resnet_jax.report.analysis.nets import Net
 from resnet_jax.report.style import INK, MUTED, new_figure, quiet
 
@@ -19,10 +21,16 @@ def draw(nets: Sequence[Net]) -> Figure:
 
     Args:
       nets: each with what `analysis.surface.run_surface` wrote.
+
+    Raises:
+      UserError: for a surface of which a part is missing.
     """
+    for net in nets:
+        if len(net.found["loss"]) < len(net.found["y"]):
+            raise UserError(f"{net.label}'s surface is not finished; the command that made it goes on with it")
     planes = [net for net in nets if len(net.found["y"]) > 1]
     columns = max(len(planes), 2)
-    figure = new_figure(1.0 + 3.1 * columns, 6.3 if planes else 3.3, "Training loss around the solution")
+    figure = new_figure(1.0 + 3.1 * columns, 6.5 if planes else 3.3, "Training loss around the solution")
     bottom: FigureBase = figure
     if planes:
         top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.2, 2.8))[:, 0]
@@ -58,13 +66,16 @@ def _planes(panels: Sequence[Axes], nets: Sequence[Net], figure: FigureBase) -> 
         panel.contour(x, y, inside, levels=levels[1:-1:2], colors=INK, linewidths=0.35)
         panel.plot(0, 0, "+", color="white", markersize=8, markeredgewidth=1.4)
         panel.set_aspect("equal")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(MaxNLocator(4))
         quiet(panel, net.label, grid=False)
         panel.set_xlabel("first direction", color=MUTED, fontsize=9)
     panels[0].set_ylabel("second direction", color=MUTED, fontsize=9)
     bar = figure.colorbar(filled, ax=list(panels), shrink=0.9, pad=0.02)
     bar.set_label("training loss")
     ticks = [tick for tick in (1e-3, 1e-2, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= tick <= high]
-    bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    clipped = any(float(z.max()) > high for z in losses)
+    bar.set_ticks(ticks, labels=[f"{tick:g}{'+' if clipped and tick == high else ''}" for tick in ticks])
     bar.ax.minorticks_off()
     bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     bar.outline.set_visible(False)

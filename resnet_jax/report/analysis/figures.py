@@ -34,7 +34,13 @@ def plot_analysis(name: str, workdirs: Sequence[str | Path], out_dir: str | Path
     if name not in FIGURES:
         raise unknown_name("analysis", name, FIGURES)
     file, draw = FIGURES[name]
-    return _write(draw(load_nets(workdirs, file)), name, out_dir)
+    nets = load_nets(workdirs, file)
+    try:
+        figure = draw(nets)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        where = " or ".join(str(Path(workdir) / file) for workdir in workdirs)
+        raise UserError(f"cannot draw: {where} is not what this version writes ({type(error).__name__})") from error
+    return _write(figure, name, out_dir)
 
 
 def plot_cost(out_dir: str | Path) -> tuple[Path, Path]:
