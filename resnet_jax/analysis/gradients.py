@@ -1,7 +1,7 @@
 """Whether gradients vanish with depth (He et al. 2015, section 4.2).
 
-Of plain nets the paper says that they are "unlikely to be caused by vanishing gradients", since batch norm keeps the
-forward signals' variances from zero and "the backward propagated gradients exhibit healthy norms with BN". It shows
+Of the plain nets' difficulty the paper says that it is "unlikely to be caused by vanishing gradients": batch norm keeps
+the forward signals' variances from zero and "the backward propagated gradients exhibit healthy norms with BN". It shows
 no figure. This measures both gradients that can be meant: with respect to each layer's kernel, which the optimiser
 sees, and with respect to each layer's output (ahead of its batch norm), which is what is propagated backward.
 """

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from resnet_jax.analysis import gradients
 from resnet_jax.analysis.gradients import (
     make_gradient_norms,
     measurement_steps,
@@ -118,6 +119,18 @@ def test_goes_the_way_of_the_run(tiny_config, tmp_path):
         batch = pipeline.train_batch(pipeline.train, pipeline.train_inputs(step, 1)[0], augment_key)
         each.append(norms(run.state.params, run.state.batch_stats, *batch, dropout_key)["kernels"])
     np.testing.assert_allclose(found[6]["kernels"], np.mean(each, axis=0), rtol=1e-4)
+
+
+def test_several_steps_at_once(tiny_config, monkeypatch):
+    """As on an accelerator: the same way, with a rest of single steps."""
+    trainer = make_trainer(tiny_config())
+    single = train_and_measure(trainer, [5])
+    monkeypatch.setattr(gradients, "platform", lambda mesh: "gpu")
+    monkeypatch.setattr(gradients, "STEPS_PER_DISPATCH", 2)
+    ticks = []
+    several = train_and_measure(trainer, [5], lambda done, total: ticks.append(done))
+    assert ticks == [2, 4, 5]
+    np.testing.assert_allclose(several[0][1]["kernels"], single[0][1]["kernels"], rtol=1e-3)
 
 
 def test_of_a_run(residual):
