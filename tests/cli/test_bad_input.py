@@ -59,7 +59,7 @@ def test_train(capsys, tmp_path, config, extra, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trane"], "unknown verb 'trane'; did you mean train?"),
+        (["trane"], "unknown verb 'trane'; did you mean train"),
         (["train"], "needs --config and --workdir"),
         (["train", DIGITS], "needs --config and --workdir"),
         (["evaluate"], "needs --workdir"),
