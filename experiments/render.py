@@ -13,10 +13,10 @@ from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
 from resnet_jax.report.figures import draw_series
 from resnet_jax.report.grid import Grid, to_latex, to_markdown
-from resnet_jax.report.panels import save
 from resnet_jax.report.paper_page import Section, machine, write_paper_page
 from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Series, make_series
+from resnet_jax.report.style import save
 
 
 def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict[str, Path]:

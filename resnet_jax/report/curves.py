@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from resnet_jax.report.panels import COLOURS, MUTED, TEST, TRAIN, head, label_ends, limits_for, make_panels, save
+from resnet_jax.report.panels import TEST, TRAIN, head, label_ends, limits_for, make_panels
 from resnet_jax.report.runs import Run
+from resnet_jax.report.style import COLOURS, MUTED, save
 
 
 def plot_curves(runs: Sequence[Run], path_png: Path, path_svg: Path | None = None, title: str = "") -> Figure:

@@ -6,8 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_jax.report.panels import (
-    COLOURS,
-    MUTED,
     TEST,
     THIN_TRAIN,
     TRAIN,
@@ -18,6 +16,7 @@ from resnet_jax.report.panels import (
     make_panels,
 )
 from resnet_jax.report.series import Curve, Series, colour_indices
+from resnet_jax.report.style import COLOURS, MUTED
 
 
 def draw_series(

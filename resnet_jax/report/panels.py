@@ -1,10 +1,8 @@
 """Panels of error over iterations, and the words around them: what all figures of curves share."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-#: Okabe and Ito's colours, which the colour-blind can tell apart, in an order that keeps neighbours distant; then
-#: others for a figure of many nets.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F3C8D", "#6B4E16", "#7A7A7A")
+from resnet_jax.report.style import AXIS, GRID, INK, MUTED
 
 #: What the y axes may end at, in percent; the first is the papers' own on CIFAR-10.
 LIMITS = (20, 60, 100)
@@ -25,21 +21,11 @@ TRAIN: Style = ("--", 0.9)
 THIN_TRAIN: Style = ("-", 0.8)
 TEST: Style = ("-", 2.1)
 
-INK, MUTED, GRID, _BAND = "#1a1a1a", "#5a5a5a", "#e4e4e4", "#f4f4f1"
+_BAND = "#f4f4f1"
 _LABEL_POINTS = 9.5
 # Inches: of a panel and of what is around it. Laid out by hand, so that labels can be kept apart without drawing first.
 _WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
 _LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
-
-
-def save(figure: Figure, path_png: Path, path_svg: Path | None = None) -> None:
-    """Writes a figure as PNG (200 dpi) and, if a path is given, as SVG. The same figure gives the same bytes."""
-    figure.savefig(path_png, dpi=200, metadata={"Software": None})
-    if path_svg is not None:
-        # By default an SVG holds the date, and ids that are random. rcParams is matplotlib's only place for the salt.
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        with matplotlib.rc_context({"svg.hashsalt": "resnet_jax"}):
-            figure.savefig(path_svg, metadata=nothing)
 
 
 def limits_for(ends: Sequence[float]) -> tuple[int, ...]:
@@ -120,7 +106,7 @@ def _style(panel: Axes, limit: int, end: int) -> None:
     panel.tick_params(length=0, labelsize=9, labelcolor=MUTED)
     for side, spine in panel.spines.items():
         spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#9a9a9a")
+        spine.set_color(AXIS)
 
 
 def label_ends(panel: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:

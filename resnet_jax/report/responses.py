@@ -5,14 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from resnet_jax.analysis.responses import FILE
 from resnet_jax.errors import UserError
-from resnet_jax.report.panels import COLOURS, GRID, INK, MUTED
-
-#: In a run's folder: a list of {"layer": name, "std": standard deviation} in the order of layers.
-FILE = "responses.json"
+from resnet_jax.report.style import COLOURS, MUTED, new_figure, quiet
 
 
 def read_responses(folder: Path) -> list[float] | None:
@@ -42,29 +39,28 @@ def mean_responses(folders: Sequence[Path]) -> np.ndarray | None:
     return np.mean(found, axis=0) if found else None
 
 
-def draw_responses(nets: Mapping[str, np.ndarray], title: str = "") -> Figure:
-    """Draws each net's responses twice; plain nets dashed, as in the paper.
+def draw_responses(nets: Mapping[str, Sequence[float] | np.ndarray], title: str = "") -> Figure:
+    """Draws each net's responses twice, in layer order and ranked; plain nets dashed, as in the paper.
 
     Args:
       nets: label to [layers] standard deviations.
       title: over the panels.
     """
-    figure = Figure(figsize=(7.2, 6.4), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
-    headings = ("layer index (original)", "layer index (sorted by magnitude)")
-    for panel, heading in zip(figure.subplots(2, 1), headings, strict=True):
+    figure = new_figure(7.2, 5.6, title)
+    panels = figure.subplots(2, 1, sharey=True)
+    for panel, ranked in zip(panels, (False, True), strict=True):
         for i, (label, values) in enumerate(nets.items()):
-            shown = values if heading.endswith("original)") else np.sort(values)[::-1]
-            dashes = "--" if label.startswith("plain") else "-"
-            panel.plot(np.arange(1, len(shown) + 1), shown, dashes, color=COLOURS[i % len(COLOURS)], label=label)
-        panel.set_xlabel(heading)
+            shown = np.sort(values)[::-1] if ranked else values
+            dashes = (0, (4, 1.5)) if label.startswith("plain") else "-"
+            colour = COLOURS[i % len(COLOURS)]
+            panel.plot(range(1, len(shown) + 1), shown, linewidth=1.5, linestyle=dashes, color=colour, label=label)
+        quiet(panel, "ranked by magnitude" if ranked else "in layer order")
+        panel.set_xlabel("rank" if ranked else "layer")
         panel.set_ylabel("std")
-        panel.set_ylim(bottom=0)
-        panel.grid(color=GRID, linewidth=0.7)
-        panel.spines[["top", "right"]].set_visible(False)
-        if nets:
-            panel.legend(frameon=False, fontsize=9)
-        else:
+        panel.set_xlim(left=1)
+        if not nets:
             panel.text(0.5, 0.5, "no measured run", transform=panel.transAxes, ha="center", color=MUTED)
+    panels[0].set_ylim(bottom=0)
+    if nets:
+        panels[0].legend(frameon=False, fontsize=9, ncols=2, loc="best")
     return figure

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.panels import COLOURS
 from resnet_jax.report.runs import Run
+from resnet_jax.report.style import COLOURS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -81,7 +81,7 @@ def test_a_platform_that_is_not_there():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trane"], "unknown verb 'trane'; did you mean train?"),
+        (["trane"], "unknown verb 'trane'; did you mean train"),
         (["train"], "needs --config and --workdir"),
         (["train", DIGITS], "needs --config and --workdir"),
         (["evaluate"], "needs --workdir"),

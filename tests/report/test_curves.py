@@ -6,7 +6,8 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from resnet_jax.report.curves import axis_limits, draw_curves, plot_curves, series_names
-from resnet_jax.report.panels import COLOURS, spread
+from resnet_jax.report.panels import spread
+from resnet_jax.report.style import COLOURS
 
 
 def panels(figure):

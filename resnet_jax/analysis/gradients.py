@@ -1,0 +1,187 @@
+"""Whether gradients vanish with depth (He et al. 2015, section 4.2).
+
+Of the plain nets' difficulty the paper says that it is "unlikely to be caused by vanishing gradients": batch norm keeps
+the forward signals' variances from zero and "the backward propagated gradients exhibit healthy norms with BN". It shows
+no figure. This measures both gradients that can be meant: with respect to each layer's kernel, which the optimiser
+sees, and with respect to each layer's output (ahead of its batch norm), which is what is propagated backward.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from resnet_jax.analysis.runs import Report, no_report, run_config, write_json
+from resnet_jax.errors import UserError
+from resnet_jax.models.summary import Summary
+from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
+from resnet_jax.training.record import RunRecord
+from resnet_jax.training.step import cross_entropy
+from resnet_jax.training.trainer import Trainer, make_trainer
+
+FILE = "gradients.json"
+
+#: When to measure, as fractions of the run's steps, if nothing else is asked for.
+MOMENTS = (0.0, 0.01, 0.1, 0.5, 1.0)
+
+#: Batches that one measurement averages over: a single one of 64 or 128 images is noisy.
+BATCHES = 4
+
+#: Steps of one dispatch between measurements where the host would else hold up a fast device.
+STEPS_PER_DISPATCH = 100
+
+Norms = dict[str, Array]
+
+
+def weighted_layers(summary: Summary) -> list[str]:
+    """Paths of the layers that count towards the depth, in layer order: `stem/conv`, ..., `head`."""
+    return [layer.path for layer in summary.layers if layer.weighted]
+
+
+def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[..., Norms]:
+    """The norms of a batch's gradient by layer, as training computes it: batch statistics, no weight decay.
+
+    Args:
+      model: a net of this package.
+      layers: paths of convolutions or fully connected layers.
+
+    Returns:
+      (params, batch_stats, images, labels, key for dropout) -> `{"kernels": (layers,), "outputs": (layers,)}`: the
+      L2 norms of the gradient of the mean cross-entropy with respect to each layer's kernel, and to its output over
+      the whole batch.
+    """
+    wanted = frozenset(layers)
+
+    def forward(params: Any, batch_stats: Any, offsets: Mapping[str, Array], images: Array, key: Array) -> Any:
+        """Logits with `offsets[path]` added to a layer's output, and all those outputs."""
+        outputs: dict[str, Array] = {}
+
+        def shift(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = next_call(*args, **kwargs)
+            path = "/".join(context.module.path)
+            if path in wanted and context.method_name == "__call__":
+                outputs[path] = output
+                # The gradient with respect to zeros added to an output is that with respect to the output.
+                return output + offsets[path] if path in offsets else output
+            return output
+
+        with nn.intercept_methods(shift):
+            variables = {"params": params, "batch_stats": batch_stats}
+            logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+        return logits, outputs
+
+    def norms(params: Any, batch_stats: Any, images: Array, labels: Array, key: Array) -> Norms:
+        shapes = jax.eval_shape(lambda: forward(params, batch_stats, {}, images, key)[1])
+        offsets = {path: jnp.zeros(shapes[path].shape, shapes[path].dtype) for path in layers}
+
+        def loss(params: Any, offsets: Any) -> Array:
+            return cross_entropy(forward(params, batch_stats, offsets, images, key)[0], labels).mean()
+
+        by_params, by_outputs = jax.grad(loss, argnums=(0, 1))(params, offsets)
+        return {
+            "kernels": jnp.stack([jnp.linalg.norm(_at(by_params, path)["kernel"].ravel()) for path in layers]),
+            "outputs": jnp.stack([jnp.linalg.norm(by_outputs[path].astype(jnp.float32).ravel()) for path in layers]),
+        }
+
+    return norms
+
+
+def _at(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def measurement_steps(steps: int, moments: Sequence[float] = MOMENTS) -> list[int]:
+    """Steps at fractions of a run, ascending, each once."""
+    return sorted({round(moment * steps) for moment in moments})
+
+
+def train_and_measure(
+    trainer: Trainer, steps: Sequence[int], report: Report = no_report
+) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Trains from the start and takes the norms on the way; nothing is written.
+
+    (seed, step) determine a run, so that this goes the way of the run that its config stands for.
+
+    Args:
+      trainer: of the config.
+      steps: numbers of steps done at which to measure, ascending. Each is the mean of the norms on the `BATCHES`
+        training batches that come next.
+      report: told how many steps are done.
+
+    Returns:
+      For each of `steps`: it and `{"kernels": (layers,), "outputs": (layers,)}`, float32.
+    """
+    mesh, pipeline = trainer.mesh, trainer.pipeline
+    check_batch(mesh, trainer.config.batch_size, trainer.config.accumulate)
+    gradient_norms = make_gradient_norms(trainer.model, weighted_layers(trainer.summary))
+    everywhere = replicated(mesh)
+
+    def measure(params: Any, batch_stats: Any, key: Array, resident: Any, step: Array, indices: Array) -> Norms:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
+        batch = pipeline.train_batch(resident, indices, augment_key)
+        images, labels = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
+        return gradient_norms(params, batch_stats, images, labels, dropout_key)
+
+    measured = jax.jit(
+        measure, in_shardings=(everywhere,) * 5 + (batch_sharded(mesh),), out_shardings=everywhere
+    )  # fmt: skip
+    most = 1 if platform(mesh) == "cpu" else STEPS_PER_DISPATCH
+    state, done, found = trainer.init(), 0, []
+    for step in steps:
+        while done < step:
+            # Two numbers of steps alone, since each compiles anew.
+            count = most if step - done >= most else 1
+            state, _ = trainer.train_step(state, pipeline.train, pipeline.train_inputs(done, count))
+            done += count
+            report(done, steps[-1])
+        batches = [
+            jax.device_get(measured(state.params, state.batch_stats, state.key, pipeline.train, s,
+                                    pipeline.train_inputs(s, 1)[0]))
+            for s in range(step, step + BATCHES)
+        ]  # fmt: skip
+        found.append((step, jax.tree.map(lambda *norms: np.mean(norms, axis=0), *batches)))
+    return found
+
+
+def run_gradients(
+    workdir: str | Path,
+    steps: Sequence[int] | None = None,
+    data_dir: str | None = None,
+    report: Report = no_report,
+) -> Path:
+    """Trains the net of a run's folder again, and writes `gradients.json` there.
+
+    The file holds `steps` [moments], `layers` [layers], and the norms `kernels` and `outputs` [moments][layers].
+
+    Args:
+      workdir: the run's folder; its config is enough, and its checkpoints stay as they are.
+      steps: when to measure, in steps; at `MOMENTS` of the run by default. Training ends with the last.
+      data_dir: TFDS data directory, if it is not where the run found it.
+      report: told how far it is.
+
+    Raises:
+      UserError: if the folder holds no run or cannot be written to, for a step that the run does not have, and for
+        a gradient that is not finite.
+    """
+    config = run_config(workdir, data_dir)
+    steps = measurement_steps(config.steps) if steps is None else sorted(set(steps))
+    if not steps or steps[0] < 0 or steps[-1] > config.steps:
+        raise UserError(f"steps {', '.join(map(str, steps))} must be between 0 and the run's {config.steps}")
+    trainer = make_trainer(config)
+    found = train_and_measure(trainer, steps, report)
+    for step, norms in found:
+        if not all(np.isfinite(values).all() for values in norms.values()):
+            raise UserError(f"the gradient is not finite at step {step} of the run in {workdir}")
+    record = {
+        "steps": [step for step, _ in found],
+        "layers": weighted_layers(trainer.summary),
+        **{kind: [norms[kind].tolist() for _, norms in found] for kind in ("kernels", "outputs")},
+    }
+    return write_json(RunRecord(workdir).workdir / FILE, record)

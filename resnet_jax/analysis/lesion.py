@@ -1,0 +1,271 @@
+"""What a trained net still does with units removed or exchanged (Veit et al. 2016, section 4).
+
+"Residual Networks Behave Like Ensembles of Relatively Shallow Networks": a residual net hardly notices the loss of
+one unit, and loses its accuracy smoothly with more of them; a plain net falls to chance with one.
+
+A removed unit of a residual net keeps its shortcut, whatever that computes, and loses its residual: also where it
+changes the shape (options A and B). A removed unit of a plain net hands on its input; where it changes the shape there
+is nothing that it could hand on, and it cannot be removed. What is around the addition, such as the ReLU behind it,
+stays.
+
+Units are exchanged by exchanging their parameters and statistics, within a stage and between units that keep the
+shape.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import traverse_util
+from jax import Array
+from jax.sharding import Mesh
+
+from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, write_json
+from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.errors import UserError
+from resnet_jax.models.shortcuts import Shortcut
+from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.step import is_error
+
+FILE = "lesion.json"
+
+#: How many units are removed, or pairs exchanged, at once: Veit et al. 2016, figure 5, go up to 20.
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitInfo:
+    """A unit of a net.
+
+    Attributes:
+      path: `stage1/block1`.
+      changes_shape: whether its output is shaped unlike its input.
+      removable: whether there is something left without it.
+    """
+
+    path: str
+    changes_shape: bool
+    removable: bool
+
+
+def find_units(model: nn.Module, image_shape: Sequence[int]) -> list[UnitInfo]:
+    """The units of a net in their order; empty for a net without, such as VGG.
+
+    Args:
+      model: a net of this package.
+      image_shape: (height, width, channels).
+    """
+    found: list[UnitInfo] = []
+
+    def look(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if _is_join(context):
+            x, _, residual = args[:3]
+            changes = x.shape != residual.shape
+            removable = not (changes and context.module.kind == "none")
+            found.append(UnitInfo(_unit_path(context.module), changes, removable))
+        return next_call(*args, **kwargs)
+
+    def forward(key: Array, images: Array) -> Any:
+        with nn.intercept_methods(look):
+            return model.init(key, images, train=False)
+
+    jax.eval_shape(forward, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    return found
+
+
+def _is_join(context: Any) -> bool:
+    return isinstance(context.module, Shortcut) and context.method_name == "__call__"
+
+
+def _unit_path(join: nn.Module) -> str:
+    return "/".join(join.path[:-1])
+
+
+def lesioned_logits(
+    model: nn.Module, variables: Mapping[str, Any], images: Array, keep: Mapping[str, Array | bool]
+) -> Array:
+    """Logits, in testing mode, of a net without some of its units.
+
+    Args:
+      model: a net of this package.
+      variables: its variables.
+      images: (batch, height, width, channels).
+      keep: for units by path, whether they stay: scalars, so that one compiled program does for any set of them. Units
+        that are not in it stay.
+
+    Returns:
+      (batch, num_classes).
+
+    Raises:
+      UserError: for a unit that cannot be removed.
+    """
+
+    def remove(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if not _is_join(context) or (path := _unit_path(context.module)) not in keep:
+            return next_call(*args, **kwargs)
+        x, activated, residual, *rest = args
+        if context.module.kind != "none":
+            left = jnp.zeros_like(residual)
+        elif x.shape == residual.shape:
+            left = x
+        else:
+            raise UserError(f"{path} of a plain net changes the shape from {x.shape} and cannot be removed")
+        return next_call(x, activated, jnp.where(keep[path], residual, left), *rest, **kwargs)
+
+    with nn.intercept_methods(remove):
+        return model.apply(variables, images, train=False)  # type: ignore[return-value]
+
+
+def exchangeable(variables: Mapping[str, Any], units: Sequence[UnitInfo]) -> list[tuple[str, str]]:
+    """All pairs of units that can take each other's place: of one stage, keeping the shape, with alike parameters."""
+
+    def kind(unit: UnitInfo) -> Any:
+        flat = traverse_util.flatten_dict({name: _subtree(tree, unit.path) for name, tree in variables.items()})
+        return unit.path.split("/")[0], sorted((path, np.shape(leaf)) for path, leaf in flat.items())
+
+    kinds = [(unit.path, kind(unit)) for unit in units if not unit.changes_shape]
+    return [(a, b) for (a, one), (b, other) in itertools.combinations(kinds, 2) if one == other]
+
+
+def _subtree(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
+
+
+def rearranged(variables: Mapping[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
+    """Variables in which the unit at each path of `origin` is the one that was at the path it maps to."""
+    moved = {}
+    for name, tree in variables.items():
+        flat = traverse_util.flatten_dict(dict(tree), sep="/")
+        for here, there in origin.items():
+            prefix = f"{there}/"
+            flat |= {
+                f"{here}/{path.removeprefix(prefix)}": leaf
+                for path, leaf in traverse_util.flatten_dict(dict(tree), sep="/").items()
+                if path.startswith(prefix)
+            }
+        moved[name] = traverse_util.unflatten_dict(flat, sep="/")
+    return moved
+
+
+def kendall_tau(order: Sequence[int]) -> float:
+    """Rank correlation of a permutation with the ascending order: 1 for itself, -1 for its reverse."""
+    pairs = list(itertools.combinations(order, 2))
+    return sum(1 if a < b else -1 for a, b in pairs) / len(pairs) if pairs else 1.0
+
+
+Score = Callable[[Mapping[str, Any], Sequence[str]], float]
+
+
+def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPipeline, mesh: Mesh) -> Score:
+    """(variables, paths of removed units) -> test error in percent, each test image once; compiled once."""
+    paths = [unit.path for unit in units if unit.removable]
+
+    def errors(variables: Any, keep: Array, resident: Any, indices: Array, mask: Array) -> Array:
+        images, labels = pipeline.eval_batch(resident, indices)
+        logits = lesioned_logits(model, variables, images, dict(zip(paths, keep, strict=True)))
+        return jnp.sum(is_error(logits, labels) * mask)
+
+    everywhere, shared = replicated(mesh), batch_sharded(mesh)
+    step = jax.jit(errors, in_shardings=(everywhere,) * 3 + (shared,) * 2, out_shardings=everywhere)
+
+    def score(variables: Mapping[str, Any], removed: Sequence[str] = ()) -> float:
+        assert set(removed) <= set(paths), removed
+        keep = np.array([path not in removed for path in paths], bool)
+        sums = jax.device_get([step(variables, keep, pipeline.test, *batch) for batch in pipeline.test_inputs()])
+        return 100 * float(np.sum(sums)) / pipeline.test_size
+
+    return score
+
+
+def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report = no_report) -> dict[str, Any]:
+    """Test errors, in percent, of a trained net without single units, without several, and with units exchanged.
+
+    Several units are drawn among those that keep the shape, so that a plain net and its residual twin lose the same
+    ones.
+
+    Args:
+      run: the run.
+      repeats: draws for each number of units.
+      seed: of the draws.
+      report: told how many evaluations are done.
+
+    Returns:
+      `error` of the whole net; `single`, for each unit `{"block", "changes_shape", "error"}` (None where it cannot be
+      removed); `removed`, for each number of units `{"count", "errors": [repeats]}`; `exchanged`, for each number of
+      exchanges, one after another, `{"count", "errors": [repeats], "kendall_tau": [repeats]}`.
+
+    Raises:
+      UserError: for a net without units.
+    """
+    trainer = run.trainer
+    image_shape = trainer.pipeline.train["images"].shape[1:]
+    units = find_units(trainer.model, image_shape)
+    if not units:
+        raise UserError(f"{run.config.model.name} has no units that could be removed")
+    score = make_score(trainer.model, units, trainer.pipeline, trainer.mesh)
+    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+    keeping = [unit.path for unit in units if not unit.changes_shape]
+    pairs = exchangeable(variables, units)
+    removals = [count for count in COUNTS if count <= len(keeping)]
+    exchanges = [count for count in COUNTS if count <= len(pairs)]
+    rng = np.random.Generator(np.random.Philox(seed))
+    total = 1 + sum(unit.removable for unit in units) + repeats * (len(removals) + len(exchanges))
+    done = itertools.count(1)
+
+    def scored(variables: Mapping[str, Any], removed: Sequence[str] = ()) -> float:
+        error = score(variables, removed)
+        report(next(done), total)
+        return error
+
+    def drawn(count: int) -> float:
+        return scored(variables, [keeping[i] for i in rng.choice(len(keeping), count, replace=False)])
+
+    def exchanged(count: int) -> tuple[float, float]:
+        origin = {path: path for path in keeping}
+        # No pair twice: two exchanges of the same one would undo each other.
+        for i in rng.choice(len(pairs), count, replace=False):
+            a, b = pairs[i]
+            origin[a], origin[b] = origin[b], origin[a]
+        moved = {here: there for here, there in origin.items() if here != there}
+        return scored(rearranged(variables, moved)), kendall_tau([keeping.index(path) for path in origin.values()])
+
+    whole = scored(variables)
+    single = [
+        {"block": unit.path, "changes_shape": unit.changes_shape,
+         "error": scored(variables, [unit.path]) if unit.removable else None}
+        for unit in units
+    ]  # fmt: skip
+    several = [{"count": count, "errors": [drawn(count) for _ in range(repeats)]} for count in removals]
+    moved = []
+    for count in exchanges:
+        errors, taus = zip(*(exchanged(count) for _ in range(repeats)), strict=True)
+        moved.append({"count": count, "errors": list(errors), "kendall_tau": list(taus)})
+    return {"error": whole, "single": single, "removed": several, "exchanged": moved}
+
+
+def run_lesion(
+    workdir: str | Path, repeats: int = 10, seed: int = 0, data_dir: str | None = None, report: Report = no_report
+) -> Path:
+    """Writes `lesion.json` into a trained run's folder: `settings`, and what `lesion_study` returns.
+
+    Args:
+      workdir: the run's folder.
+      repeats, seed, report: see `lesion_study`.
+      data_dir: TFDS data directory, if it is not where the run found it.
+
+    Raises:
+      UserError: if the folder holds no trained run or cannot be written to, for a net without units, or no repeats.
+    """
+    if repeats < 1 or seed < 0:
+        raise UserError(f"repeats={repeats} must be 1 or more, and seed={seed} 0 or more")
+    run = open_run(workdir, data_dir)
+    settings = {"step": run.step, "repeats": repeats, "seed": seed}
+    return write_json(run.workdir / FILE, {"settings": settings, **lesion_study(run, repeats, seed, report)})

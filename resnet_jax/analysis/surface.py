@@ -1,0 +1,190 @@
+"""The loss around a solution (Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4).
+
+The loss is drawn over a line or a plane through the trained parameters. Its directions are random, and "filter-wise
+normalised": each filter of a direction is as long as the net's own, since a net with batch norm computes the same
+whatever the length of its filters, and raw directions would compare nets by that length alone. As in the authors'
+code, the directions leave biases and batch norm's parameters alone (`ignore='biasbn'`), the running statistics stay
+those of the solution, and the images are the training set's, in testing mode and without augmentation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax import Array
+
+from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, resume, write_json
+from resnet_jax.data.sampling import padded_batches
+from resnet_jax.errors import UserError
+
+FILE = "surface.json"
+
+#: (loss, error in percent) of a row of points; None where the loss is not finite.
+Row = tuple[list[float | None], list[float]]
+
+
+def filter_normalised(direction: Any, params: Any) -> Any:
+    """A direction with each filter as long as that of the parameters, and nothing for biases and batch norm.
+
+    Li et al. 2018, section 4: d_ij <- d_ij / |d_ij| * |theta_ij| for filter j of layer i. A filter is what makes one
+    output: kernel[..., j], of a convolution as of a fully connected layer.
+
+    Args:
+      direction, params: trees of arrays of the same structure.
+
+    Returns:
+      A tree like them, float32.
+    """
+
+    def one(d: np.ndarray, w: np.ndarray) -> np.ndarray:
+        if np.ndim(w) <= 1:
+            return np.zeros(np.shape(w), np.float32)
+        d, w, axes = np.asarray(d, np.float64), np.asarray(w, np.float64), tuple(range(np.ndim(w) - 1))
+        lengths = [np.sqrt(np.sum(np.square(x), axis=axes, keepdims=True)) for x in (d, w)]
+        return (d * lengths[1] / (lengths[0] + 1e-10)).astype(np.float32)
+
+    return jax.tree.map(one, direction, params)
+
+
+def random_direction(params: Any, seed: int) -> Any:
+    """A normally distributed direction in the space of the parameters, filter-normalised.
+
+    Args:
+      params: a net's parameters.
+      seed: the same seed gives the same direction for the same shapes, whatever JAX's version.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    flat = traverse_util.flatten_dict(jax.device_get(params))
+    direction = {path: rng.standard_normal(np.shape(flat[path])) for path in sorted(flat)}
+    return filter_normalised(traverse_util.unflatten_dict(direction), jax.device_get(params))
+
+
+def loss_surface(
+    evaluate: Callable[[Any], tuple[float, float]],
+    params: Any,
+    directions: Sequence[Any],
+    xs: Sequence[float],
+    ys: Sequence[float],
+    done: Sequence[Row] = (),
+    report: Report = no_report,
+    save: Callable[[list[Row]], None] = lambda rows: None,
+) -> list[Row]:
+    """Loss and error at params + x * directions[0] + y * directions[1].
+
+    Args:
+      evaluate: parameters to (mean loss, error in percent).
+      params: the centre.
+      directions: two trees like `params`; the second is not needed where `ys` is (0,), which gives a line.
+      xs, ys: the grid.
+      done: rows that are there from before: the first ones, each of one y.
+      report: told how many points are done.
+      save: called with all rows after each new one.
+
+    Returns:
+      For each y: (losses, errors), lists along x.
+    """
+
+    @jax.jit
+    def shifted(params: Any, directions: Any, at: Array) -> Any:
+        return jax.tree.map(lambda p, *d: p + sum(a * v for a, v in zip(at, d, strict=True)), params, *directions)
+
+    rows = list(done)
+    for y in ys[len(rows) :]:
+        losses: list[float | None] = []
+        errors: list[float] = []
+        for x in xs:
+            at = jnp.array((x, y)[: len(directions)], jnp.float32)
+            loss, error = evaluate(shifted(params, tuple(directions), at))
+            losses.append(loss if math.isfinite(loss) else None)
+            errors.append(error)
+            report(len(rows) * len(xs) + len(errors), len(ys) * len(xs))
+        rows.append((losses, errors))
+        save(rows)
+    return rows
+
+
+def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float, float]]:
+    """Parameters to (mean loss, error in percent) on a run's training images, with the run's running statistics.
+
+    Args:
+      run: the run.
+      images: how many, the same ones for every net; 0 for all.
+
+    Raises:
+      UserError: if there are fewer.
+    """
+    pipeline = run.trainer.pipeline
+    if not 0 <= images <= pipeline.train_size:
+        raise UserError(f"images={images} must be between 1 and the {pipeline.train_size} of the training set, or 0")
+    # Drawn at random, for sets that are sorted by class.
+    order = np.random.Generator(np.random.Philox(0)).permutation(pipeline.train_size)
+    chosen = np.sort(order[: images or pipeline.train_size]).astype(np.int32)
+    size = min(pipeline.eval_batch_size, -(-len(chosen) // run.trainer.mesh.size) * run.trainer.mesh.size)
+    batches = [(chosen[indices], mask) for indices, mask in padded_batches(len(chosen), size)]
+
+    def evaluate(params: Any) -> tuple[float, float]:
+        step, stats = run.trainer.eval_step, run.state.batch_stats
+        sums = jax.device_get([step(params, stats, pipeline.train, *batch) for batch in batches])
+        total = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
+        return total["loss"] / total["count"], 100 * total["error"] / total["count"]
+
+    return evaluate
+
+
+def run_surface(
+    workdir: str | Path,
+    points: int = 21,
+    span: float = 1.0,
+    dimensions: int = 2,
+    images: int = 0,
+    seed: int = 0,
+    data_dir: str | None = None,
+    report: Report = no_report,
+) -> Path:
+    """Writes `surface.json` into a trained run's folder, row by row: a killed one goes on where it was.
+
+    The file holds `settings`, the axes `x` and `y`, and `loss` and `error` (percent), both [y][x].
+
+    Args:
+      workdir: the run's folder.
+      points: on each axis; odd, so that the solution itself is one of them.
+      span: the axes go from -span to span; 1 is as long as the parameters themselves.
+      dimensions: 1 for a line, 2 for a plane.
+      images: training images that the loss is over; 0 for all.
+      seed: of the directions.
+      data_dir: TFDS data directory, if it is not where the run found it.
+      report: told how many points are done.
+
+    Raises:
+      UserError: for settings that make no sense, if the folder holds no trained run, or a surface of other settings.
+    """
+    if points < 3 or points % 2 == 0:
+        raise UserError(f"points={points} must be odd, and 3 or more, so that the solution is one of them")
+    if not (span > 0 and math.isfinite(span)) or dimensions not in (1, 2):
+        raise UserError(f"span={span} must be above 0, and dimensions={dimensions} 1 or 2")
+    if seed < 0:
+        raise UserError(f"seed={seed} must be 0 or more")
+    run = open_run(workdir, data_dir)
+    evaluate = make_evaluate(run, images)
+    settings = {"step": run.step, "points": points, "span": span, "dimensions": dimensions, "images": images,
+                "seed": seed}  # fmt: skip
+    path = run.workdir / FILE
+    there = resume(path, settings)
+    done = [] if there is None else list(zip(there["loss"], there["error"], strict=True))
+    # Of exact opposites, with an exact zero between them.
+    half = [span * i / (points // 2) for i in range(1, points // 2 + 1)]
+    xs = [*(-x for x in reversed(half)), 0.0, *half]
+    ys = xs if dimensions == 2 else [0.0]
+
+    def save(rows: list[Row]) -> None:
+        losses, errors = ([row[i] for row in rows] for i in (0, 1))
+        write_json(path, {"settings": settings, "x": xs, "y": ys, "loss": losses, "error": errors})
+
+    directions = [random_direction(run.state.params, 2 * seed + i) for i in range(dimensions)]
+    loss_surface(evaluate, run.state.params, directions, xs, ys, done, report, save)
+    return path

@@ -1,0 +1,49 @@
+"""How far a long analysis is: a live bar in a terminal, a line every few seconds elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from resnet_jax.analysis.runs import Report
+
+
+@contextlib.contextmanager
+def ticker(title: str, stream: TextIO | None = None, seconds: float = 10) -> Iterator[Report]:
+    """Gives a function to be called with (done, total).
+
+    Args:
+      title: what is going on.
+      stream: stderr by default.
+      seconds: the least time between two lines where the stream is no terminal.
+    """
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield _lines(title, stream, seconds)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(file=stream)) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _lines(title: str, stream: TextIO, seconds: float) -> Report:
+    began = last = time.monotonic()
+    first: int | None = None  # an analysis that goes on begins in the middle
+
+    def report(done: int, total: int) -> None:
+        nonlocal last, first
+        first = done - 1 if first is None else first
+        now = time.monotonic()
+        if now - last < seconds and done < total:
+            return
+        last = now
+        left = (now - began) / (done - first) * (total - done)
+        print(f"{title}: {done}/{total}  {left:.0f} s left", file=stream, flush=True)
+
+    return report
