@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.registry import Experiment, Row, row_config, run_folder, runnable
+from experiments.registry import Experiment, Row, paper_seeds, row_config, run_folder, runnable
 from resnet_jax.config import config_hash, model_overrides, validate_config
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
@@ -104,7 +104,7 @@ class Plan:
         ordered: dict[Path, Trial] = {}
         for seed in range(seeds):
             for line in self.lines:
-                for trial in line.trials[seed : seed + 1]:  # figures can have fewer seeds than tables
+                for trial in line.trials[seed : seed + 1]:  # rows differ in how many runs the paper made
                     ordered.setdefault(trial.folder, trial)
         return list(ordered.values())
 
@@ -135,7 +135,7 @@ def make_plan(
     for experiment in experiments:
         for row in runnable(experiment, rows):
             trials, own = [], []
-            for seed in range(experiment.seeds if seeds is None else seeds):
+            for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
                 config = _config(row, seed, steps_scale, changes)
                 folder = run_folder(out, config)
                 if folder not in known:

@@ -37,6 +37,7 @@ def plan_table(plan: Plan, statuses: dict[Path, Status], rates: Rates | None, at
     for line in plan.lines:
         label = f"{line.experiment} {line.row.label}" if several else line.row.label
         cells = _seed_cells(line, statuses) if seeds <= MOST_COLUMNS else _count_cells(line, statuses)
+        cells += [Text("")] * (len(headings) - len(cells))  # rows differ in how many runs the paper made
         table.add_row(Text(label), *cells, *([] if rates is None else _time_cells(line, statuses, rates)))
     parts: list[RenderableType] = [table, Text(_counts(plan, statuses))]
     if rates is not None:

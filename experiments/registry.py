@@ -55,6 +55,9 @@ MEASURED = ("error", "mean", "std", "top1", "top5")
 #: group; the same with thin lines instead of dashed; a panel of training and one of test errors; layers' responses.
 FORMS = ("table", "curves", "thin_curves", "train_test", "responses")
 
+#: A shrunk run is not evaluated more often than this, in steps: CIFAR's test set would cost more than the training.
+_EVAL_EVERY = 40
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -153,6 +156,7 @@ def row_config(
         config.schedule.warmup_steps = round(config.schedule.warmup_steps * steps_scale)
         for field in ("steps", "log_every", "eval_every", "checkpoint_every"):
             config[field] = max(1, round(config[field] * steps_scale))
+        config.eval_every = min(max(config.eval_every, _EVAL_EVERY), config.steps)
     return config
 
 

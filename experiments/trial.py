@@ -19,7 +19,7 @@ from typing import Any
 
 from resnet_jax.cli.door import run
 
-LOCK = "lock"
+LOCK = "launch.lock"  # not that of `fit`, which refuses where this one waits
 
 
 def main() -> int:

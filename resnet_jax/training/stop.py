@@ -28,7 +28,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
-        self._several = jax.process_count() > 1
+        # Not jax.process_count(): that would take hold of the devices, also for a launcher of runs.
+        self._several = jax.distributed.is_initialized()
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
