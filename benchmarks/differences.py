@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.loopback import ROOT, Job
 from benchmarks.pages import table
 from resnet_jax.errors import UserError
+from resnet_jax.training.step import evaluate_test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,9 @@ CASES = (
     *(Case(accumulate=n) for n in (2, 4)),
     Case(devices=8, processes=4, accumulate=4),
 )
+
+#: As many digits as float32 has: what one parameter is moved by, to see how far the smallest difference goes by itself.
+NUDGE = 2.0**-23
 
 HEADINGS = ("devices", "processes", "micro-batches", "loss, 1 step", "10 steps", "{steps} steps", "parameters",
             "test error (%)")  # fmt: skip
@@ -68,13 +72,43 @@ def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
     found = []
     for case in cases:
         losses, params, error = _read(folder / case.name)
-        relative = np.abs(losses - first_losses) / np.abs(first_losses)
-        cells = [f"{relative[:n].max():.1e}" for n in (1, 10, len(losses))]
-        cells.append(f"{max(np.abs(a - b).max() for a, b in zip(params, first_params, strict=True)):.1e}")
-        if case == cases[0]:
-            cells = ["-"] * 4
+        cells = _cells(losses, params, first_losses, first_params) if case != cases[0] else ["-"] * 4
         found.append([str(case.devices), str(case.processes), str(case.accumulate), *cells, f"{error:.2f}"])
     return found
+
+
+def nudged(folder: Path) -> list[str]:
+    """The row of the first case's run with one parameter of the stem moved by one unit in the last place."""
+    import jax
+
+    from resnet_jax.training.record import RunRecord
+    from resnet_jax.training.trainer import make_trainer
+
+    first_losses, first_params, _ = _read(folder / CASES[0].name)
+    trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices()[:1])
+    state = trainer.init()
+    kernel = state.params["stem"]["conv"]["kernel"]
+    params = {
+        **state.params,
+        "stem": {**state.params["stem"], "conv": {"kernel": kernel.at[0, 0, 0, 0].mul(1 + NUDGE)}},
+    }
+    state, losses = state.replace(params=params), []
+    for step in range(trainer.config.steps):
+        inputs = trainer.pipeline.train_inputs(step, 1)
+        state, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
+        losses.append(float(metrics["loss"][0]))
+    error = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)["test_error"]
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    cells = _cells(np.array(losses), params, first_losses, first_params)
+    return ["1, a weight moved by 1 ulp", "1", "1", *cells, f"{error:.2f}"]
+
+
+def _cells(
+    losses: np.ndarray, params: Sequence[np.ndarray], first_losses: np.ndarray, first_params: Sequence[np.ndarray]
+) -> list[str]:
+    relative = np.abs(losses - first_losses) / np.abs(first_losses)
+    moved = max(np.abs(a - b).max() for a, b in zip(params, first_params, strict=True))
+    return [*(f"{relative[:n].max():.1e}" for n in (1, 10, len(losses))), f"{moved:.1e}"]
 
 
 def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
@@ -97,6 +131,6 @@ def report(folder: Path, steps: int) -> str:
     """The table, and what its columns are."""
     headings = [h.format(steps=steps) for h in HEADINGS]
     return (
-        f"{table(headings, rows(folder))}\n\nLoss: largest relative difference from the first row, up to that step; "
+        f"{table(headings, [*rows(folder), nudged(folder)])}\n\nLoss: largest relative difference from the first row, up to that step; "
         f"parameters: largest absolute difference after {steps} steps."
     )

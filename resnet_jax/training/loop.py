@@ -226,13 +226,13 @@ class _Run:
 
     def _collect(self, leave: int) -> None:
         """Takes in the metrics of all dispatches but the newest `leave`."""
-        collected = list(self.stepper.collect(leave))
-        for step, values in collected:
-            if (complaint := self.watch.complaint(values)) is not None:
-                raise _Diverged(step, complaint)
-            self.pending.append(values)
-        if collected:
-            self._show({"loss": values["loss"], **self.stepper.meter.values(self.config.batch_size)}, step)
+        for before, steps in self.stepper.collect(leave):
+            for step, values in enumerate(steps, start=before + 1):
+                if (complaint := self.watch.complaint(values)) is not None:
+                    raise _Diverged(step, complaint)
+                self.pending.append(values)
+            speed = self.stepper.meter.values(self.config.batch_size)
+            self._show({"loss": values["loss"], **speed}, before + len(steps))
 
     def _roll_back(self, diverged: _Diverged) -> None:
         """Goes back to the newest checkpoint and leaves out the batch, or ends the run."""

@@ -79,16 +79,15 @@ class Stepper:
         self.meter.seconds += time.monotonic() - began
         return state
 
-    def collect(self, leave: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Waits for all dispatches but the newest `leave`: (steps done, the step's metrics), in order."""
+    def collect(self, leave: int = 0) -> Iterator[tuple[int, list[dict[str, float]]]]:
+        """Waits for all dispatches but the newest `leave`: (steps done before it, metrics of its steps), in order."""
         while len(self._in_flight) > leave:
             step, count, metrics = self._in_flight.popleft()
             began = time.monotonic()
             values = jax.device_get(metrics)
             self.meter.seconds += time.monotonic() - began
             self.meter.steps += count
-            for i in range(count):
-                yield step + i + 1, {name: float(value[i]) for name, value in values.items()}
+            yield step, [{name: float(value[i]) for name, value in values.items()} for i in range(count)]
 
     def drop(self) -> None:
         """Forgets what is under way."""
