@@ -88,11 +88,8 @@ def nudged(folder: Path) -> list[str]:
     trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices()[:1])
     state = trainer.init()
     kernel = state.params["stem"]["conv"]["kernel"]
-    params = {
-        **state.params,
-        "stem": {**state.params["stem"], "conv": {"kernel": kernel.at[0, 0, 0, 0].mul(1 + NUDGE)}},
-    }
-    state, losses = state.replace(params=params), []
+    stem = {**state.params["stem"], "conv": {"kernel": kernel.at[2, 0, 0, 7].mul(1 + NUDGE)}}
+    state, losses = state.replace(params={**state.params, "stem": stem}), []
     for step in range(trainer.config.steps):
         inputs = trainer.pipeline.train_inputs(step, 1)
         state, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
@@ -130,7 +127,8 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
 def report(folder: Path, steps: int) -> str:
     """The table, and what its columns are."""
     headings = [h.format(steps=steps) for h in HEADINGS]
+    body = table(headings, [*rows(folder), nudged(folder)])
     return (
-        f"{table(headings, [*rows(folder), nudged(folder)])}\n\nLoss: largest relative difference from the first row, up to that step; "
-        f"parameters: largest absolute difference after {steps} steps."
+        f"{body}\n\nLoss: largest relative difference from the first row, up to that step; parameters: largest "
+        f"absolute difference after {steps} steps."
     )
