@@ -5,9 +5,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks.pages import measured_on, write_between
 from resnet_jax.cli.door import run
+from resnet_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +44,18 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a benchmark and returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    return run(lambda: _measure(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; `{self.prog} --help` says more")
+
+
+def _measure(arguments: Sequence[str]) -> None:
+    parser = _Parser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     for name, (function, page) in BENCHMARKS.items():
         command = commands.add_parser(name, help=function.__doc__)
@@ -54,15 +67,12 @@ def main(arguments: Sequence[str]) -> int:
             command.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
     options = parser.parse_args(arguments)
 
-    def command_() -> None:
-        function, page = BENCHMARKS[options.name]
-        with tempfile.TemporaryDirectory() as folder:
-            text = f"{function(options, Path(folder))}\n\n{measured_on()}"
-        print(text)
-        if options.write:
-            write_between(ROOT / page, options.name, text)
-
-    return run(command_)
+    function, page = BENCHMARKS[options.name]
+    with tempfile.TemporaryDirectory() as folder:
+        text = f"{function(options, Path(folder))}\n\n{measured_on()}"
+    print(text)
+    if options.write:
+        write_between(ROOT / page, options.name, text)
 
 
 if __name__ == "__main__":
