@@ -20,7 +20,7 @@ def note(text: str) -> None:
 
 
 def differences(options: argparse.Namespace, folder: Path) -> str:
-    """The table of `benchmarks.differences`."""
+    """how far a run differs with the number of devices, processes and micro-batches"""
     from benchmarks import differences
 
     differences.run(folder, options.steps, note)
@@ -28,7 +28,7 @@ def differences(options: argparse.Namespace, folder: Path) -> str:
 
 
 def checkpoint_overhead(options: argparse.Namespace, folder: Path) -> str:
-    """The table of `benchmarks.checkpoint_overhead`."""
+    """what a checkpoint every 100 steps costs a digits run"""
     from benchmarks import checkpoint_overhead
 
     found = checkpoint_overhead.measure(folder, options.every, options.repeats, note)

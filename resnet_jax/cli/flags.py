@@ -43,6 +43,11 @@ def join_processes(values: flags.FlagValues) -> None:
     """Joins the other processes, if there are any."""
     from resnet_jax.training.distributed import initialize
 
+    if values.coordinator_address is not None:
+        print(
+            f"process {values.process_id} of {values.num_processes}: joining at {values.coordinator_address}",
+            file=sys.stderr,
+        )
     initialize(values.coordinator_address, values.num_processes, values.process_id, values.heartbeat_timeout)
 
 
