@@ -85,7 +85,7 @@ def nudged(folder: Path) -> list[str]:
     from resnet_jax.training.trainer import make_trainer
 
     first_losses, first_params, _ = _read(folder / CASES[0].name)
-    trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices()[:1])
+    trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices("cpu")[:1])
     state = trainer.init()
     kernel = state.params["stem"]["conv"]["kernel"]
     stem = {**state.params["stem"], "conv": {"kernel": kernel.at[2, 0, 0, 7].mul(1 + NUDGE)}}
@@ -114,7 +114,7 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
     import orbax.checkpoint as ocp
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
     manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions())
     state = manager.restore(
         manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore(fallback_sharding=here))

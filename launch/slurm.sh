@@ -2,8 +2,9 @@
 # One process per GPU on several nodes:  sbatch --nodes=2 launch/slurm.sh configs/cifar10.py:resnet110 runs/resnet110
 #
 # From the checkout, after `make install`; the run's folder must lie on storage that all nodes see. Further arguments go to
-# `train`. Two minutes ahead of the time limit (or of a preemption) SLURM sends SIGTERM: all processes stop after the
-# same step, save, and exit with 75; the job puts itself back into the queue and goes on from there.
+# `train`. Two minutes ahead of the time limit SLURM sends SIGTERM: all processes stop after the same step, save, and exit
+# with 75; the job puts itself back into the queue and goes on from there. So it does ahead of a preemption where the
+# cluster gives a grace time (GraceTime of the partition, or PreemptParameters=send_user_signal).
 #SBATCH --job-name=resnet_jax
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=8
@@ -21,12 +22,17 @@ workdir=${2:?usage: sbatch launch/slurm.sh CONFIG WORKDIR [--config.FIELD=VALUE 
 shift 2
 
 # JAX finds processes and coordinator from srun's variables, and gives each the GPU of its local rank. A task that dies
-# ends the step (--kill-on-bad-exit would race with the others' own way out, within --heartbeat_timeout).
-srun --kill-on-bad-exit=0 .venv/bin/python -m resnet_jax train --config="$config" --workdir="$workdir" "$@"
+# takes the others with it within --heartbeat_timeout; srun itself must not be quicker, or they could not save.
+srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+  .venv/bin/python -m resnet_jax train --config="$config" --workdir="$workdir" "$@"
 status=$?
 
-# 75: stopped and saved, or another process was lost; 134: JAX's runtime ended it because another task died.
-if [[ $status == 75 || $status == 134 ]] && (( ${SLURM_RESTART_COUNT:-0} < 20 )); then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
+# srun's status is the highest of its tasks'. 75: stopped and saved. Above 128: killed, or ended by JAX's runtime because
+# another task died; 253: out of memory. A mistake (2) or a bug (1) would only come again.
+case $status in
+  75) again=1 ;;
+  134 | 137 | 139 | 143 | 253) again=$(( ${SLURM_RESTART_COUNT:-0} < 20 )) ;;
+  *) again=0 ;;
+esac
+if (( again )); then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$status"

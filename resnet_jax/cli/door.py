@@ -20,7 +20,12 @@ def run(command: Callable[[], None]) -> int:
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if "jax" in sys.modules:
+            from resnet_jax.training.distributed import all_leave
+
+            if not all_leave():
+                os._exit(MISTAKE)
         return MISTAKE
     except Stopped as stopped:
         print(f"stopped: {stopped}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.errors import UserError
-from resnet_jax.training.distributed import all_agree, is_chief, wait_for_all
+from resnet_jax.training.distributed import agreed, all_agree, is_chief, wait_for_all
 from resnet_jax.training.state import TrainState
 
 
@@ -100,7 +100,7 @@ class Checkpoints:
         """
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         damaged: dict[int, str] = {}
-        for step in reversed(self.steps()):
+        for step in reversed(agreed(self.steps)):
             why = "another process cannot read it"
             found = None
             try:

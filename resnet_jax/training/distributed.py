@@ -1,18 +1,29 @@
 """Several processes that train as one: JAX's multi-controller runtime, and what must happen in one of them alone."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed as _state
 from jax.experimental import multihost_utils
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import ProcessLost, UserError
+
+T = TypeVar("T")
 
 #: Seconds without a sign of life after which a process counts as dead, and the others end.
 HEARTBEAT_TIMEOUT = 60
+
+#: Seconds that a process which ends with a mistake waits for the others to do the same.
+_LEAVE_SECONDS = 10
+
+#: How the errors begin that are not for want of another process, such as too little memory.
+_OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND", "OUT_OF_RANGE")
 
 #: Variables by which a launcher says that it started one process alone.
 _ALONE = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
@@ -73,20 +84,75 @@ def agreed(function: Callable[[], Any]) -> Any:
     """Calls a function in process 0 and returns its JSON-like result in all.
 
     Raises:
-      UserError: in all processes, if the function raises it.
+      UserError: in all processes, if the function raises it; in the others also for any other exception in process 0.
     """
     if jax.process_count() == 1:
         return function()
-    text = ""
+    told: dict[str, Any] = {}
+    raised: Exception | None = None
     if is_chief():
         try:
-            text = json.dumps({"value": function()})
-        except UserError as error:
-            text = json.dumps({"error": str(error)})
-    told = json.loads(_broadcast(text))
+            told = {"value": function()}
+        except Exception as error:
+            raised = error
+            told = {"error": str(error) if isinstance(error, UserError) else f"process 0 failed: {error!r}"}
+    told = json.loads(_broadcast(json.dumps(told)))
+    if raised is not None:
+        raise raised
     if "error" in told:
         raise UserError(told["error"])
     return told["value"]
+
+
+def together(function: Callable[[], T]) -> T:
+    """Calls a function in every process, in process 0 first: what it downloads is there for the others.
+
+    Raises:
+      UserError: in all processes, if it raises it in one.
+    """
+    if jax.process_count() == 1:
+        return function()
+    error: UserError | None = None
+    value: T | None = None
+    for mine in (is_chief(), not is_chief()):
+        if mine:
+            try:
+                value = function()
+            except UserError as raised:
+                error = raised
+        if not all_agree(error is None):
+            raise error or UserError("another process cannot do its part; what it prints says why")
+    assert value is not None
+    return value
+
+
+def all_leave() -> bool:
+    """Whether every process is about to end as this one is; waits some seconds for the others.
+
+    One that ends alone must not take the usual way out, which waits for the others until JAX's runtime aborts it.
+    """
+    client = _state.global_state.client  # there is no public barrier with a time limit
+    if client is None:
+        return True
+    try:
+        client.wait_at_barrier("resnet_jax leaves", 1000 * _LEAVE_SECONDS)
+    except Exception:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def process_loss_told(workdir: Path) -> Iterator[None]:
+    """Turns what JAX raises where another process is gone into `ProcessLost`, which says how to go on."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or str(error).startswith(_OWN_FAULTS):
+            raise
+        raise ProcessLost(
+            f"another process is gone ({str(error).splitlines()[0][:200]}); started again, all with the same command, "
+            f"they go on from the newest checkpoint in {workdir}"
+        ) from error
 
 
 def _broadcast(text: str) -> str:

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import flatten, validate_config
 from resnet_jax.data.sampling import batch_numbers
-from resnet_jax.errors import ProcessLost, Stopped, UserError, unknown_name
+from resnet_jax.errors import Stopped, UserError, unknown_name
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints, Restored
-from resnet_jax.training.distributed import agreed, is_chief
+from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
 from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
@@ -67,32 +67,32 @@ def fit(
             raise unknown_name("config field", name, flatten(config))
     validate_config(config)
     record = RunRecord(workdir) if is_chief() else OthersRecord(workdir)
-    if (finished := agreed(lambda: _finished(record, config, force))) is not None:
-        return Result(**finished)
-    check_batch(make_mesh(devices), config.batch_size, config.accumulate)
-    trainer = make_trainer(config, devices)
-    agreed(lambda: record.begin(config))
-    progress = progress or NoProgress()
-    try:
-        checkpoints = Checkpoints(record.workdir / CHECKPOINTS, config.keep_checkpoints)
+    with process_loss_told(record.workdir):
+        if (finished := agreed(lambda: _finished(record, config, force))) is not None:
+            return Result(**finished)
+        check_batch(make_mesh(devices), config.batch_size, config.accumulate)
+        trainer = together(lambda: make_trainer(config, devices))
         try:
-            with StopRequest() as stop:
-                result = _Run(trainer, record, checkpoints, progress, stop, began).run()
-        except BaseException as error:
-            if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
-                raise ProcessLost(
-                    f"another process is gone ({str(error).splitlines()[0][:200]}); started again, all with the same "
-                    f"command, they go on from the newest checkpoint in {record.workdir}"
-                ) from error
-            # Of several processes, one that fails alone must not wait for the others, who wait for it.
-            if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
-                with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
-                    checkpoints.close()
-            raise
-        checkpoints.close()
-        record.finish(result)
-    finally:
-        record.close()
+            agreed(lambda: record.begin(config))
+            return _train(trainer, record, progress or NoProgress(), began)
+        finally:
+            record.close()
+
+
+def _train(trainer: Trainer, record: RunRecord, progress: ProgressDisplay, began: float) -> Result:
+    """The run in a folder that is ready for it."""
+    checkpoints = Checkpoints(record.workdir / CHECKPOINTS, trainer.config.keep_checkpoints)
+    try:
+        with StopRequest() as stop:
+            result = _Run(trainer, record, checkpoints, progress, stop, began).run()
+    except BaseException as error:
+        # Of several processes, one that fails alone must not wait for the others, who wait for it.
+        if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
+            with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
+                checkpoints.close()
+        raise
+    checkpoints.close()
+    agreed(lambda: record.finish(result))
     return result
 
 
@@ -129,7 +129,7 @@ class _Run:
         self.trainer, self.config = trainer, trainer.config
         self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
         self.stepper = Stepper(trainer, on_compile=lambda: progress.status("compiling"))
-        self.trace = Trace(self.config.profile_steps if is_chief() else (), record.workdir / "profile")
+        self.trace = Trace(self.config.profile_steps, record.workdir / "profile")
         self.skipped = agreed(record.skipped)
         self.earlier_seconds = 0.0  # of the parts of the run before it was resumed
         self.dispatches = 0
@@ -138,7 +138,7 @@ class _Run:
         if restored is not None:
             self.earlier_seconds = restored.host["seconds"]
         self.damaged = restored.damaged if restored is not None else ()
-        record.adopt(trainer.config)
+        agreed(lambda: record.adopt(trainer.config))
         agreed(lambda: record.truncate(self.step))
 
     def _go_back(self) -> Restored | None:
@@ -197,6 +197,7 @@ class _Run:
             self._save()
         if stop:
             self._save()
+            self.checkpoints.wait()  # before it is said to be saved
             name = self.stop.signal.name if self.stop.signal else "asked to stop"
             raise Stopped(
                 f"{name} after step {self.step} of {config.steps}; the state is saved in "
@@ -242,7 +243,9 @@ class _Run:
             raise UserError(self._end(what)) from diverged
         batch = batch_numbers([diverged.step - 1], [s["batch"] for s in self.skipped])[0]
         self.checkpoints.wait()
-        self._go_back()
+        restored = self._go_back()
+        for sentence in restored.damaged if restored is not None else ():
+            self.progress.note(f"{sentence}; it was moved aside")
         self.skipped.append({"batch": batch, "step": diverged.step, "went_back_to": self.step, "why": str(diverged)})
         agreed(lambda: self.record.truncate(self.step))
         agreed(lambda: self.record.skip(self.skipped))
@@ -270,7 +273,7 @@ class _Run:
             **self.stepper.meter.values(self.config.batch_size),
             **memory(list(self.trainer.mesh.devices.flat)),
         }
-        self.record.append(self.step, line)
+        agreed(lambda: self.record.append(self.step, line))
         self._show(line, self.step, line=True)
         self.pending = []
         self.stepper.meter.reset()
@@ -280,7 +283,7 @@ class _Run:
         if not math.isfinite(line["test_loss"]):
             raise UserError(self._end(f"the test loss became {line['test_loss']} at step {self.step}"))
         self.test_error = line["test_error"]
-        self.record.append(self.step, line)
+        agreed(lambda: self.record.append(self.step, line))
         self._show(line, self.step, line=True)
 
     def _show(self, values: Mapping[str, float], step: int, *, line: bool = False) -> None:
@@ -288,6 +291,8 @@ class _Run:
         self.progress.update(step, self.shown, line=line)
 
     def _save(self) -> None:
+        # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
+        agreed(self.record.sync)
         host = {"pending": self.pending, "seconds": self._seconds(), "loss_average": self.watch.average}
         self.checkpoints.save(self.step, self.state, host, self.test_error)
         self.saved = time.monotonic()

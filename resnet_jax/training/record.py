@@ -183,12 +183,12 @@ class RunRecord:
     def truncate(self, step: int) -> None:
         """Drops the lines past `step`, which a resumed run is about to write again."""
         kept = [line for line in self.lines() if line["step"] <= step]
+        _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self._close_tensorboard()
         try:
-            _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+            self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
-        self._close_tensorboard()
-        self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line, and the same values as TensorBoard scalars.
@@ -204,14 +204,26 @@ class RunRecord:
                 f"cannot write to {self.workdir}/metrics.jsonl at step {step}: {error.strerror}; with that mended, the "
                 "same command goes on"
             ) from error
-        if self._tensorboard is not None:
+        if self._tensorboard is not None and _is_alive(self._tensorboard):
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, step)
+
+    def sync(self) -> None:
+        """Sees to it that the lines so far outlive a loss of power."""
+        with (self.workdir / "metrics.jsonl").open("rb") as file:
+            os.fsync(file.fileno())
 
     def skipped(self) -> list[dict[str, Any]]:
         """The batches that were left out, each with its number (`batch`) and why."""
         path = self.workdir / "skipped.json"
-        return _read_object(path)["batches"] if path.exists() else []
+        if not path.exists():
+            return []
+        batches = _read_object(path).get("batches")
+        if not isinstance(batches, list) or not all(
+            isinstance(b, dict) and type(b.get("batch")) is int for b in batches
+        ):
+            raise UserError(f"{path} is damaged: it holds no list of batches")
+        return batches
 
     def skip(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Writes skipped.json.
@@ -234,10 +246,15 @@ class RunRecord:
             self._lock = None
 
     def _close_tensorboard(self) -> None:
-        if self._tensorboard is not None:
+        if self._tensorboard is not None and _is_alive(self._tensorboard):
             with contextlib.suppress(OSError):  # on a full disk, where metrics.jsonl has all that matters
                 self._tensorboard.close()
-            self._tensorboard = None
+        self._tensorboard = None
+
+
+def _is_alive(writer: SummaryWriter) -> bool:
+    """Whether its thread still writes: it dies of its first error, and whoever then waits for it waits for ever."""
+    return writer.file_writer.event_writer._worker.is_alive()
 
 
 class OthersRecord(RunRecord):
@@ -250,6 +267,8 @@ class OthersRecord(RunRecord):
     def truncate(self, step: int) -> None: ...
 
     def append(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def sync(self) -> None: ...
 
     def skip(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
 
@@ -275,10 +294,17 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never a part."""
+    """Writes a file so that a kill leaves the old one or the new one, never a part.
+
+    Raises:
+      UserError: if it cannot be written, as on a full disk.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; with that mended, the same command goes on") from error

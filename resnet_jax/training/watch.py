@@ -55,14 +55,16 @@ class Trace:
     """A profiler trace of the steps from `first` to `last`, in whole dispatches, for XProf and Perfetto."""
 
     def __init__(self, steps: Sequence[int], directory: Path) -> None:
-        """`steps` is (first, last), from 1, or empty for no trace."""
+        """`steps` is (first, last), from 1, or empty for no trace. Process 0 writes; the others go along with it."""
+        self._writes = jax.process_index() == 0
         self._first, self._last = steps or (0, 0)
         self._directory, self.running = directory, False
 
     def before(self, step: int, count: int) -> None:
         """Begins if one of the `count` steps after `step` is the first or past it, and not past the last."""
         if not self.running and self._first <= step + count and step < self._last:
-            jax.profiler.start_trace(str(self._directory))
+            if self._writes:
+                jax.profiler.start_trace(str(self._directory))
             self.running = True
 
     def is_last(self, step: int) -> bool:
@@ -72,5 +74,6 @@ class Trace:
     def stop(self) -> None:
         """Writes the trace, if one is running."""
         if self.running:
-            jax.profiler.stop_trace()
+            if self._writes:
+                jax.profiler.stop_trace()
             self.running = False

@@ -9,15 +9,17 @@ from benchmarks.loopback import ROOT, Job
 #: Eight devices in all, whatever the processes; a net whose step takes milliseconds.
 DEVICES = 8
 FIELDS = {
-    "steps": 24, "batch_size": 16, "log_every": 2, "eval_every": 3, "checkpoint_every": 4,
+    "steps": 60, "batch_size": 16, "log_every": 2, "eval_every": 20, "checkpoint_every": 4,
     "model.stage_sizes": "(1,1,1)", "model.widths": "(4,8,8)",
 }  # fmt: skip
 
-#: Seconds without a sign of life, in these tests.
+#: Seconds without a sign of life, where a process is killed.
 HEARTBEAT = 10
 
 
-def start(verb: str, workdir: Path, processes: int, cache: Path, srun: bool = False, **fields: object) -> Job:
+def start(
+    verb: str, workdir: Path, processes: int, cache: Path, srun: bool = False, heartbeat: int = 60, **fields: object
+) -> Job:
     """Trains or evaluates; `fields` change the config. What they print goes to files beside `workdir`."""
     arguments = [verb, f"--workdir={workdir}"]
     if verb == "train":
@@ -26,7 +28,7 @@ def start(verb: str, workdir: Path, processes: int, cache: Path, srun: bool = Fa
     else:
         arguments += ["--json"]
     logs = workdir.with_name(f"{workdir.name}.{verb}")
-    return Job(arguments, logs, processes, DEVICES, cache, HEARTBEAT, srun)
+    return Job(arguments, logs, processes, DEVICES, cache, heartbeat, srun)
 
 
 def wait_for_step(job: Job, workdir: Path, step: int, seconds: float = 120) -> None:

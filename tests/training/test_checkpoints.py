@@ -225,7 +225,8 @@ def test_a_read_only_disk_is_an_error_and_can_be_evaluated(tiny_config, tmp_path
     def remount(mode):
         subprocess.run(["mount", "-o", f"remount,{mode}", small_disk], check=True)
 
-    remount("ro")
+    if subprocess.run(["mount", "-o", "remount,ro", small_disk]).returncode:
+        pytest.skip("this kernel does not remount")
     with pytest.raises(UserError, match="cannot write to workdir .*Read-only file system"):
         fit(tiny_config(), small_disk / "run")
     remount("rw")

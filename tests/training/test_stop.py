@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from resnet_jax.errors import Stopped
+from resnet_jax.errors import Stopped, UserError
+from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import NoProgress
 from resnet_jax.training.stop import StopRequest
@@ -71,3 +72,10 @@ def test_status_and_words_of_a_process(tmp_path):
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == 75, rest
     assert "stopped: SIGTERM after step" in rest.splitlines()[-1] and "Traceback" not in rest
+
+
+def test_a_state_that_cannot_be_saved_is_not_said_to_be(tiny_config, tmp_path, monkeypatch):
+    """The write in the background fails: an error, not the status of a run that can go on."""
+    monkeypatch.setattr(Checkpoints, "wait", lambda self: (_ for _ in ()).throw(UserError("the disk is full")))
+    with pytest.raises(UserError, match="the disk is full"):
+        fit(tiny_config(checkpoint_every=100, log_every=1), tmp_path / "run", Signals(3, signal.SIGTERM))
