@@ -110,7 +110,7 @@ def test_a_killed_process_brings_the_others_down_and_the_rerun_goes_on(whole, fo
     """Bitwise: the rerun ends as the run that was left alone, with every line once."""
     workdir = folder / f"killed{victim}"
     job = start("train", workdir, 2, folder / "cache", heartbeat=HEARTBEAT)
-    wait_for_step(job, workdir, 6)
+    wait_for_step(job, workdir, 14)  # two checkpoints are whole by then
     job.processes[victim].send_signal(signal.SIGKILL)
     killed = time.monotonic()
     ended = job.wait(180)
@@ -137,8 +137,8 @@ def test_a_mistake_is_told_by_all(folder):
 
 def test_what_process_0_alone_meets_is_told_by_all(folder):
     """It alone writes the record."""
-    (folder / "file").write_text("")
-    ended = start("train", folder / "file/run", 2, folder / "cache", heartbeat=HEARTBEAT).wait()
+    (folder / "taken").write_text("")
+    ended = start("train", folder / "taken", 2, folder / "cache", heartbeat=HEARTBEAT).wait()
     assert [e.status for e in ended] == [2, 2]
     assert all("cannot" in e.output and "workdir" in e.output for e in ended)
 
