@@ -2,7 +2,7 @@
 
     python -m experiments [list]             all tables and figures, and how far they are
     python -m experiments NAME               the rows of one (he2015.table6), or of all of a paper's (he2015)
-    python -m experiments NAME run           runs what is missing
+    python -m experiments NAME run           runs what is missing of one, or of all of a paper's
     python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
     python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
     python -m experiments readme             rewrites the README's tables and pictures from the records in results/
@@ -57,12 +57,11 @@ def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
     """
     from experiments import registry
 
+    known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
     for part in name.split(","):
-        if part in registry.NOT_YET:
-            registry.load(part)  # says why it is not there
-        known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
         if part not in known:
             raise unknown_name("command, table or figure", part, [*COMMANDS, *known])
+    registry.expand(name)  # says why one is not there yet
     if rest and not rest[0].startswith("-"):
         raise unknown_name("command", rest[0], verbs)
 

@@ -127,11 +127,35 @@ def load(name: str) -> Experiment:
     Raises:
       UserError: for a name that is not in `NAMES`.
     """
-    if name in NOT_YET:
-        raise UserError(f"{name} ({NOT_YET[name]}) is not there yet")
     if name not in NAMES:
-        raise unknown_name("table or figure", name, NAMES)
+        raise _unknown(name)
     return importlib.import_module(f"experiments.{name}").EXPERIMENT
+
+
+def expand(name: str) -> list[str]:
+    """Names of tables and figures from what a command was given, each once.
+
+    Args:
+      name: of a table or figure, of a paper for all of its own, or several of them with commas between.
+
+    Raises:
+      UserError: for a name that neither is.
+    """
+    found: list[str] = []
+    for part in name.split(","):
+        if part in PAPERS:
+            found += [one for one in NAMES if one.startswith(f"{part}.")]
+        elif part in NAMES:
+            found.append(part)
+        else:
+            raise _unknown(part)
+    return list(dict.fromkeys(found))
+
+
+def _unknown(name: str) -> UserError:
+    if name in NOT_YET:
+        return UserError(f"{name} ({NOT_YET[name]}) is not there yet")
+    return unknown_name("table or figure", name, [*NAMES, *NOT_YET, *PAPERS])
 
 
 def row_config(

@@ -9,7 +9,6 @@ from typing import Any
 
 from experiments import registry
 from experiments.commands.options import Parser, add_runs, changes
-from experiments.commands.render import expand
 from resnet_jax.cli.door import run
 
 
@@ -75,7 +74,7 @@ def _show(name: str, arguments: Sequence[str]) -> None:
     from experiments.render import grid
     from resnet_jax.report.grid import to_rich
 
-    names = expand(name)
+    names = registry.expand(name)
     for one in _fill(names, _options(f"python -m experiments {name}", arguments)):
         Console().print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}"))
 

@@ -16,6 +16,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def make(*experiments: Experiment) -> None:
         known = {experiment.name: experiment for experiment in experiments}
+        monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, *known))
         monkeypatch.setattr(registry, "load", known.__getitem__)
 
     return make
