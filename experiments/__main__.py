@@ -8,6 +8,8 @@
     python -m experiments readme             rewrites the README's tables and pictures from the records in results/
     python -m experiments publish            copies finished records to results/ and rewrites the README
 
+Names are he2015.table6, or those of figures that look into trained nets: gradients, veit2016.lesion.digits.
+
 Each says more with --help.
 """
 
@@ -57,7 +59,7 @@ def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
     """
     from experiments import registry
 
-    known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
+    known = [*registry.NAMES, *registry.INSIDE, *registry.NOT_YET, *registry.PAPERS]
     for part in name.split(","):
         if part not in known:
             raise unknown_name("command, table or figure", part, [*COMMANDS, *known])

@@ -47,18 +47,25 @@ def _list(options: Any) -> None:
 
     from experiments.render import state
 
-    table = Table(title="Tables and figures of the two papers", title_justify="left", box=None, pad_edge=False)
-    for heading in ("name", "shows", "rows", "runs", "the rest"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    filled = _fill(registry.NAMES, options, with_facts=False)
+    def table(title: str, names: Sequence[str], filled: Sequence[Any]) -> Table:
+        found = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for heading in ("name", "shows", "rows", "runs", "the rest"):
+            found.add_column(heading, justify="right" if heading == "rows" else "left")
+        for one in filled:
+            e = one.experiment
+            if e.name in names:
+                found.add_row(e.name, Text(e.title), str(len(e.rows)), state(one), cost(one, rates))
+        return found
+
+    filled = _fill([*registry.NAMES, *registry.INSIDE], options, with_facts=False)
     rates = known_rates(options.runs)
-    for one in filled:
-        e = one.experiment
-        table.add_row(e.name, Text(e.title), str(len(e.rows)), state(one), cost(one, rates))
+    papers = table("Tables and figures of the two papers", registry.NAMES, filled)
     for name, what in registry.NOT_YET.items():
-        table.add_row(name, Text(what), "", "not there yet", "")
+        papers.add_row(name, Text(what), "", "not there yet", "")
     console = Console()
-    console.print(table)
+    console.print(papers)
+    console.print()
+    console.print(table("Figures that look into trained nets", registry.INSIDE, filled))
     console.print(
         Text(
             "python -m experiments NAME shows the rows, NAME render writes them, NAME run --help says how to run them; "

@@ -95,14 +95,25 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
         check_data(plan)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     if options.dry_run:
-        _dry_run(plan, statuses, options)
+        _dry_run(experiments, plan, statuses, options)
         return []
     failed = _launch(plan, statuses, options)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     Console().print(plan_table(plan, statuses, None))
+    _analyse(experiments, plan, statuses)
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return list(failed)
+
+
+def _analyse(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
+    """Measures in the finished runs, in this process: no run needs the devices any more."""
+    from experiments.analysis import to_measure
+
+    for analysis, folder, data_dir, asked in to_measure(experiments, plan, statuses):
+        from resnet_jax.cli.analyze import analyse
+
+        analyse(analysis, [folder], data_dir, asked)
 
 
 def check_data(plan: Plan) -> None:
@@ -112,7 +123,12 @@ def check_data(plan: Plan) -> None:
             raise UserError(f"data.data_dir={folder} is not a folder")
 
 
-def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespace) -> None:
+def _dry_run(
+    experiments: Sequence[registry.Experiment],
+    plan: Plan,
+    statuses: dict[Path, Status],
+    options: argparse.Namespace,
+) -> None:
     from rich.console import Console
 
     from experiments.estimate import Rates, add_records, measure
@@ -132,6 +148,9 @@ def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespa
         else:  # the hardware is elsewhere: records alone can say
             add_records(rates, options.out, None)
     console.print(plan_table(plan, statuses, rates, at_once))
+    forms = [one.form for one in experiments if one.form in registry.ANALYSES]
+    if forms:
+        print(f"then, in finished runs as far as it is not done: {', '.join(dict.fromkeys(forms))}")
     for trial in plan.trials:
         if (found := statuses[trial.folder]).state is State.FAILED:
             print(

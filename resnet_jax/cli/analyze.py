@@ -108,7 +108,7 @@ def _options(values: flags.FlagValues, own: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def analyse(name: str, workdirs: Sequence[str], data_dir: str | None, options: Mapping[str, Any]) -> None:
+def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, options: Mapping[str, Any]) -> None:
     """Runs one analysis on each run, all of which must be there before the first begins; prints the files written.
 
     Args:
