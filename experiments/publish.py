@@ -34,7 +34,7 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
       UserError: if a run of the ablation is not finished, if no run of the papers is, and for what cannot be read.
     """
     if not source.is_dir():
-        raise UserError(f"--source={source} is not a folder")
+        raise UserError(f"--source={source} is not a folder; run something first: make ablation")
     is_ablation = any((source / row.net / "config.json").exists() for row in ablation.ROWS)
     written = _publish_ablation(source, root) if is_ablation else _publish_papers(source, root)
     update(root)
