@@ -23,8 +23,9 @@ TINY = {
     "batch_size": 16, "steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2,
 }  # fmt: skip
 
-#: Nets with the ImageNet stem halve the image twice before the first stage: 8x8 pixels would not be enough.
-TINY_IMAGENET = TINY | {"data.name": "synthetic", "data.padding": 1}
+#: Nets with the ImageNet stem halve the image twice before the first stage: 8x8 pixels would hardly do. One stage, for
+#: what compiling bottlenecks takes.
+TINY_IMAGENET = TINY | {"model.stage_sizes": (1,), "model.widths": (4,), "data.name": "synthetic", "data.padding": 1}
 
 
 def fields(name):
@@ -36,7 +37,7 @@ def fields(name):
 def chosen(name):
     """First, middle and last row. VGG's classifier has 20 million weights however small the rest is: it is left out."""
     rows = [row for row in registry.runnable(load(name)) if ":vgg" not in row.config]
-    return list(dict.fromkeys([rows[0], rows[len(rows) // 2], rows[-1]])) if rows else []
+    return [rows[i] for i in sorted({0, len(rows) // 2, len(rows) - 1})] if rows else []
 
 
 def markdown_rows(text):
@@ -105,8 +106,10 @@ def expected(experiment, row, quantity, found):
 
 
 def test_rows_are_told_apart():
-    """Made tiny, the chosen rows are still as many different runs."""
+    """Made tiny, the chosen rows are still as many different runs, but for the nets that stand in
+    two rows of a table of 2016: on two sets, or tested in two ways."""
     for name in registry.NAMES:
         rows = chosen(name)
-        assert len({seedless_hash(row, 1.0, fields(name)) for row in rows}) == len(rows), name
+        different = len({seedless_hash(row, 1.0, fields(name)) for row in rows})
+        assert different == len(rows) - (name in ("he2016.table4", "he2016.table5")), name
         assert all(row_config(row, changes=fields(name)).data.name in ("digits", "synthetic") for row in rows)
