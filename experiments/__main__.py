@@ -14,7 +14,6 @@ Each says more with --help.
 """
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -45,13 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     if first in COMMANDS:
         module, function = COMMANDS[first]
         return getattr(_command(module), function)(rest)
-    verbs = [verb for verb in VERBS if importlib.util.find_spec(f"experiments.commands.{verb}")]
-    if rest and rest[0] in verbs:
+    if rest and rest[0] in VERBS:
         return _command(rest[0]).main(first, rest[1:])
-    return run(lambda: _check(first, rest, verbs)) or _command("listing").show(first, rest)
+    return run(lambda: _check(first, rest)) or _command("listing").show(first, rest)
 
 
-def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
+def _check(name: str, rest: Sequence[str]) -> None:
     """That a name without a known verb is one of a table or figure, and nothing but options follows.
 
     Raises:
@@ -65,7 +63,7 @@ def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
             raise unknown_name("command, table or figure", part, [*COMMANDS, *known])
     registry.expand(name)  # says why one is not there yet
     if rest and not rest[0].startswith("-"):
-        raise unknown_name("command", rest[0], verbs)
+        raise unknown_name("command", rest[0], VERBS)
 
 
 def _command(module: str) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 
 from experiments.plan import Plan, State, Status
 from experiments.registry import ANALYSES, Experiment, Row
-from resnet_jax.analysis import gradients, lesion, responses, surface
 from resnet_jax.analysis.runs import read_json
+from resnet_jax.report.analysis.figures import FIGURES
 
 #: What each analysis leaves in a run's folder.
-FILES = {"responses": responses.FILE, "gradients": gradients.FILE, "surface": surface.FILE, "lesion": lesion.FILE}
+FILES = {name: file for name, (file, _) in FIGURES.items()}
 
 _FOUR = ("plain20", "plain56", "resnet20", "resnet56")
 _SETS = {"cifar10": "CIFAR-10", "digits": "digits"}

@@ -7,9 +7,9 @@ from typing import Any
 
 from experiments import ablation, registry
 from experiments.readme import DIGITS, PAPERS, ROOT, update
-from experiments.runs import Found, index_runs, is_finished, seedless_hash
+from experiments.runs import index_runs, is_finished, seedless_hash
 from resnet_jax.analysis.responses import FILE as RESPONSES
-from resnet_jax.config import config_hash, to_dict
+from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
 
@@ -55,23 +55,16 @@ def _publish_ablation(source: Path, root: Path) -> list[Path]:
 
 def _publish_papers(source: Path, root: Path) -> list[Path]:
     index = index_runs(source)
-    found = [run for runs in index.runs.values() for run in runs if is_finished(run)]
-    rows = {
-        (seedless_hash(row, scale), scale)
-        for scale in {run.steps_scale for run in found}
-        for name in registry.NAMES
+    known = {
+        seedless_hash(row, scale)
+        for scale in index.scales
+        for name in (*registry.NAMES, *registry.INSIDE)
         for row in registry.runnable(registry.load(name))
     }
-    ours = [run for run in found if (_hash(run), run.steps_scale) in rows]
+    ours = [run for key, runs in index.runs.items() if key in known for run in runs if is_finished(run)]
     if not ours:
         raise UserError(f"--source={source} holds no finished run of the papers' tables; run some first")
     return [publish_run(run.folder, root / PAPERS) for run in ours]
-
-
-def _hash(run: Found) -> str:
-    config = RunRecord(run.folder).config()
-    config.seed = 0
-    return config_hash(config)
 
 
 def publish_run(folder: Path, target: Path) -> Path:

@@ -34,12 +34,13 @@ def test_every_figure_is_listed_once():
 
 
 def test_list_has_them(capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     assert main([f"--runs={tmp_path}"]) == 0
     printed = capsys.readouterr().out
     for name in registry.INSIDE:
         line = next(line for line in printed.splitlines() if line.startswith(f"{name} "))
-        assert load(name).title in line and f"0 of {len(load(name).rows)} runs; {load(name).form} measured in 0" in line
+        assert f"{load(name).title} (plain-" in line and "ResNet-56" in line
+        assert f"0 of {len(load(name).rows)} runs; {load(name).form} measured in 0" in line
 
 
 @pytest.mark.parametrize("form", registry.ANALYSES)
