@@ -2,17 +2,18 @@
 
     python -m experiments [list]             all tables and figures, and how far they are
     python -m experiments NAME               the rows of one (he2015.table6), or of all of a paper's (he2015)
-    python -m experiments NAME run           runs what is missing
+    python -m experiments NAME run           runs what is missing of one, or of all of a paper's
     python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
     python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
     python -m experiments readme             rewrites the README's tables and pictures from the records in results/
     python -m experiments publish            copies finished records to results/ and rewrites the README
 
+Names are he2015.table6, or those of figures that look into trained nets: gradients, veit2016.lesion.digits.
+
 Each says more with --help.
 """
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,13 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     if first in COMMANDS:
         module, function = COMMANDS[first]
         return getattr(_command(module), function)(rest)
-    verbs = [verb for verb in VERBS if importlib.util.find_spec(f"experiments.commands.{verb}")]
-    if rest and rest[0] in verbs:
+    if rest and rest[0] in VERBS:
         return _command(rest[0]).main(first, rest[1:])
-    return run(lambda: _check(first, rest, verbs)) or _command("listing").show(first, rest)
+    return run(lambda: _check(first, rest)) or _command("listing").show(first, rest)
 
 
-def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
+def _check(name: str, rest: Sequence[str]) -> None:
     """That a name without a known verb is one of a table or figure, and nothing but options follows.
 
     Raises:
@@ -57,14 +57,13 @@ def _check(name: str, rest: Sequence[str], verbs: Sequence[str]) -> None:
     """
     from experiments import registry
 
+    known = [*registry.NAMES, *registry.INSIDE, *registry.NOT_YET, *registry.PAPERS]
     for part in name.split(","):
-        if part in registry.NOT_YET:
-            registry.load(part)  # says why it is not there
-        known = [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS]
         if part not in known:
             raise unknown_name("command, table or figure", part, [*COMMANDS, *known])
+    registry.expand(name)  # says why one is not there yet
     if rest and not rest[0].startswith("-"):
-        raise unknown_name("command", rest[0], verbs)
+        raise unknown_name("command", rest[0], VERBS)
 
 
 def _command(module: str) -> Any:

@@ -28,6 +28,13 @@ NAMES: tuple[str, ...] = (
     *(f"he2016.table{i}" for i in range(1, 6)),
 )
 
+#: Figures that look into trained nets (experiments/analysis.py): from the CIFAR-10 nets of the papers, or, with
+#: ".digits", from those that a laptop trains in minutes.
+INSIDE: tuple[str, ...] = (
+    "he2015.figure7.digits",
+    *(f"{name}{data}" for name in ("gradients", "li2018.loss_surface", "veit2016.lesion") for data in ("", ".digits")),
+)
+
 #: What the papers have besides, and why it is not here.
 NOT_YET = {
     "he2015.table7": "detection on PASCAL VOC",
@@ -51,9 +58,13 @@ COLUMNS = {
 COMPUTED = ("layers", "params", "flops")
 MEASURED = ("error", "mean", "std", "top1", "top5")
 
+#: What can be measured in finished runs, by the names behind `python -m resnet_jax analyze`.
+ANALYSES = ("responses", "gradients", "surface", "lesion")
+
 #: How an experiment is drawn: a table alone; curves of training (dashed) and test error (bold), a panel for each
-#: group; the same with thin lines instead of dashed; a panel of training and one of test errors; layers' responses.
-FORMS = ("table", "curves", "thin_curves", "train_test", "responses")
+#: group; the same with thin lines instead of dashed; a panel of training and one of test errors; or what an analysis
+#: of its runs finds.
+FORMS = ("table", "curves", "thin_curves", "train_test", *ANALYSES)
 
 #: A shrunk run is not evaluated more often than this, in steps: CIFAR's test set would cost more than the training.
 _EVAL_EVERY = 40
@@ -108,6 +119,7 @@ class Experiment:
       rows: in the paper's order.
       note: what a reader must know beside it.
       form: one of `FORMS`.
+      options: of the analysis, where the form is one: arguments of its `run_...`.
     """
 
     name: str
@@ -119,19 +131,46 @@ class Experiment:
     rows: tuple[Row, ...]
     note: str = ""
     form: str = "table"
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load(name: str) -> Experiment:
     """The table or figure of that name.
 
     Raises:
-      UserError: for a name that is not in `NAMES`.
+      UserError: for a name that is neither in `NAMES` nor in `INSIDE`.
     """
-    if name in NOT_YET:
-        raise UserError(f"{name} ({NOT_YET[name]}) is not there yet")
+    if name in INSIDE:
+        return importlib.import_module("experiments.analysis").EXPERIMENTS[name]
     if name not in NAMES:
-        raise unknown_name("table or figure", name, NAMES)
+        raise _unknown(name)
     return importlib.import_module(f"experiments.{name}").EXPERIMENT
+
+
+def expand(name: str) -> list[str]:
+    """Names of tables and figures from what a command was given, each once.
+
+    Args:
+      name: of a table or figure, of a paper for all of its own, or several of them with commas between.
+
+    Raises:
+      UserError: for a name that neither is.
+    """
+    found: list[str] = []
+    for part in name.split(","):
+        if part in PAPERS:
+            found += [one for one in NAMES if one.startswith(f"{part}.")]
+        elif part in NAMES or part in INSIDE:
+            found.append(part)
+        else:
+            raise _unknown(part)
+    return list(dict.fromkeys(found))
+
+
+def _unknown(name: str) -> UserError:
+    if name in NOT_YET:
+        return UserError(f"{name} ({NOT_YET[name]}) is not there yet")
+    return unknown_name("table or figure", name, [*NAMES, *INSIDE, *NOT_YET, *PAPERS])
 
 
 def row_config(

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments.registry import PAPERS, Experiment
+from experiments.analysis import is_measured
+from experiments.registry import ANALYSES, PAPERS
 from experiments.runs import seedless_hash
 from experiments.tables import Filled
 from resnet_jax.errors import UserError
+from resnet_jax.report.analysis.figures import FIGURES
+from resnet_jax.report.analysis.nets import load_nets
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
 from resnet_jax.report.figures import draw_series
@@ -16,7 +20,7 @@ from resnet_jax.report.grid import Grid, to_latex, to_markdown
 from resnet_jax.report.paper_page import Section, machine, write_paper_page
 from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Series, make_series
-from resnet_jax.report.style import save
+from resnet_jax.report.style import empty_figure, entitle, save
 
 
 def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict[str, Path]:
@@ -40,8 +44,7 @@ def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict
         for one in filled:
             paths |= _write_files(one, out)
         page = out / f"{name}.html"
-        papers = [PAPERS[key] for key in dict.fromkeys(one.experiment.name.split(".")[0] for one in filled)]
-        heading = papers[0] if len(papers) == 1 else "Both papers on residual nets"
+        heading = _heading(filled)
         intro = [
             "The paper's numbers beside ours. Each number of ours leads to the record of its run, or to the list of "
             "the runs that it sums up; rows without runs are empty.",
@@ -51,6 +54,13 @@ def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
     return {**paths, page.name: page}
+
+
+def _heading(filled: Sequence[Filled]) -> str:
+    papers = {one.experiment.name.split(".")[0] for one in filled}
+    if len(papers) > 1:
+        return "Residual nets: tables and figures"
+    return PAPERS.get(papers.pop(), "Looking into residual nets")
 
 
 def grid(filled: Filled) -> Grid:
@@ -68,7 +78,11 @@ def state(filled: Filled) -> str:
     if not wanted:
         return "computed" if not filled.experiment.metric else "nothing to run"
     done, short = runs_done(filled)
-    return f"{done} of {wanted} runs" + (f", {short} others" if short else "")
+    text = f"{done} of {wanted} runs" + (f", {short} others" if short else "")
+    if filled.experiment.form in ANALYSES:
+        folders = {folder for entry in filled.entries for folder in measured(filled, entry)}
+        text += f"; {filled.experiment.form} measured in {len(folders)}"
+    return text
 
 
 def runs_wanted(filled: Filled) -> int:
@@ -108,34 +122,68 @@ def _write_files(filled: Filled, out: Path) -> dict[str, Path]:
         paths[f"{experiment.name}{ending}"].write_text(text, encoding="utf-8")
     if experiment.form == "table":
         return paths
-    for suffix, mark, entries in _lengths(filled):
+    for suffix, _, _ in lengths(filled):
         png, svg = (out / f"{experiment.name}{suffix}{ending}" for ending in (".png", ".svg"))
-        title = experiment.title + mark
-        if experiment.form == "responses":
-            figure = draw_responses(_responses(filled, entries), title)
-        else:
-            series, groups = _series(filled, entries), _groups(experiment)
-            figure = draw_series(series, groups, experiment.form, title, _evaluated(entries))
-        save(figure, png, svg)
+        save(draw(filled, suffix), png, svg)
         paths |= {png.name: png, svg.name: svg}
     return paths
 
 
+def draw(filled: Filled, suffix: str = "") -> Figure:
+    """The figure of the runs of one length.
+
+    Args:
+      filled: a figure with its runs.
+      suffix: which length: one of those in `lengths`, the paper's by default.
+
+    Raises:
+      UserError: if what an analysis found cannot be read.
+    """
+    experiment = filled.experiment
+    mark, entries = next((mark, entries) for found, mark, entries in lengths(filled) if found == suffix)
+    title = experiment.title + mark
+    if experiment.form == "responses":
+        return draw_responses(_responses(filled, entries), title)
+    if experiment.form in ANALYSES:
+        return _draw_analysis(filled, entries, title)
+    series = _series(filled, entries)
+    return draw_series(series, _groups(filled), experiment.form, title, _evaluated(entries))
+
+
+def _draw_analysis(filled: Filled, entries: Sequence[Entry], title: str) -> Figure:
+    """What was found in the first run of each row, as far as it was measured."""
+    file, drawing = FIGURES[filled.experiment.form]
+    first = [next(iter(measured(filled, entry)), None) for entry in entries]
+    nets = load_nets([folder for folder in first if folder is not None], file)
+    if not nets:
+        return empty_figure(title, "no measured run")
+    figure = drawing(nets)
+    entitle(figure, title)
+    return figure
+
+
+def measured(filled: Filled, entry: Entry) -> list[Path]:
+    """Folders of an entry's runs in which the figure's analysis was made."""
+    form = filled.experiment.form
+    return [run.workdir for run in filled.runs.get(entry.key, ()) if is_measured(run.workdir, form)]
+
+
 def _section(filled: Filled, paths: dict[str, Path]) -> Section:
     experiment = filled.experiment
-    form = "curves" if experiment.form in ("table", "responses") else experiment.form
+    inside = experiment.form in ANALYSES
+    form = "curves" if experiment.form == "table" or inside else experiment.form
     charts = []
-    for _, mark, entries in _lengths(filled):
+    for _, mark, entries in lengths(filled):
         if series := _series(filled, entries):
             training = {"curves": "dashed: training", "thin_curves": "thin: training"}.get(form)
             lines = f"; {training}, bold: {_evaluated(entries)}" if training else ""
             caption = f"Error over iterations, means of the runs{mark}{lines}."
-            charts.append(make_chart(series, _groups(experiment), form, caption, _evaluated(entries)))
-    picture = paths.get(f"{experiment.name}.svg") if experiment.form == "responses" else None
-    return Section(experiment.name, experiment.title, state(filled), grid(filled), filled.runs, charts, picture)
+            charts.append(make_chart(series, _groups(filled), form, caption, _evaluated(entries)))
+    pictures = [paths[f"{experiment.name}{suffix}.svg"] for suffix, _, _ in lengths(filled)] if inside else []
+    return Section(experiment.name, experiment.title, state(filled), grid(filled), filled.runs, charts, pictures)
 
 
-def _lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
+def lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
     """What is drawn apart: (suffix of file names, words for the title, entries); the paper's length first."""
     # By length, the paper's first, then the longest; each tested on the test set ahead of held out.
     found_kinds = {(entry.steps_scale, entry.held_out) for entry in filled.entries} | {(1.0, False)}
@@ -165,8 +213,8 @@ def _evaluated(entries: Sequence[Entry]) -> str:
     return "held-out" if any(entry.held_out for entry in entries) else "test"
 
 
-def _groups(experiment: Experiment) -> list[str]:
-    return list(dict.fromkeys(row.group for row in experiment.rows))
+def _groups(filled: Filled) -> list[str]:
+    return list(dict.fromkeys(entry.group for entry in filled.entries))
 
 
 def _machines(filled: Filled) -> list[str]:

@@ -11,7 +11,7 @@ from experiments.runs import RunIndex
 from experiments.scores import held_out, score
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
-from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.models.summary import Summary, summarize, variant_summary
 from resnet_jax.report.comparison import Entry, Fact, Measure
 from resnet_jax.report.runs import Run
 from resnet_jax.report.statistics import Spread, difference, spread
@@ -72,6 +72,8 @@ def net_summary(row: Row) -> Summary:
 @functools.cache  # rows of several tables share their nets, and deep ones take seconds
 def _summary(name: str, data: str, overrides: tuple[tuple[str, Any], ...]) -> Summary:
     classes = {"num_classes": CLASSES[data]} if data in CLASSES else {}
+    if not overrides and not classes:
+        return variant_summary(name)
     return summarize(create_model(name, **dict(overrides), **classes), name, get_variant(name).image_size)
 
 

@@ -1,4 +1,4 @@
-"""`ablation`, `readme` and `publish`: the digits ablation and what the README says of it."""
+"""`ablation`, `readme` and `publish`: the digits ablation, and what the README says of it and of other runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,13 +37,13 @@ def publish(arguments: Sequence[str]) -> int:
 
     def command() -> None:
         parser = Parser(prog="python -m experiments publish", description=publish.__doc__)
-        parser.add_argument(
-            "--source", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)"
-        )
+        parser.add_argument("--source", type=Path, default=Path("runs/ablation"),
+                            help="folder of the ablation's runs, or of the papers' (%(default)s)")  # fmt: skip
         options = parser.parse_args(arguments)
-        from experiments.readme import publish as copy
+        from experiments.publish import publish as copy
 
-        copy(options.source)
+        for folder in copy(options.source):
+            print(folder)
 
     return run(command)
 

@@ -1,7 +1,5 @@
 """`python -m experiments [list]` and `python -m experiments NAME`: what there is, and how far it is."""
 
-import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +7,8 @@ from typing import Any
 
 from experiments import registry
 from experiments.commands.options import Parser, add_runs, changes
-from experiments.commands.render import expand
+from experiments.estimate import Rates, add_records, duration
+from experiments.tables import Filled
 from resnet_jax.cli.door import run
 
 
@@ -48,18 +47,27 @@ def _list(options: Any) -> None:
 
     from experiments.render import state
 
-    table = Table(title="Tables and figures of the two papers", title_justify="left", box=None, pad_edge=False)
-    for heading in ("name", "shows", "rows", "runs", "the rest"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    filled = _fill(registry.NAMES, options, with_facts=False)
+    def table(title: str, names: Sequence[str], filled: Sequence[Any]) -> Table:
+        found = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for heading in ("name", "shows", "rows", "runs", "the rest"):
+            found.add_column(heading, justify="right" if heading == "rows" else "left")
+        for one in filled:
+            e = one.experiment
+            if e.name in names:
+                # What a figure of a few nets needs is these nets.
+                nets = f" ({', '.join(row.label for row in e.rows)})" if e.name in registry.INSIDE else ""
+                found.add_row(e.name, Text(e.title + nets), str(len(e.rows)), state(one), cost(one, rates))
+        return found
+
+    filled = _fill([*registry.NAMES, *registry.INSIDE], options, with_facts=False)
     rates = known_rates(options.runs)
-    for one in filled:
-        e = one.experiment
-        table.add_row(e.name, Text(e.title), str(len(e.rows)), state(one), cost(one, rates))
+    papers = table("Tables and figures of the two papers", registry.NAMES, filled)
     for name, what in registry.NOT_YET.items():
-        table.add_row(name, Text(what), "", "not there yet", "")
+        papers.add_row(name, Text(what), "", "not there yet", "")
     console = Console()
-    console.print(table)
+    console.print(papers)
+    console.print()
+    console.print(table("Figures that look into trained nets", registry.INSIDE, filled))
     console.print(
         Text(
             "python -m experiments NAME shows the rows, NAME render writes them, NAME run --help says how to run them; "
@@ -75,22 +83,19 @@ def _show(name: str, arguments: Sequence[str]) -> None:
     from experiments.render import grid
     from resnet_jax.report.grid import to_rich
 
-    names = expand(name)
+    names = registry.expand(name)
     for one in _fill(names, _options(f"python -m experiments {name}", arguments)):
         Console().print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}"))
 
 
-def known_rates(runs: Path) -> Any:
-    """How fast nets train by the records under `runs`; None without experiments/estimate.py, which knows how."""
-    if importlib.util.find_spec("experiments.estimate") is None:
-        return None
-    estimate = importlib.import_module("experiments.estimate")
-    rates = estimate.Rates()
-    estimate.add_records(rates, runs, None)
+def known_rates(runs: Path) -> Rates:
+    """How fast nets train by the records under `runs`."""
+    rates = Rates()
+    add_records(rates, runs, None)
     return rates
 
 
-def cost(filled: Any, rates: Any) -> str:
+def cost(filled: Filled, rates: Rates) -> str:
     """How long the runs take that are not done, one after the other, as far as their rates are known."""
     from experiments.runs import seedless_hash
 
@@ -101,12 +106,11 @@ def cost(filled: Any, rates: Any) -> str:
         key = seedless_hash(row, 1.0, filled.changes)
         if count > 0 and count > missing.get(key, (None, 0))[1]:
             missing[key] = (registry.row_config(row, changes=filled.changes), count)
-    if not missing or rates is None:
+    if not missing:
         return ""
     seconds = [(rates.seconds(config, config.steps), count) for config, count in missing.values()]
     known = sum(time * count for time, count in seconds if time is not None)
     unknown = sum(count for time, count in seconds if time is None)
     if not known:
         return "not measured"
-    duration = importlib.import_module("experiments.estimate").duration(known)
-    return duration + (f" and {unknown} runs not measured" if unknown else "")
+    return duration(known) + (f" and {unknown} runs not measured" if unknown else "")

@@ -2,7 +2,7 @@
 
 import argparse
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from resnet_jax.errors import UserError, unknown_name
 #: Where runs of the papers lie.
 RUNS = Path("runs/papers")
 
-#: Fields that `--set` does not take, and why.
+#: Fields that `--set` does not take where runs are shown, and why.
 NOT_SET = {
     "seed": "all seeds that there are runs of are shown",
     "steps_scale": "all lengths that there are runs of are shown",
@@ -36,8 +36,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; `{self.prog} --help` says more")
 
 
-def changes(settings: Sequence[Sequence[str]]) -> dict[str, Any]:
+def changes(settings: Sequence[Sequence[str]], refused: Mapping[str, str] = NOT_SET) -> dict[str, Any]:
     """Config fields from "dtype=bfloat16", as --set gives them: values as Python writes them, else strings.
+
+    Args:
+      settings: all that was given, as argparse gathers it.
+      refused: fields that cannot be set so, and why.
 
     Raises:
       UserError: for a field that there is not, or that cannot be set so.
@@ -49,8 +53,8 @@ def changes(settings: Sequence[Sequence[str]]) -> dict[str, Any]:
             raise UserError(f"--set {setting}: must be FIELD=VALUE, as dtype=bfloat16")
         if field not in known:
             raise unknown_name("config field", field, known)
-        if field in NOT_SET:
-            raise UserError(f"--set {setting}: {NOT_SET[field]}")
+        if field in refused:
+            raise UserError(f"--set {setting}: {refused[field]}")
         try:
             found[field] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

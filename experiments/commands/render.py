@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments import registry
 from experiments.commands.options import RUNS, Parser, add_runs, changes
 from resnet_jax.cli.door import run
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def _render(name: str, arguments: Sequence[str]) -> None:
     add_runs(parser)
     parser.add_argument("--out", type=Path, help="folder to write to (RUNS/report)")
     options = parser.parse_args(arguments)
-    names = expand(name)
+    names = registry.expand(name)
     fields = changes(options.set)
     if not options.runs.exists() and options.runs != RUNS:
         raise UserError(f"--runs={options.runs}: there is no such folder")
@@ -44,22 +44,3 @@ def _render(name: str, arguments: Sequence[str]) -> None:
         print(f"{one.experiment.name:16s} {state(one)}")
     for path in written.values():
         print(path)
-
-
-def expand(name: str) -> list[str]:
-    """Names of tables and figures: those of a whole paper for its own.
-
-    Raises:
-      UserError: for a name that neither is.
-    """
-    found: list[str] = []
-    for part in name.split(","):
-        if part in registry.PAPERS:
-            found += [one for one in registry.NAMES if one.startswith(f"{part}.")]
-        elif part in registry.NAMES:
-            found.append(part)
-        elif part in registry.NOT_YET:
-            registry.load(part)  # says why it is not there
-        else:
-            raise unknown_name("table or figure", part, [*registry.NAMES, *registry.NOT_YET, *registry.PAPERS])
-    return list(dict.fromkeys(found))

@@ -1,38 +1,30 @@
 """`python -m experiments NAME run`: carries out what a table or figure still lacks."""
 
 import argparse
-import ast
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from experiments import registry
+from experiments.commands.options import RUNS, Parser, changes
 from experiments.plan import Plan, State, Status, make_plan, status
 from resnet_jax.cli.door import run
-from resnet_jax.config import base_config, flatten
-from resnet_jax.errors import Stopped, UserError, unknown_name
+from resnet_jax.errors import Stopped, UserError
 
 #: Exit status where a run failed; see `resnet_jax.cli.door` for the others.
 FAILED = 1
 
-#: Fields that have options of their own, and what these are.
-OPTIONS = {"seed": "--seeds", "steps_scale": "--steps_scale"}
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, as the other commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` says more")
+#: Fields that `--set` does not take, and why.
+NOT_SET = {"seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status.
 
     Args:
-      name: of a table or figure, or several with commas between.
+      name: of a table or figure, of a paper for all of it, or several of them with commas between.
       arguments: those behind `run`.
 
     Returns:
@@ -41,7 +33,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     failed: list[str] = []
 
     def command() -> None:
-        failed.extend(carry_out([registry.load(part) for part in name.split(",")], parse(name, arguments)))
+        failed.extend(carry_out([registry.load(one) for one in registry.expand(name)], parse(name, arguments)))
 
     return run(command) or (FAILED if failed else 0)
 
@@ -52,10 +44,10 @@ def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
       UserError: for one that is unknown or has no such value.
     """
-    parser = _Parser(prog=f"python -m experiments {name} run", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=f"python -m experiments {name} run", description=__doc__)
     add_options(parser)
     options = parser.parse_args(arguments)
-    options.changes = changes(options.set)
+    options.changes = changes(options.set, NOT_SET)
     if options.launcher == "ray" and options.per_device:
         raise UserError("--per_device is for --launcher=local: Ray gives each run a device anyway")
     return options
@@ -70,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="shrinks every schedule by this factor, and every record says so")  # fmt: skip
     parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="changes config fields of all rows, as data.data_dir=DIR")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RUNS, help="folder of the runs (%(default)s)")
     parser.add_argument("--dry_run", action="store_true", help="only say what there is, what is missing, and how long "
                         "that takes")  # fmt: skip
     parser.add_argument("--launcher", choices=("local", "ray"), default="local",
@@ -103,14 +95,25 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
         check_data(plan)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     if options.dry_run:
-        _dry_run(plan, statuses, options)
+        _dry_run(experiments, plan, statuses, options)
         return []
     failed = _launch(plan, statuses, options)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     Console().print(plan_table(plan, statuses, None))
+    _analyse(experiments, plan, statuses)
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return list(failed)
+
+
+def _analyse(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
+    """Measures in the finished runs, in this process: no run needs the devices any more."""
+    from experiments.analysis import to_measure
+
+    for analysis, folder, data_dir, asked in to_measure(experiments, plan, statuses):
+        from resnet_jax.cli.analyze import analyse
+
+        analyse(analysis, [folder], data_dir, asked)
 
 
 def check_data(plan: Plan) -> None:
@@ -120,7 +123,12 @@ def check_data(plan: Plan) -> None:
             raise UserError(f"data.data_dir={folder} is not a folder")
 
 
-def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespace) -> None:
+def _dry_run(
+    experiments: Sequence[registry.Experiment],
+    plan: Plan,
+    statuses: dict[Path, Status],
+    options: argparse.Namespace,
+) -> None:
     from rich.console import Console
 
     from experiments.estimate import Rates, add_records, measure
@@ -140,6 +148,9 @@ def _dry_run(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespa
         else:  # the hardware is elsewhere: records alone can say
             add_records(rates, options.out, None)
     console.print(plan_table(plan, statuses, rates, at_once))
+    forms = [one.form for one in experiments if one.form in registry.ANALYSES]
+    if forms:
+        print(f"then, in finished runs as far as it is not done: {', '.join(dict.fromkeys(forms))}")
     for trial in plan.trials:
         if (found := statuses[trial.folder]).state is State.FAILED:
             print(
@@ -188,28 +199,6 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
             f"in {options.out}, and the same command goes on from there"
         )
     return failed
-
-
-def changes(settings: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Config fields from "data.data_dir=DIR": values as Python writes them, anything else a string.
-
-    Raises:
-      UserError: for a field that there is not, or that has an option of its own.
-    """
-    known, found = flatten(base_config()), {}
-    for setting in (setting for several in settings for setting in several):
-        field, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: must be FIELD=VALUE, as data.data_dir=DIR")
-        if field not in known:
-            raise unknown_name("config field", field, known)
-        if field in OPTIONS:
-            raise UserError(f"--set {setting}: that is what {OPTIONS[field]} is for")
-        try:
-            found[field] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[field] = value
-    return found
 
 
 def _names(text: str) -> list[str]:

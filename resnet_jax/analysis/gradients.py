@@ -16,8 +16,9 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, run_config, write_json
+from resnet_jax.analysis.runs import Report, no_report, write_json
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.restore import run_config
 from resnet_jax.models.summary import Summary
 from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.record import RunRecord

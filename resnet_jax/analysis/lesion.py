@@ -26,9 +26,10 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, write_json
+from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.restore import OpenRun
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.training.mesh import batch_sharded, replicated
 from resnet_jax.training.step import is_error

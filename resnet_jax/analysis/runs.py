@@ -1,6 +1,5 @@
 """A trained run opened for analysis, and the JSON files that an analysis leaves in its folder."""
 
-import dataclasses
 import json
 import os
 import warnings
@@ -8,17 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.restore import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import replicated
-from resnet_jax.training.record import CHECKPOINTS, RunRecord
-from resnet_jax.training.state import TrainState
-from resnet_jax.training.trainer import Trainer, make_trainer
 
 #: Told (done, total) as the work goes on.
 Report = Callable[[int, int], None]
@@ -28,73 +22,16 @@ def no_report(done: int, total: int) -> None:
     """Tells nobody."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OpenRun:
-    """A run, ready to be looked into.
-
-    Attributes:
-      workdir: its folder.
-      trainer: everything that its config stands for.
-      state: of its newest checkpoint, on every device.
-    """
-
-    workdir: Path
-    trainer: Trainer
-    state: TrainState
-
-    @property
-    def config(self) -> ConfigDict:
-        return self.trainer.config
-
-    @property
-    def step(self) -> int:
-        """Steps that the net was trained for."""
-        return int(self.state.step)
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The net's variables, on the host."""
-        return jax.device_get({"params": self.state.params, "batch_stats": self.state.batch_stats})
-
-
 def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
-    """Opens a run at its newest checkpoint that can be read, with a warning for each newer one that cannot.
-
-    Nothing in its folder is changed.
-
-    Args:
-      workdir: the run's folder.
-      data_dir: TFDS data directory, if it is not where the run found it.
+    """`restore_run`, with a warning for each newer checkpoint that cannot be read.
 
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.
     """
-    record = RunRecord(workdir)
-    config = run_config(workdir, data_dir)
-    directory = record.workdir / CHECKPOINTS
-    if not directory.is_dir():
-        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    trainer = make_trainer(config)
-    checkpoints = Checkpoints(directory, config.keep_checkpoints, read_only=True)
-    restored = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    for sentence in restored.damaged:
+    run = restore_run(workdir, data_dir)
+    for sentence in run.passed_over:
         warnings.warn(f"{sentence}; the one before it is analysed", stacklevel=2)
-    return OpenRun(record.workdir, trainer, restored.state)
-
-
-def run_config(workdir: str | Path, data_dir: str | None = None) -> ConfigDict:
-    """The config of a run, trained or not; see `open_run`.
-
-    Raises:
-      UserError: if the folder holds no run.
-    """
-    config = RunRecord(workdir).config()
-    if data_dir is not None:
-        config.data.data_dir = data_dir
-    return config
+    return run
 
 
 def net_name(config: ConfigDict) -> str:

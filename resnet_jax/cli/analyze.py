@@ -3,7 +3,7 @@
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
         if not values.workdir:
             raise UserError(f"analyze {name} needs --workdir=DIR[,DIR...]")
         if not values.draw:
-            _analyse(name, values.workdir, values.data_dir, _options(values, own))
+            analyse(name, values.workdir, values.data_dir, _options(values, own))
         several = len(values.workdir) > 1
         first = Path(values.workdir[0]).expanduser()
         pictures = plot_analysis(name, values.workdir, values.out or (first.parent if several else first))
@@ -108,10 +108,20 @@ def _options(values: flags.FlagValues, own: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _analyse(name: str, workdirs: Sequence[str], data_dir: str | None, options: dict[str, Any]) -> None:
-    """Runs one analysis on each run, all of which must be there before the first begins."""
-    from resnet_jax.analysis.runs import run_config
+def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, options: Mapping[str, Any]) -> None:
+    """Runs one analysis on each run, all of which must be there before the first begins; prints the files written.
+
+    Args:
+      name: of the analysis: one of `ANALYSES` that is about runs.
+      workdirs: the runs' folders.
+      data_dir: TFDS data directory, if it is not where the runs found it.
+      options: further arguments of the analysis's `run_...`.
+
+    Raises:
+      UserError: see there.
+    """
     from resnet_jax.cli.ticker import ticker
+    from resnet_jax.evaluation.restore import run_config
 
     for workdir in workdirs:
         run_config(workdir)

@@ -3,14 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from resnet_jax.errors import UserError
-from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import replicated
-from resnet_jax.training.record import CHECKPOINTS, RunRecord
+from resnet_jax.evaluation.restore import restore_run
 from resnet_jax.training.step import evaluate_test
-from resnet_jax.training.trainer import make_trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,28 +41,16 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.
     """
-    record = RunRecord(workdir)
-    config: ConfigDict = record.config()
-    directory = record.workdir / CHECKPOINTS
-    if not directory.is_dir():
-        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    if data_dir is not None:
-        config.data.data_dir = data_dir
-    trainer = make_trainer(config)
-    checkpoints = Checkpoints(directory, config.keep_checkpoints, read_only=True)
-    restored = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
-    checkpoints.close()
-    if restored is None:
-        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    state = restored.state
-    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)
+    run = restore_run(workdir, data_dir)
+    config, trainer = run.config, run.trainer
+    scores = evaluate_test(trainer.eval_step, run.state, trainer.pipeline, trainer.mesh)
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,
         protocol="single_view",
         evaluated_on="held_out" if config.data.held_out else "test",
-        step=int(state.step),
+        step=run.step,
         examples=trainer.pipeline.test_size,
         **scores,
-        passed_over=restored.damaged,
+        passed_over=run.passed_over,
     )

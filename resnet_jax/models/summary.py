@@ -1,12 +1,15 @@
 """Layers of a net: shapes, parameters, multiply-adds and weighted depth, read off an abstract forward pass."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from resnet_jax.models.registry import create_model, get_variant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,3 +92,13 @@ def summarize(model: nn.Module, name: str, image_size: int, channels: int = 3) -
     images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
     jax.eval_shape(forward, jax.random.key(0), images)
     return Summary(name, image_size, tuple(layers))
+
+
+@functools.cache  # tracing a thousand layers takes ten seconds
+def variant_summary(name: str) -> Summary:
+    """Of a named net at the image size that it was published for, counted once in a process.
+
+    Raises:
+      UserError: for an unknown name.
+    """
+    return summarize(create_model(name), name, get_variant(name).image_size)

@@ -29,7 +29,7 @@ class Section:
       grid: its table.
       runs: by the keys of the grid's cells.
       charts: see `charts.make_chart`.
-      picture: an SVG file that is copied into the page, if there is one.
+      pictures: SVG files that are copied into the page.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Section:
     grid: Grid
     runs: Mapping[str, Sequence[Run]]
     charts: Sequence[Mapping[str, Any]] = ()
-    picture: Path | None = None
+    pictures: Sequence[Path] = ()
 
 
 def write_paper_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section]) -> None:
@@ -79,7 +79,7 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
         "state": section.state,
         "grid": section.grid,
         "charts": section.charts,
-        "picture": None if section.picture is None else data_uri(section.picture),
+        "pictures": [data_uri(picture) for picture in section.pictures],
         "records": records,
         "links": links,
     }

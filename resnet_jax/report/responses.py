@@ -57,8 +57,9 @@ def draw_responses(nets: Mapping[str, Sequence[float] | np.ndarray], title: str 
         quiet(panel, "ranked by magnitude" if ranked else "in layer order")
         panel.set_xlabel("rank" if ranked else "layer")
         panel.set_ylabel("std")
-        panel.set_xlim(left=1)
-        if not nets:
+        if nets:
+            panel.set_xlim(left=1)
+        else:
             panel.text(0.5, 0.5, "no measured run", transform=panel.transAxes, ha="center", color=MUTED)
     panels[0].set_ylim(bottom=0)
     if nets:

@@ -19,7 +19,21 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
+        entitle(figure, title)
+    return figure
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """Gives a figure a title, in the place of the one that it may have."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
+
+
+def empty_figure(title: str, text: str) -> Figure:
+    """A figure that says that there is nothing to show yet."""
+    figure = new_figure(7.2, 2.4, title)
+    panel = figure.subplots()
+    panel.set_axis_off()
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=MUTED)
     return figure
 
 

@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from experiments import registry
+from experiments import registry, tables
 from experiments.launchers import local
-from experiments.registry import Experiment
+from experiments.registry import Experiment, Row
+from resnet_jax.models.summary import Summary
 from tests.experiments.tiny import InProcess
+
+#: Counting the layers of the deepest nets takes seconds.
+DEEP = ("resnet1202", "resnet1001")
 
 
 @pytest.fixture
@@ -16,6 +20,7 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def make(*experiments: Experiment) -> None:
         known = {experiment.name: experiment for experiment in experiments}
+        monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, *known))
         monkeypatch.setattr(registry, "load", known.__getitem__)
 
     return make
@@ -29,3 +34,15 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> type[InProcess]:
     monkeypatch.setattr(local, "TrialProcess", InProcess)
     monkeypatch.setattr(local, "INTERVAL", 0)
     return InProcess
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts a 20-layer net in the place of nets of a thousand layers."""
+    real = tables.net_summary
+
+    def summary(row: Row) -> Summary:
+        deep = any(net in row.config for net in DEEP)
+        return real(Row("a", "A", "cifar10:resnet20") if deep else row)
+
+    monkeypatch.setattr(tables, "net_summary", summary)

@@ -76,4 +76,4 @@ def test_bad_arguments(tiny_rows, tmp_path, capsys):
     assert main(["ablation", f"--out={tmp_path / 'file'}"]) == 2
     assert "cannot write" in capsys.readouterr().err
     assert main(["publish", f"--source={tmp_path}"]) == 2
-    assert "is not finished" in capsys.readouterr().err
+    assert "holds no finished run" in capsys.readouterr().err

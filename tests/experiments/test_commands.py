@@ -46,9 +46,6 @@ def test_cost_of_the_rest(tmp_path):
 
     experiment = load("he2015.figure1")
     filled = fill(experiment, index_runs(tmp_path), with_facts=False)
-    assert listing.cost(filled, None) == ""
-    if listing.known_rates(tmp_path) is None:
-        pytest.skip("experiments/estimate.py is not there")
     assert listing.cost(filled, Rates()) == "4.6 h"
     figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_facts=False)
     assert listing.cost(figure6, Rates()).endswith("and 6 runs not measured")

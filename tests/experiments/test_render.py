@@ -18,22 +18,7 @@ from tests.experiments.fakes import BEST, write_experiment, write_row, write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-#: Counting the layers of the deepest nets takes seconds; their rows are rendered without, here.
-DEEP = ("resnet1202", "resnet1001")
-
-
-@pytest.fixture(autouse=True)
-def shallow(monkeypatch):
-    """Counts a 20-layer net in the place of nets of a thousand layers."""
-    from experiments import tables
-
-    real = tables.net_summary
-
-    def summary(row):
-        deep = any(net in row.config for net in DEEP)
-        return real(registry.Row("a", "A", "cifar10:resnet20") if deep else row)
-
-    monkeypatch.setattr(tables, "net_summary", summary)
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def render(name, runs, out, *more):

@@ -11,7 +11,7 @@ from flax import traverse_util
 from resnet_jax.errors import UserError
 from resnet_jax.models import VARIANTS, create_model, get_variant, list_models
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.models.summary import summarize
+from resnet_jax.models.summary import summarize, variant_summary
 
 # Names that the design promises.
 PROMISED = """
@@ -52,18 +52,13 @@ def small_side(name):
 
 
 @functools.cache
-def summary(name):
-    return summarize(create_model(name), name, 224 if name.startswith("vgg") else small_side(name))
-
-
-@functools.cache
 def forward(name):
     """Shapes alone: (variables, logits in testing, logits in training), and the statistics that training leaves.
 
     Nets above 60 layers with two units a stage: tracing one unit 400 times takes long and proves no more; their
-    `summary` is a whole forward pass.
+    `variant_summary` is a whole forward pass.
     """
-    deep = {"stage_sizes": (2,) * len(VARIANTS[name].fields["stage_sizes"])} if summary(name).depth > 60 else {}
+    deep = {"stage_sizes": (2,) * len(VARIANTS[name].fields["stage_sizes"])} if variant_summary(name).depth > 60 else {}
     model, side = create_model(name, **deep), small_side(name)
     untouched = []
 
@@ -95,7 +90,7 @@ def test_no_net_is_listed_under_two_names():
 
 @pytest.mark.parametrize(("name", "count"), PUBLISHED_COUNTS.items())
 def test_parameter_count_is_the_published_one(name, count):
-    assert summary(name).params == count
+    assert variant_summary(name).params == count
 
 
 @pytest.mark.parametrize("name", ["resnet18", "cifar_resnet20", "preact_resnet50", "vgg16"])
@@ -107,7 +102,7 @@ def test_summary_counts_every_parameter_once(name):
 
 @pytest.mark.parametrize("name", list_models())
 def test_depth_is_the_number_in_the_name(name):
-    assert summary(name).depth == int(re.search(r"\d+", name)[0])
+    assert variant_summary(name).depth == int(re.search(r"\d+", name)[0])
 
 
 @pytest.mark.parametrize(
@@ -117,8 +112,10 @@ def test_depth_is_the_number_in_the_name(name):
 )
 def test_plain_net_has_exactly_its_residual_twins_parameters(plain, residual):
     """Identity shortcuts are free (2015, section 3.2), so the comparison of both is of equal nets."""
-    assert summary(plain).params == summary(residual).params
-    assert summary(plain).layers == summary(residual).layers, "the same layers: names, shapes and multiply-adds"
+    assert variant_summary(plain).params == variant_summary(residual).params
+    assert variant_summary(plain).layers == variant_summary(residual).layers, (
+        "the same layers: names, shapes and multiply-adds"
+    )
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -126,7 +123,7 @@ def test_forward_gives_float32_logits(name):
     """One contract over every registered net, at a small image and a batch of two."""
     classes = 10 if name.startswith("cifar") else 1000
     _, tested, trained, _ = forward(name)
-    assert summary(name).layers[-1].output == (classes,)
+    assert variant_summary(name).layers[-1].output == (classes,)
     assert tested.shape == trained.shape == (2, classes)
     assert tested.dtype == trained.dtype == jnp.float32
 

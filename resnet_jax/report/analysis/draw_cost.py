@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from resnet_jax.models.registry import create_model, get_variant
-from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.models.summary import Summary, variant_summary
 from resnet_jax.report.style import COLOURS, new_figure, quiet
 
 #: Families whose depth grows: the curves of the figure. 1001 and 1202 layers take a minute to trace and are left out.
@@ -22,7 +21,7 @@ def costs(names: Sequence[str]) -> list[Summary]:
     Raises:
       UserError: for an unknown name.
     """
-    return [summarize(create_model(name), name, get_variant(name).image_size) for name in names]
+    return [variant_summary(name) for name in names]
 
 
 def draw(families: dict[str, Sequence[str]] | None = None) -> Figure:

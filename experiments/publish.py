@@ -1,0 +1,98 @@
+"""Copies the records of finished runs to results/, where they are committed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from experiments import ablation, registry
+from experiments.readme import DIGITS, PAPERS, ROOT, update
+from experiments.runs import index_runs, is_finished, seedless_hash
+from resnet_jax.analysis.responses import FILE as RESPONSES
+from resnet_jax.config import to_dict
+from resnet_jax.errors import UserError
+from resnet_jax.training.record import RunRecord
+
+#: What a committed run of the ablation consists of; checkpoints and TensorBoard files are large and stay behind.
+RECORD_FILES = ("config.json", "metrics.jsonl", "result.json")
+
+#: Of the lines of a paper's run, what tables and curves are drawn from: a full run has hundreds of lines.
+CURVES = ("step", "loss", "train_error", "learning_rate", "test_error", "test_loss")
+
+
+def publish(source: Path, root: Path = ROOT) -> list[Path]:
+    """Copies the finished records under `source` to results/, and updates the README.
+
+    Args:
+      source: the folder of the digits ablation's runs, or one that holds runs of the papers, however deep.
+      root: of the checkout.
+
+    Returns:
+      The folders written, those that were there and are the same among them.
+
+    Raises:
+      UserError: if a run of the ablation is not finished, if no run of the papers is, and for what cannot be read.
+    """
+    if not source.is_dir():
+        raise UserError(f"--source={source} is not a folder; run something first: make ablation")
+    is_ablation = any((source / row.net / "config.json").exists() for row in ablation.ROWS)
+    written = _publish_ablation(source, root) if is_ablation else _publish_papers(source, root)
+    update(root)
+    return written
+
+
+def _publish_ablation(source: Path, root: Path) -> list[Path]:
+    for row in ablation.ROWS:
+        if not (source / row.net / "result.json").exists():
+            raise UserError(f"{source / row.net} is not finished; run it first: make ablation")
+    for row in ablation.ROWS:
+        target = root / DIGITS / row.net
+        target.mkdir(parents=True, exist_ok=True)
+        for file in RECORD_FILES:
+            shutil.copyfile(source / row.net / file, target / file)
+    return [root / DIGITS / row.net for row in ablation.ROWS]
+
+
+def _publish_papers(source: Path, root: Path) -> list[Path]:
+    index = index_runs(source)
+    known = {
+        seedless_hash(row, scale)
+        for scale in index.scales
+        for name in (*registry.NAMES, *registry.INSIDE)
+        for row in registry.runnable(registry.load(name))
+    }
+    ours = [run for key, runs in index.runs.items() if key in known for run in runs if is_finished(run)]
+    if not ours:
+        raise UserError(f"--source={source} holds no finished run of the papers' tables; run some first")
+    return [publish_run(run.folder, root / PAPERS) for run in ours]
+
+
+def publish_run(folder: Path, target: Path) -> Path:
+    """Copies the record of one finished run, without what is only about its machine's folders, into one under `target`.
+
+    Of `metrics.jsonl` the fields in `CURVES` are kept.
+
+    Raises:
+      UserError: if the record cannot be read.
+    """
+    record = RunRecord(folder)
+    config, lines = record.config(), record.lines()
+    config.data.data_dir = None  # where the set lay, which is not part of what the run is
+    place = registry.run_folder(target, config)
+    place.mkdir(parents=True, exist_ok=True)
+    _write(place / "config.json", json.dumps(to_dict(config), indent=2))
+    _write(place / "metrics.jsonl", "\n".join(_line(line) for line in lines))
+    for file in ("result.json", RESPONSES):
+        if (folder / file).exists():
+            shutil.copyfile(folder / file, place / file)
+    return place
+
+
+def _line(values: dict[str, Any]) -> str:
+    # Six digits are more than single precision can tell apart in a mean over a batch.
+    kept = {name: values[name] for name in CURVES if name in values}
+    return json.dumps({name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in kept.items()})
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Finished runs of the papers are copied to results/, and the README shows them."""
+
+import pytest
+from PIL import Image
+
+from experiments import readme, registry
+from experiments.__main__ import main
+from experiments.publish import CURVES, publish
+from experiments.registry import load, row_config
+from resnet_jax.config import config_hash
+from resnet_jax.errors import UserError
+from resnet_jax.training.record import RunRecord
+from tests.experiments.fakes import POINTS, write_row, write_run
+
+SCALE = 0.005
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A checkout whose README has the papers' runs alone."""
+    monkeypatch.setattr(readme, "TABLES", {"papers": readme.paper_tables})
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/README.md").write_text("above\n<!-- begin papers -->\n<!-- end papers -->\nbelow\n")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two finished runs of figure 6, shortened; one that is not finished; one that no table has."""
+    rows = {row.name: row for row in load("he2015.figure6").rows}
+    source = tmp_path / "runs"
+    write_row(source, rows["plain20"], [9.5], scale=SCALE)
+    config = row_config(rows["resnet20"], 0, SCALE)
+    config.data.data_dir = "/somewhere/of/mine"
+    write_run(source / "deeper", config, 8.5)
+    write_row(source, rows["resnet56"], [7.5], scale=SCALE, finished=False)
+    write_run(source, row_config(rows["plain56"], 0, SCALE, {"batch_size": 7}), 1.0)
+    return source
+
+
+def test_papers_runs(source, root):
+    written = publish(source, root)
+    assert sorted(path.name.split("-")[0] for path in written) == ["cifar_plain20", "cifar_resnet20"]
+    assert {path for path in (root / "results/papers").iterdir() if path.is_dir()} == set(written)
+    for folder in written:
+        record = RunRecord(folder)
+        config, result, lines = record.config(), record.result(), record.lines()
+        assert config_hash(config) == result.config_hash == folder.name.split("-")[-1]
+        assert len(lines) == 2 * POINTS and all(set(line) <= set(CURVES) for line in lines)
+        assert lines[-1]["test_error"] == pytest.approx(result.test_error, rel=1e-5)
+        assert not any("/somewhere" in path.read_text() for path in folder.iterdir())
+    (plain,) = (root / "results/papers").glob("cifar_plain20*")
+    assert {path.name for path in plain.iterdir()} == {
+        "config.json", "metrics.jsonl", "result.json", "responses.json"
+    }  # fmt: skip
+    text = (root / "README.md").read_text()
+    assert text.startswith("above\n") and text.endswith("\nbelow\n") and text == readme.regenerated(root)
+    assert "plain-20 (0.5 % of the paper's iterations)" in text and "9.50" in text and "8.50" in text
+    assert "no reproduction: shorter runs" in text
+    assert "2 cores of Xeon, Python 3.12.1, JAX 0.12.0, commit 0123456789ab, 2026-01-02; seed 0." in text
+    assert "plain-56" not in text and "ResNet-56" not in text
+    assert Image.open(root / "results/papers/he2015.figure6-0.5percent.png").size[0] > 1000
+    assert "(results/papers/he2015.figure6-0.5percent.png)" in text
+
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    publish(source, root)
+    assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    (plain / "result.json").write_text((plain / "result.json").read_text().replace("9.5", "9.6"))
+    assert readme.regenerated(root) != (root / "README.md").read_text()
+
+
+def test_nothing_to_publish(source, root, tmp_path, capsys):
+    for path in source.rglob("result.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="holds no finished run of the papers' tables"):
+        publish(source, root)
+    assert readme.paper_tables(root) == "None is published yet."
+    assert main(["publish", f"--source={tmp_path}/nowhere"]) == 2
+    assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+def test_committed_records_are_of_todays_rows():
+    """A changed recipe makes the committed numbers another recipe's; no record says where it was made."""
+    from experiments.runs import index_runs
+
+    index = index_runs(readme.ROOT / readme.PAPERS)
+    rows = [row for name in registry.NAMES for row in registry.runnable(load(name))]
+    known = {found.folder for scale in index.scales for row in rows for found in index.find(row, scale)}
+    for folder in (readme.ROOT / readme.PAPERS).glob("*/"):
+        assert folder in known and RunRecord(folder).config().data.data_dir is None, folder
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
+    for filled in readme.published(readme.ROOT):
+        assert all((readme.ROOT / path).exists() for path, _, _ in readme.pictures(filled))
