@@ -9,8 +9,9 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.record import CHECKPOINTS, RunRecord
+from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import evaluate_test
-from resnet_jax.training.trainer import make_trainer
+from resnet_jax.training.trainer import Trainer, make_trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,23 @@ class Evaluation:
     passed_over: tuple[str, ...] = ()
 
 
-def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
-    """Evaluates the newest checkpoint of a run.
+@dataclasses.dataclass(frozen=True)
+class RestoredRun:
+    """A run at its newest checkpoint.
+
+    Attributes:
+      trainer: everything that its config stands for.
+      state: of the checkpoint, on every device.
+      passed_over: a sentence for each newer checkpoint that could not be read.
+    """
+
+    trainer: Trainer
+    state: TrainState
+    passed_over: tuple[str, ...]
+
+
+def restore(workdir: str | Path, data_dir: str | None = None) -> RestoredRun:
+    """Opens a run at its newest checkpoint that can be read; nothing in its folder is changed.
 
     Args:
       workdir: the run's folder.
@@ -60,7 +76,22 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     checkpoints.close()
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
-    state = restored.state
+    return RestoredRun(trainer, restored.state, restored.damaged)
+
+
+def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
+    """Evaluates the newest checkpoint of a run.
+
+    Args:
+      workdir: the run's folder.
+      data_dir: TFDS data directory, if it is not where the run found it.
+
+    Raises:
+      UserError: if the folder holds no run, or a run without a checkpoint.
+    """
+    run = restore(workdir, data_dir)
+    trainer, state = run.trainer, run.state
+    config = trainer.config
     scores = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)
     return Evaluation(
         model=config.model.name,
@@ -70,5 +101,5 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
         step=int(state.step),
         examples=trainer.pipeline.test_size,
         **scores,
-        passed_over=restored.damaged,
+        passed_over=run.passed_over,
     )
