@@ -73,6 +73,7 @@ def base_config() -> ConfigDict:
                 "gate_bias": placeholder(float),
                 "shortcut_dropout": placeholder(float),
                 "dropout": placeholder(float),
+                "stochastic_depth": placeholder(float),
                 "remat": placeholder(bool),
             },
             "data": {

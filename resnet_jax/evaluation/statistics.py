@@ -44,18 +44,18 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
         return dict(variables)
 
     @jax.jit
-    def statistics(variables: Any, images: Array) -> Any:
+    def statistics(variables: Any, images: Array, key: Array) -> Any:
         nothing = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
         _, mutated = model.apply(
             {**variables, "batch_stats": nothing}, images, train=True, mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)},
+            rngs={"dropout": key},
         )  # fmt: skip
         # From zero, the moving average has taken one step to the batch's own statistics.
         return jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), mutated["batch_stats"])
 
     total, count = None, 0
-    for images in batches:
-        found = statistics(dict(variables), images)
+    for number, images in enumerate(batches):
+        found = statistics(dict(variables), images, jax.random.key(number))
         total, count = found if total is None else jax.tree.map(jnp.add, total, found), count + 1
     if total is None:
         raise UserError("batch-norm statistics need at least one batch of training images")
