@@ -117,7 +117,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
             any_size=not config.model.name.startswith("vgg"),
         )  # fmt: skip
         report(f"{workdir}: {config.model.name} after {int(run.state.step)} steps, {chosen.description}")
-        variables: scoring.Variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+        variables: scoring.Variables = run.state.tested_variables
         if recompute_bn is not None:
             variables = from_training_images(trainer.model, variables, pipeline, mesh, recompute_bn)
         forward = scoring.jitted_forward(trainer.model, mesh)
