@@ -2,9 +2,10 @@
 
 What is averaged is the softmax of each view's logits. Krizhevsky et al. 2012 (section 4.1) average "the predictions
 made by the network's softmax layer" over ten crops, and Simonyan and Zisserman 2014 (sections 3.2, 4.2 and 4.4) the
-"soft-max class posteriors" over mirror images, scales and nets; He et al. 2015 (section 3.4) refer to both and say no
-more than "average the scores". On a larger image a net with global average pooling is fully convolutional as it
-stands: the classifier is linear, so that classifying the mean of all positions is the mean of the map of class scores.
+"soft-max class posteriors" over mirror images, scales and nets. He et al. 2015 (section 3.4) say no more than "average
+the scores"; their ten-crop errors are from "averaging softmax scores" (README of their models). On a larger image a
+net with global average pooling is fully convolutional as it stands: the classifier is linear, so that classifying the
+mean of all positions is the mean of the map of class scores.
 """
 
 import dataclasses

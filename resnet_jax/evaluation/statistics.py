@@ -1,8 +1,8 @@
 """Batch-norm statistics computed from training images after training, as the papers' authors did.
 
 While a net trains, running averages follow its statistics. The authors' models instead have, by the notes on their
-release (github.com/KaimingHe/deep-residual-networks), "the mean and variance ... computed using average (not moving
-average) on a sufficiently large training batch after the training procedure".
+release (github.com/KaimingHe/deep-residual-networks, README), mean and variance "strictly computed using average (not
+moving average) on a sufficiently large training batch after the training procedure".
 """
 
 from collections.abc import Iterable
