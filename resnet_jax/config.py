@@ -40,6 +40,8 @@ LEAST = {
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
     **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
+    **dict.fromkeys(("data.colour_pca", "data.random_erasing"), 0),
+    **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
     **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
 }
 
@@ -73,6 +75,7 @@ def base_config() -> ConfigDict:
                 "gate_bias": placeholder(float),
                 "shortcut_dropout": placeholder(float),
                 "dropout": placeholder(float),
+                "stochastic_depth": placeholder(float),
                 "remat": placeholder(bool),
             },
             "data": {
@@ -82,6 +85,18 @@ def base_config() -> ConfigDict:
                 "normalization": "per_pixel_mean",  # or per_channel, imagenet
                 "padding": 4,  # pixels on each side before a random crop
                 "flip": True,
+                # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
+                "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
+                "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
+            },
+            # None of it is in the papers' recipes: 0 is off.
+            "regularization": {
+                "label_smoothing": 0.0,  # share of a target that all classes have alike (Szegedy et al. 2016: 0.1)
+                "mixup": 0.0,  # alpha of Zhang et al. 2018
+                "cutmix": 0.0,  # alpha of Yun et al. 2019; with mixup on too, a batch gets either
+                # Parameters and statistics are averaged as average = decay * average + (1 - decay) * new after each
+                # step, and the average is what is evaluated.
+                "ema_decay": 0.0,
             },
             "optimizer": {
                 "name": "sgd",  # or lars, for very large batches (You et al. 2017)
@@ -166,6 +181,11 @@ def validate_config(config: ConfigDict) -> None:
     for field, least in LEAST.items():
         if flat[field] < least:
             raise UserError(f"config.{field}={flat[field]} must be {least} or more")
+    for field in ("regularization.label_smoothing", "regularization.ema_decay"):
+        if flat[field] >= 1:
+            raise UserError(f"config.{field}={flat[field]} must be below 1")
+    if config.data.random_erasing > 1:
+        raise UserError(f"config.data.random_erasing={config.data.random_erasing} must be a probability, at most 1")
     if config.seed >= 2**32:
         raise UserError(f"config.seed={config.seed} must be below 2**32")  # JAX's keys take no more bits
     for field in ("stage_sizes", "widths"):

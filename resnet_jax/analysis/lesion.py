@@ -212,7 +212,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
     if not units:
         raise UserError(f"{run.config.model.name} has no units that could be removed")
     score = make_score(trainer.model, units, trainer.pipeline, trainer.mesh)
-    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
+    variables = run.state.tested_variables
     keeping = [unit.path for unit in units if not unit.changes_shape]
     pairs = exchangeable(variables, units)
     removals = [count for count in COUNTS if count <= len(keeping)]

@@ -129,7 +129,7 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
     batches = [(chosen[indices], mask) for indices, mask in padded_batches(len(chosen), size)]
 
     def evaluate(params: Any) -> tuple[float, float]:
-        step, stats = run.trainer.eval_step, run.state.batch_stats
+        step, stats = run.trainer.eval_step, run.state.tested_variables["batch_stats"]
         sums = jax.device_get([step(params, stats, pipeline.train, *batch) for batch in batches])
         total = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
         return total["loss"] / total["count"], 100 * total["error"] / total["count"]
@@ -186,6 +186,7 @@ def run_surface(
         losses, errors = ([row[i] for row in rows] for i in (0, 1))
         write_json(path, {"settings": settings, "x": xs, "y": ys, "loss": losses, "error": errors})
 
-    directions = [random_direction(run.state.params, 2 * seed + i) for i in range(dimensions)]
-    loss_surface(evaluate, run.state.params, directions, xs, ys, done, report, save)
+    params = run.state.tested_variables["params"]
+    directions = [random_direction(params, 2 * seed + i) for i in range(dimensions)]
+    loss_surface(evaluate, params, directions, xs, ys, done, report, save)
     return path

@@ -1,4 +1,4 @@
-"""`evaluate`: scores the newest checkpoint of a run."""
+"""`evaluate`: tests the newest checkpoint of a run, or of several runs together."""
 
 import dataclasses
 import json
@@ -10,29 +10,49 @@ from absl import flags
 from resnet_jax.cli.flags import define_processes, join_processes, parse, verb_flags
 from resnet_jax.errors import UserError
 
-USAGE = "evaluate --workdir=DIR [--data_dir=DIR] [--json]"
+USAGE = (
+    "evaluate --workdir=DIR[,DIR2...] [--protocol=NAME [--scales=N,N...] [--recompute_bn=N]] [--data_dir=DIR] [--json]"
+)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Evaluates and prints a sentence, or one JSON object."""
+    """Evaluates and prints a sentence, or one JSON object; with a protocol, also leaves files in the run's folder."""
     values = verb_flags()
-    flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "the run's folder; several, with commas, are an ensemble of averaged scores",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "protocol", None, "how images are shown: single_view, centre_crop, ten_crop, multi_scale or crop320; what is "
+        "found is written into the first run's evaluations/. Unset: single view, and nothing is written",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_list("scales", [], "shorter sides for multi_scale; unset: the paper's", flag_values=values)
+    flags.DEFINE_integer(
+        "recompute_bn", None, "compute batch-norm statistics from so many training images first", flag_values=values
+    )
     flags.DEFINE_string("data_dir", None, "TFDS data directory, if not the run's own", flag_values=values)
     flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     define_processes(values)
     extra = parse(values, USAGE, arguments)
-    if extra or not values.workdir:
+    workdirs = [part for part in (values.workdir or "").split(",") if part]
+    if extra or not workdirs:
         raise UserError(f"evaluate needs --workdir and no other argument; usage: {USAGE}")
+    join_processes(values)
+    if values.protocol is None and len(workdirs) == 1 and not values.scales and values.recompute_bn is None:
+        _single_view(workdirs[0], values)
+    else:
+        _by_protocol(workdirs, values)
 
+
+def _single_view(workdir: str, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
     from resnet_jax.training.distributed import is_chief
 
-    join_processes(values)
-    found = evaluate(values.workdir, values.data_dir)
+    found = evaluate(workdir, values.data_dir)
     if not is_chief():
         return
-    for sentence in found.passed_over:
-        print(f"warning: {sentence}; the one before it is evaluated", file=sys.stderr)
+    _warn([f"{sentence}; the one before it is evaluated" for sentence in found.passed_over])
     if values.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:
@@ -41,3 +61,44 @@ def main(arguments: Sequence[str]) -> None:
             f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
             f"loss {found.test_loss:.4f}"
         )
+
+
+def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
+    from resnet_jax.evaluation.runs import test_runs, to_json, write_evaluation
+    from resnet_jax.report.evaluation import draw_evaluation
+    from resnet_jax.training.distributed import is_chief
+
+    try:
+        scales = [int(scale) for scale in values.scales]
+    except ValueError:
+        raise UserError(f"--scales={','.join(values.scales)} must be whole numbers of pixels, as 224,256") from None
+
+    def report(sentence: str) -> None:
+        if is_chief() and not values.json:
+            print(sentence, flush=True)
+
+    tested = test_runs(
+        workdirs, values.protocol or "single_view", scales=scales, recompute_bn=values.recompute_bn,
+        data_dir=values.data_dir, report=report,
+    )  # fmt: skip
+    path = write_evaluation(tested, workdirs[0])
+    if not is_chief():
+        return
+    draw_evaluation(tested, workdirs[0])
+    _warn(tested.warnings)
+    found = tested.result
+    if values.json:
+        print(json.dumps(to_json(found)))
+        return
+    top5 = "" if found.top5_error is None else f", top-5 {found.top5_error:.2f} %"
+    net = found.models[0] if len(found.models) == 1 else f"{len(found.models)} nets"
+    print(
+        f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}: {found.protocol.replace('_', ' ')} "
+        f"error {found.test_error:.2f} %{top5}, loss {found.test_loss:.4f}, calibration error {found.ece:.2f} %; "
+        f"written to {path}"
+    )
+
+
+def _warn(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)

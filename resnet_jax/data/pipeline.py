@@ -4,13 +4,16 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
+import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
+from resnet_jax.data.colour import colour_basis, shift_colours
 from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.erasing import random_erasing
 from resnet_jax.data.placement import place
 from resnet_jax.data.sampling import batch_indices, batch_numbers, padded_batches
 from resnet_jax.errors import UserError
@@ -39,6 +42,8 @@ class ResidentPipeline:
       batch_size: examples in a training batch, over all devices.
       eval_batch_size: examples in an evaluation batch, over all devices.
       padding, flip: see `augment.pad_crop_flip`.
+      colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
+      random_erasing: see `erasing.random_erasing`; 0: off.
     """
 
     train: Resident
@@ -50,6 +55,9 @@ class ResidentPipeline:
     eval_batch_size: int
     padding: int
     flip: bool
+    colour_deviation: float = 0.0
+    colour_basis: np.ndarray | None = None
+    random_erasing: float = 0.0
 
     def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> np.ndarray:
         """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size).
@@ -62,7 +70,16 @@ class ResidentPipeline:
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
         images, labels = self.eval_batch(resident, indices)
-        return pad_crop_flip(key, images, self.padding, self.flip), labels
+        # Keys of their own, so that what is off changes no other's random numbers.
+        if self.colour_basis is not None:
+            # Ahead of the crop: the zeros around an image are no pixels of it.
+            colour_key = jax.random.fold_in(key, 1)
+            images = shift_colours(colour_key, images, self.colour_basis, self.colour_deviation, resident["std"])
+        images = pad_crop_flip(key, images, self.padding, self.flip)
+        if self.random_erasing:
+            erasing_key = jax.random.fold_in(key, 2)
+            images = random_erasing(erasing_key, images, self.random_erasing, resident["mean"], resident["std"])
+        return images, labels
 
     def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, channels), labels (batch,)."""
@@ -75,15 +92,21 @@ class ResidentPipeline:
 
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
-                  flip: bool) -> ResidentPipeline:  # fmt: skip
+                  flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
+    With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
+    set's own.
+
     Raises:
-      UserError: for an unknown normalisation, or padding that exceeds the image.
+      UserError: for an unknown normalisation, padding that exceeds the image, or colours of grey images.
     """
     if padding > min(dataset.image_shape[:2]):
         raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
     mean, std = normalization(normalization_kind, dataset.train.images)
+    basis = None
+    if colour_pca:
+        basis = colour_basis(None if normalization_kind == "imagenet" else dataset.train.images)
     everywhere = NamedSharding(mesh, P())
 
     def resident(split: Split) -> Resident:
@@ -93,5 +116,5 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     per_device = -(-min(EVAL_BATCH, len(dataset.test)) // mesh.size)
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
-        seed, batch_size, per_device * mesh.size, padding, flip,
+        seed, batch_size, per_device * mesh.size, padding, flip, colour_pca, basis, random_erasing,
     )  # fmt: skip

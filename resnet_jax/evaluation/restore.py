@@ -42,8 +42,8 @@ class OpenRun:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The net's variables, on the host."""
-        return jax.device_get({"params": self.state.params, "batch_stats": self.state.batch_stats})
+        """The net's variables as they are evaluated, on the host."""
+        return jax.device_get(self.state.tested_variables)
 
 
 def run_config(workdir: str | Path, data_dir: str | None = None) -> ConfigDict:

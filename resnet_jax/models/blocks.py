@@ -4,9 +4,12 @@ The orders are the rows of `ORDERS`, which is figure 4 of the 2016 paper as a ta
 same units, joined by the shortcut `none`.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
@@ -75,6 +78,7 @@ class Unit(nn.Module):
       first: whether this is the net's first unit, whose pre-activation is the stem's.
       conv, norm, shortcut: factories with the net's fields bound.
       last_norm: like `norm`, for the batch norm that ends the residual (its scale may start at zero).
+      drop_rate: probability that a training batch goes without the residual; see `stochastic_depth`.
     """
 
     block: str
@@ -87,6 +91,7 @@ class Unit(nn.Module):
     norm: ModuleFactory
     last_norm: ModuleFactory
     shortcut: ModuleFactory
+    drop_rate: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -104,11 +109,26 @@ class Unit(nn.Module):
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
             residual = apply_order(order.last if is_last else order.between, residual, norm, train)
 
+        if self.drop_rate:
+            residual = self._stochastic_depth(residual, train)
+
         # A projection is a weight layer too: batch norm follows it where it follows the residual's last layer.
         projection_norm = self.norm if "bn" in order.last else None
         join = self.shortcut(strides=self.strides, conv=self.conv, norm=projection_norm, name="shortcut")
         joined = join(x, activated, residual, train)
         return apply_order(order.after, joined, partial(self.norm, name="bn_after"), train)
+
+    def _stochastic_depth(self, residual: Array, train: bool) -> Array:
+        """Huang et al. 2016, equations 2 and 5: in training the residual is there or not, for the whole batch.
+
+        In testing it is scaled by how often it was there. What today's libraries do instead, scaling in training and
+        drawing for each example, has the same expectation. The layers are computed either way: their batch-norm
+        statistics follow every batch, where the authors' skip those of dropped units.
+        """
+        survival = 1 - self.drop_rate
+        if not train:
+            return residual * jnp.asarray(survival, residual.dtype)
+        return jnp.where(jax.random.bernoulli(self.make_rng("dropout"), survival), residual, 0)
 
 
 class Stage(nn.Module):
@@ -118,18 +138,25 @@ class Stage(nn.Module):
       size: number of units.
       strides: stride of the first unit.
       first: whether this is the net's first stage.
-      unit: factory of a unit, taking `strides`, `first` and `name`.
+      unit: factory of a unit, taking `strides`, `first`, `drop_rate` and `name`.
+      drop_rates: of each unit; none: zero.
     """
 
     size: int
     strides: int
     first: bool
     unit: ModuleFactory
+    drop_rates: Sequence[float] = ()
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
         for i in range(1, self.size + 1):
-            unit = self.unit(strides=self.strides if i == 1 else 1, first=self.first and i == 1, name=f"block{i}")
+            unit = self.unit(
+                strides=self.strides if i == 1 else 1,
+                first=self.first and i == 1,
+                drop_rate=self.drop_rates[i - 1] if self.drop_rates else 0.0,
+                name=f"block{i}",
+            )
             x = unit(x, train)
         return x

@@ -40,6 +40,8 @@ class ResNet(nn.Module):
       shortcut_scale, residual_scale: constants of the shortcut "constant_scaling".
       gate_bias: initial bias of the gates of "exclusive_gating" and "shortcut_only_gating".
       shortcut_dropout: rate of the shortcut "dropout".
+      stochastic_depth: probability that a training batch skips the last unit's residual; it rises linearly from the
+        first unit on (Huang et al. 2016, equation 4: 1 - p_L).
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
       dtype: dtype of the computation; parameters and statistics are float32.
 
@@ -62,6 +64,7 @@ class ResNet(nn.Module):
     residual_scale: float = 1.0
     gate_bias: float = 0.0
     shortcut_dropout: float = 0.5
+    stochastic_depth: float = 0.0
     remat: bool = False
     dtype: Dtype = jnp.float32
 
@@ -73,7 +76,8 @@ class ResNet(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32.
 
-        In training, `batch_stats` must be mutable; the shortcut "dropout" also needs an rng named "dropout".
+        In training, `batch_stats` must be mutable; the shortcut "dropout" and `stochastic_depth` also need an rng
+        named "dropout".
         """
         order = ORDERS[self.activation]
         conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype)
@@ -99,7 +103,11 @@ class ResNet(nn.Module):
 
         x = Stem(self.stem, self.widths[0], conv, norm, name="stem")(x.astype(self.dtype), train)
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
-            x = Stage(size, 1 if i == 1 else 2, i == 1, partial(unit, width=width), name=f"stage{i}")(x, train)
+            done, units = sum(self.stage_sizes[: i - 1]), sum(self.stage_sizes)
+            # Unit l of L is dropped with l / L times the last one's probability.
+            rates = tuple(self.stochastic_depth * (done + k) / units for k in range(1, size + 1))
+            stage = Stage(size, 1 if i == 1 else 2, i == 1, partial(unit, width=width), rates, name=f"stage{i}")
+            x = stage(x, train)
         x = Final(order.final, norm, name="final")(x, train)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
         x = global_average_pool(x.astype(jnp.float32))
@@ -173,5 +181,9 @@ def _check_fields(net: ResNet) -> None:
     ):
         if getattr(net, field) != neutral and net.shortcut not in kinds:
             raise UserError(f"{field}={getattr(net, field)} is for shortcut {' or '.join(kinds)}, not {net.shortcut!r}")
+    if not 0 <= net.stochastic_depth < 1:
+        raise UserError(f"stochastic_depth={net.stochastic_depth} must be in [0, 1)")
+    if net.stochastic_depth and net.shortcut == "none":
+        raise UserError("stochastic_depth needs a shortcut: without its residual a plain unit passes nothing on")
     if not 0 <= net.shortcut_dropout < 1:
         raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")

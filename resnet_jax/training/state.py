@@ -1,5 +1,6 @@
 """All that a step reads and writes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -31,16 +32,41 @@ class TrainState(struct.PyTreeNode):
     warming: Array
     warmup_error: Array
 
+    @property
+    def tested_variables(self) -> dict[str, Any]:
+        """The net's variables as they are evaluated: `{"params": ..., "batch_stats": ...}`."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+class AveragedTrainState(TrainState):
+    """The state of a run that averages its weights. A class of its own: other runs' checkpoints stay as they are.
+
+    Attributes:
+      average: exponential moving average of the variables, `{"params": ..., "batch_stats": ...}`; it starts as they do.
+    """
+
+    average: Any
+
+    @property
+    def tested_variables(self) -> dict[str, Any]:
+        """The averages."""
+        return self.average
+
+    def averaged(self, decay: float) -> "AveragedTrainState":
+        """The state with the average moved to its variables: decay * average + (1 - decay) * new."""
+        new = {"params": self.params, "batch_stats": self.batch_stats}
+        return self.replace(average=jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, self.average, new))
+
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int,
-               image_shape: tuple[int, int, int]) -> TrainState:  # fmt: skip
-    """The state before the first step, the same for the same seed on any number of devices."""
+               image_shape: tuple[int, int, int], averaged: bool = False) -> TrainState:  # fmt: skip
+    """The state before the first step, the same for the same seed on any number of devices; see the classes above."""
     init_key, step_key = jax.random.split(jax.random.key(seed))
     # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
     # layers; op by op, each shape compiles once.
     variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
     params = variables["params"]
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
@@ -49,3 +75,8 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: 
         warming=jnp.ones((), bool),
         warmup_error=jnp.ones((), jnp.float32),
     )
+    if not averaged:
+        return state
+    fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    # A copy: the step gives its state's memory away, and no memory can be given away twice.
+    return AveragedTrainState(**fields, average=jax.tree.map(jnp.copy, state.tested_variables))

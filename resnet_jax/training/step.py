@@ -11,11 +11,12 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from resnet_jax.data.mixing import soften
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.placement import place
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
 from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.state import AveragedTrainState, TrainState
 
 Metrics = dict[str, Array]
 TrainStep = jax.stages.Wrapped
@@ -23,12 +24,16 @@ EvalStep = jax.stages.Wrapped
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Softmax cross-entropy of each example, (batch,)."""
+    """Softmax cross-entropy of each example, (batch,). Labels are (batch,), or soft: (batch, classes)."""
+    if labels.ndim == 2:
+        return optax.softmax_cross_entropy(logits, labels)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def is_error(logits: Array, labels: Array) -> Array:
-    """1.0 where the largest logit is not the label's, or any is not finite, (batch,)."""
+    """1.0 where the largest logit is not the label's, or any is not finite, (batch,). Of soft labels, the largest."""
+    if labels.ndim == 2:
+        labels = jnp.argmax(labels, axis=-1)
     # The argmax of NaNs is class 0, which would be right for every tenth image.
     wrong = (jnp.argmax(logits, axis=-1) != labels) | ~jnp.all(jnp.isfinite(logits), axis=-1)
     return wrong.astype(jnp.float32)
@@ -115,6 +120,8 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
             warming=warming,
             warmup_error=smooth_error(state.warmup_error, metrics["error"]),
         )
+        if isinstance(state, AveragedTrainState):
+            state = state.averaged(config.regularization.ema_decay)
         norms = {"gradient_norm": optax.global_norm(grads), "update_norm": rate * optax.global_norm(velocity)}
         return state, metrics | {"learning_rate": rate} | norms
 
@@ -128,12 +135,20 @@ def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipe
     (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
     """
     update = make_update(model, config, mesh)
+    options = config.regularization
+    soft = {
+        "classes": model.num_classes,
+        "smoothing": options.label_smoothing,
+        "mixup_alpha": options.mixup,
+        "cutmix_alpha": options.cutmix,
+    }
 
     def one(state: TrainState, resident: Any, indices: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
         batch = pipeline.train_batch(resident, indices, augment_key)
-        images, labels = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
+        softened = soften(jax.random.fold_in(augment_key, 3), *batch, **soft)
+        images, labels = jax.lax.with_sharding_constraint(softened, batch_sharded(mesh))
         return update(state, images, labels, dropout_key)
 
     def several(state: TrainState, resident: Any, inputs: Array) -> tuple[TrainState, Metrics]:
@@ -176,8 +191,10 @@ def make_eval_step(model: nn.Module, pipeline: ResidentPipeline, mesh: Mesh) -> 
 def evaluate_test(step: EvalStep, state: TrainState, pipeline: ResidentPipeline, mesh: Mesh) -> dict[str, float]:
     """Single-view `test_error` in percent and mean `test_loss` over the test set, each example once."""
     shared = batch_sharded(mesh)
+    tested = state.tested_variables
     sums = [
-        step(state.params, state.batch_stats, pipeline.test, *place(batch, shared)) for batch in pipeline.test_inputs()
+        step(tested["params"], tested["batch_stats"], pipeline.test, *place(batch, shared))
+        for batch in pipeline.test_inputs()
     ]
     total = {key: sum(float(s[key]) for s in sums) for key in sums[0]}
     assert total["count"] == pipeline.test_size, (total["count"], pipeline.test_size)

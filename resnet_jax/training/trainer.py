@@ -49,7 +49,8 @@ class Trainer:
         """The state before the first step, on every device."""
         height, width, channels = self._image_shape
         optimizer = make_optimizer(self.config.optimizer)
-        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels))
+        averaged = self.config.regularization.ema_decay > 0
+        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
         return place(state, replicated(self.mesh))
 
     def notes(self) -> Iterator[str]:
@@ -86,7 +87,8 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
     model, summary = _build_model(config, dataset)
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
-        normalization_kind=data.normalization, padding=data.padding, flip=data.flip,
+        normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
+        random_erasing=data.random_erasing,
     )  # fmt: skip
     return Trainer(
         config, mesh, model, summary, dataset.num_classes, pipeline,

@@ -140,7 +140,7 @@ def test_study_of_a_run(residual):
     path = run_lesion(residual, repeats=2, report=lambda done, total: ticks.append((done, total)))
     found = json.loads(path.read_text())
     run = open_run(residual)
-    whole = evaluate_test(run.trainer.eval_step, run.state, run.trainer.pipeline)["test_error"]
+    whole = evaluate_test(run.trainer.eval_step, run.state, run.trainer.pipeline, run.trainer.mesh)["test_error"]
     assert found["error"] == pytest.approx(whole)
     assert [entry["block"] for entry in found["single"]] == [
         f"stage{i}/block{j}" for i, size in ((1, 2), (2, 3), (3, 1)) for j in range(1, size + 1)

@@ -1,0 +1,161 @@
+"""The ways of testing of both papers, as values: which views of an image a net is shown, whose scores are averaged.
+
+What is averaged is the softmax of each view's logits. Krizhevsky et al. 2012 (section 4.1) average "the predictions
+made by the network's softmax layer" over ten crops, and Simonyan and Zisserman 2014 (sections 3.2, 4.2 and 4.4) the
+"soft-max class posteriors" over mirror images, scales and nets. He et al. 2015 (section 3.4) say no more than "average
+the scores"; their ten-crop errors are from "averaging softmax scores" (README of their models). On a larger image a
+net with global average pooling is fully convolutional as it stands: the classifier is linear, so that classifying the
+mean of all positions is the mean of the map of class scores.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from jax import Array
+
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.evaluation import views
+
+#: He et al. 2015, section 3.4.
+SCALES = (224, 256, 384, 480, 640)
+
+#: Crop and shorter side of one-crop and ten-crop testing on ImageNet (2015, section 3.4), and the larger crop (2016,
+#: section 5: "a single 320x320 crop from s = 320").
+CROP, SHORTER_SIDE, LARGE_CROP = 224, 256, 320
+
+Views = Callable[[Array], tuple[Array, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A way of testing.
+
+    Attributes:
+      name: what it is called on the command line.
+      metric: what the experiments call the errors it measures, the name of a run's file of them.
+      views: from normalised images (batch, height, width, channels) to the views of each, (batch, ., ., channels) in
+        images of any size.
+      description: a sentence part: what an image is shown as.
+      mirrored: whether half of the views are mirror images.
+    """
+
+    name: str
+    metric: str
+    views: Views
+    description: str
+    mirrored: bool = False
+
+
+def single_view() -> Protocol:
+    """The image as it is, once (He et al. 2015, section 4.2)."""
+    return Protocol("single_view", "single_view", lambda images: (images,), "the image as it is")
+
+
+def one_crop(crop: int = CROP, side: int = SHORTER_SIDE, name: str = "centre_crop") -> Protocol:
+    """The centre crop of images resized to a shorter side."""
+
+    def cut(images: Array) -> tuple[Array, ...]:
+        return (views.centre_crop(views.resize_shorter_side(images, side), crop),)
+
+    return Protocol(name, f"single_crop_{crop}", cut, f"one centre crop of {crop} pixels, shorter side {side}")
+
+
+def ten_crop(crop: int = CROP, side: int = SHORTER_SIDE) -> Protocol:
+    """Corners, centre and mirror images of images resized to a shorter side (2015, section 3.4)."""
+
+    def cut(images: Array) -> tuple[Array, ...]:
+        return views.ten_crops(views.resize_shorter_side(images, side), crop)
+
+    return Protocol("ten_crop", "ten_crop", cut, f"ten crops of {crop} pixels, shorter side {side}", True)
+
+
+def ten_crop_padded(padding: int) -> Protocol:
+    """Corners, centre and mirror images of small images, cut from the image padded as in training.
+
+    A crop has the image's own size, so that the five are among the random crops that the net was trained on, and the
+    centre is the image itself.
+    """
+
+    def cut(images: Array) -> tuple[Array, ...]:
+        return views.ten_crops(views.pad(images, padding), min(images.shape[1:3]))
+
+    return Protocol("ten_crop", "ten_crop", cut, f"ten crops of the image padded by {padding} pixels", True)
+
+
+def multi_scale(scales: Sequence[int] = SCALES) -> Protocol:
+    """The whole image and its mirror image at several shorter sides, fully convolutional (2015, section 3.4)."""
+
+    def scale(images: Array) -> tuple[Array, ...]:
+        resized = [views.resize_shorter_side(images, side) for side in scales]
+        return tuple(view for one in resized for view in (one, views.mirrored(one)))
+
+    sides = ", ".join(map(str, scales))
+    return Protocol("multi_scale", "multi_scale", scale, f"whole and mirrored at shorter sides {sides}", True)
+
+
+NAMES = ("single_view", "centre_crop", "ten_crop", "multi_scale", "crop320")
+
+
+def choose(name: str, *, size: int | None, padding: int = 0, scales: Sequence[int] = (),
+           any_size: bool = True) -> Protocol:  # fmt: skip
+    """The protocol of a name for a set of images.
+
+    Args:
+      name: one of `NAMES`.
+      size: side in pixels of small images that are shown as they are, as CIFAR's 32; None for photographs of any
+        size, as ImageNet's.
+      padding: pixels that small images are padded by in training.
+      scales: shorter sides in pixels for "multi_scale", instead of the paper's.
+      any_size: whether the net takes images of any size: not VGG, with its fully connected layers.
+
+    Raises:
+      UserError: for an unknown name, and for one that such images or such a net have no use for.
+    """
+    if name not in NAMES:
+        raise unknown_name("protocol", name, NAMES)
+    if scales and name != "multi_scale":
+        raise UserError(f"--scales is for --protocol=multi_scale, not for {name}")
+    if name in ("multi_scale", "crop320") and not any_size:
+        raise UserError(f"{name} needs a net that takes images of any size, as those with global average pooling do")
+    if any(side < 1 for side in scales):
+        raise UserError(f"--scales={','.join(map(str, scales))} must be pixels, 1 or more")
+    if name == "multi_scale" and scales:
+        return multi_scale(scales)
+    if size is None:
+        return _for_photographs(name)
+    return _for_small_images(name, size, padding)
+
+
+def _for_photographs(name: str) -> Protocol:
+    if name == "single_view":
+        raise UserError("single_view shows images as they are, and these have many sizes; choose centre_crop")
+    makers: dict[str, Callable[[], Protocol]] = {
+        "centre_crop": one_crop,
+        "ten_crop": ten_crop,
+        "multi_scale": multi_scale,
+        "crop320": lambda: one_crop(LARGE_CROP, LARGE_CROP, "crop320"),
+    }
+    return makers[name]()
+
+
+def _for_small_images(name: str, size: int, padding: int) -> Protocol:
+    if name == "single_view":
+        return single_view()
+    if name == "ten_crop":
+        if not padding:
+            raise UserError(
+                f"ten_crop cuts from images padded as in training, and this run has config.data.padding=0: its "
+                f"{size}-pixel images have one crop, which is single_view"
+            )
+        return ten_crop_padded(padding)
+    if name == "centre_crop":
+        raise UserError(f"images of {size} pixels are shown whole: their centre crop is single_view")
+    if name == "crop320":
+        raise UserError(
+            f"crop320 is for photographs, not for images of {size} pixels; choose single_view or ten_crop, or larger "
+            f"images by multi_scale with --scales={size},{size * 5 // 4}"
+        )
+    raise UserError(
+        f"multi_scale's shorter sides {', '.join(map(str, SCALES))} are for nets trained on crops of {CROP} pixels; "
+        f"for images of {size} pixels choose some by --scales, as --scales={size},{size * 5 // 4}"
+    )

@@ -1,0 +1,239 @@
+"""Trained runs tested by a protocol, alone or as an ensemble, and the files that this leaves in their folders."""
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from resnet_jax.config import config_hash
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation import measures, protocols, scoring
+from resnet_jax.evaluation.restore import restore_run
+from resnet_jax.evaluation.statistics import from_training_images
+from resnet_jax.training.distributed import is_chief
+from resnet_jax.training.provenance import commit, hardware, versions
+
+EVALUATIONS = "evaluations"
+
+#: Metric of the averaged scores of several runs, whatever protocol each is tested by.
+ENSEMBLE = "ensemble"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProtocolResult:
+    """What a test found; errors in percent over `examples` images, each seen once.
+
+    Attributes:
+      models: names of the nets, several in an ensemble.
+      dataset: name.
+      protocol: one of `protocols.NAMES`.
+      metric: the experiments' name for what was measured, and the file's.
+      views: how the protocol shows an image.
+      evaluated_on: "test", or "held_out" for a part of the training set.
+      step: steps that each net was trained for: one number, or that of each net of an ensemble.
+      test_error, top5_error: of the first guess, and of the first five; with five classes or fewer nothing is in the
+        second: None.
+      test_loss: mean negative logarithm of the label's score.
+      ece: expected calibration error in percent.
+      recompute_bn: training images asked for to compute the batch-norm statistics from; 0: those of training.
+      config_hashes: of the runs.
+      commit, versions, hardware: of the test, see `provenance`.
+    """
+
+    models: tuple[str, ...]
+    dataset: str
+    protocol: str
+    metric: str
+    views: str
+    evaluated_on: str
+    step: int | tuple[int, ...]
+    examples: int
+    test_error: float
+    top5_error: float | None
+    test_loss: float
+    ece: float
+    recompute_bn: int
+    config_hashes: tuple[str, ...]
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """A test and what it is computed from.
+
+    Attributes:
+      result: what is recorded.
+      scores: (examples, classes).
+      labels: (examples,).
+      warnings: sentences on newer checkpoints that could not be read, and on views unlike those of training.
+    """
+
+    result: ProtocolResult
+    scores: np.ndarray
+    labels: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+
+def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, scales: Sequence[int] = (),
+              recompute_bn: int | None = None, data_dir: str | None = None,
+              report: Callable[[str], None] = lambda sentence: None) -> Tested:  # fmt: skip
+    """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
+
+    Args:
+      workdirs: the runs' folders.
+      protocol: one of `protocols.NAMES`.
+      scales: shorter sides for "multi_scale", see `protocols.choose`.
+      recompute_bn: training images to compute batch-norm statistics from, instead of those of training.
+      data_dir: TFDS data directory, if it is not where the runs found it.
+      report: told a sentence of each run before it is tested.
+
+    Raises:
+      UserError: for a folder without a checkpoint, a protocol that does not fit the images or the net, or runs that
+        were not trained and tested on the same data.
+    """
+    if not workdirs:
+        raise UserError("there is no run to test")
+    configs: list[ConfigDict] = []
+    found: list[np.ndarray] = []
+    steps: list[int] = []
+    warnings: list[str] = []
+    labels = np.empty(0)
+    for workdir in workdirs:
+        run = restore_run(workdir, data_dir)
+        config, trainer = run.trainer.config, run.trainer
+        _same_data(configs, config, workdir)
+        pipeline, mesh = trainer.pipeline, trainer.mesh
+        chosen = protocols.choose(
+            protocol, size=min(pipeline.test["images"].shape[1:3]), padding=config.data.padding, scales=scales,
+            any_size=not config.model.name.startswith("vgg"),
+        )  # fmt: skip
+        report(f"{workdir}: {config.model.name} after {int(run.state.step)} steps, {chosen.description}")
+        variables: scoring.Variables = run.state.tested_variables
+        if recompute_bn is not None:
+            variables = from_training_images(trainer.model, variables, pipeline, mesh, recompute_bn)
+        forward = scoring.jitted_forward(trainer.model, mesh)
+        scores, labels = scoring.score_test(chosen, forward, variables, pipeline, mesh)
+        configs.append(config)
+        found.append(scores)
+        steps.append(int(run.state.step))
+        warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
+        if chosen.mirrored and not config.data.flip:
+            warnings.append(f"{workdir} was trained without mirror images, which are half of what {protocol} shows")
+    scores = scoring.ensemble(found)
+    result = ProtocolResult(
+        models=tuple(config.model.name for config in configs),
+        dataset=configs[0].data.name,
+        protocol=protocol,
+        metric=chosen.metric if len(configs) == 1 else ENSEMBLE,
+        views=chosen.description,
+        evaluated_on="held_out" if configs[0].data.held_out else "test",
+        step=steps[0] if len(steps) == 1 else tuple(steps),
+        examples=len(labels),
+        test_error=measures.error(scores, labels),
+        top5_error=measures.error(scores, labels, 5) if scores.shape[1] > 5 else None,
+        test_loss=measures.loss(scores, labels),
+        ece=measures.calibration(scores, labels).ece,
+        recompute_bn=recompute_bn or 0,
+        config_hashes=tuple(config_hash(config) for config in configs),
+        commit=commit(),
+        versions=versions(),
+        hardware=hardware(jax.devices()),
+    )
+    return Tested(result, scores, labels, tuple(warnings))
+
+
+test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
+
+
+def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path) -> None:
+    for field in ("name", "held_out"):
+        if configs and configs[0].data[field] != config.data[field]:
+            raise UserError(
+                f"{workdir} has config.data.{field}={config.data[field]} and the first run {configs[0].data[field]}: "
+                "an ensemble needs runs of the same data"
+            )
+
+
+def write_evaluation(tested: Tested, workdir: str | Path) -> Path:
+    """Writes a test into a run's folder: the result, errors by class, confusion and calibration.
+
+    The files are evaluations/METRIC.json, METRIC_classes.csv, METRIC_confusion.csv and METRIC_calibration.csv. An
+    earlier test by the same metric is replaced. Several processes call this together, and one writes.
+
+    Returns:
+      The path of the JSON file.
+
+    Raises:
+      UserError: if the folder cannot be written to.
+    """
+    folder = Path(workdir).expanduser() / EVALUATIONS
+    result, scores, labels = tested.result, tested.scores, tested.labels
+    path = folder / f"{result.metric}.json"
+    if not is_chief():
+        return path
+    guesses = measures.ranks(scores, labels)
+    matrix = measures.confusion(scores, labels)
+    calibration = measures.calibration(scores, labels)
+    classes = [
+        (c, int(np.sum(labels == c)), *(_percent(guesses[labels == c] >= k) for k in (1, 5)))
+        for c in range(scores.shape[1])
+    ]
+    bins = zip(
+        calibration.edges[:-1], calibration.edges[1:], calibration.counts, calibration.confidence,
+        calibration.accuracy, strict=True,
+    )  # fmt: skip
+    try:
+        folder.mkdir(exist_ok=True)
+        _write_csv(
+            folder / f"{result.metric}_classes.csv",
+            ("class", "images", "error_percent", "top5_error_percent"), classes,
+        )  # fmt: skip
+        _write_csv(
+            folder / f"{result.metric}_confusion.csv",
+            ("class", *(f"guessed_{c}" for c in range(len(matrix)))),
+            ((c, *row) for c, row in enumerate(matrix.tolist())),
+        )
+        _write_csv(
+            folder / f"{result.metric}_calibration.csv",
+            ("above", "to", "images", "confidence", "accuracy"),
+            (
+                (f"{a:.4f}", f"{b:.4f}", int(n), *("" if n == 0 else f"{v:.6f}" for v in (p, q)))
+                for a, b, n, p, q in bins
+            ),
+        )
+        _write_whole(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
+    except OSError as problem:
+        raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from problem
+    return path
+
+
+def to_json(result: ProtocolResult) -> dict[str, Any]:
+    """The result as JSON holds it; null where a diverged net's loss is no number."""
+    fields = dataclasses.asdict(result)
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in fields.items()}
+
+
+def _percent(wrong: np.ndarray) -> str:
+    return f"{100 * np.mean(wrong):.4f}" if wrong.size else ""
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    os.replace(partial, path)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)

@@ -1,0 +1,87 @@
+"""Scores of images: the softmax of a net's logits, averaged over views and over nets."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jax.sharding import Mesh
+
+from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.data.placement import place
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.protocols import Protocol
+from resnet_jax.training.mesh import batch_sharded, replicated
+
+Variables = Mapping[str, Any]
+
+#: (variables, images of one view) -> logits.
+Forward = Callable[[Variables, Array], Array]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes), float64: fine enough to keep the order of float32 logits; NaN if one is infinite."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def jitted_forward(model: nn.Module, mesh: Mesh) -> Forward:
+    """The net in testing mode, compiled once for each shape; logits (batch, classes) are whole on every device."""
+
+    def forward(variables: Variables, images: Array) -> Any:
+        return model.apply(variables, images, train=False)
+
+    everywhere = replicated(mesh)
+    return jax.jit(forward, in_shardings=(everywhere, batch_sharded(mesh)), out_shardings=everywhere)
+
+
+def scores(forward: Forward, variables: Variables, views: Iterable[Array]) -> np.ndarray:
+    """The mean over views of the softmax of their logits.
+
+    Args:
+      forward: see `Forward`.
+      variables: of the net.
+      views: of the same images, each (batch, height, width, channels), of one size or several.
+
+    Returns:
+      float64, (batch, classes), each row with the sum 1.
+    """
+    each = [softmax(np.asarray(forward(variables, view))) for view in views]
+    return np.mean(each, axis=0)
+
+
+def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
+    """The scores of several nets for the same images: the mean of theirs, (n, classes).
+
+    Raises:
+      UserError: if they are not of the same images or classes.
+    """
+    shapes = {one.shape for one in members}
+    if len(shapes) != 1:
+        raise UserError(f"nets of an ensemble need the same images and classes; their scores are {sorted(shapes)}")
+    return np.mean(members, axis=0)
+
+
+def score_test(protocol: Protocol, forward: Forward, variables: Variables, pipeline: ResidentPipeline,
+               mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Scores (n, classes) and labels (n,) of the test set, each image once and in its order."""
+    everywhere, shared = replicated(mesh), batch_sharded(mesh)
+
+    # A program of its own: inside the net's, each view would compile the net once more.
+    @jax.jit
+    def batch(resident: Any, indices: Array) -> tuple[tuple[Array, ...], Array]:
+        images, labels = pipeline.eval_batch(resident, indices)
+        views = jax.tree.map(lambda v: jax.lax.with_sharding_constraint(v, shared), protocol.views(images))
+        return views, jax.lax.with_sharding_constraint(labels, everywhere)
+
+    found, labels = [], []
+    for indices, mask in pipeline.test_inputs():
+        views, those = batch(pipeline.test, place(indices, shared))
+        found.append(scores(forward, variables, views)[mask > 0])
+        labels.append(np.asarray(those)[mask > 0])
+    every_score, every_label = np.concatenate(found), np.concatenate(labels)
+    assert len(every_label) == pipeline.test_size, (len(every_label), pipeline.test_size)
+    return every_score, every_label

@@ -1,0 +1,153 @@
+"""Scores by every protocol against NumPy: a net whose forward pass is written out, views cut by slices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from PIL import Image
+
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation import protocols
+from resnet_jax.evaluation.photographs import score_photographs
+from resnet_jax.evaluation.scoring import ensemble, jitted_forward, scores
+from resnet_jax.models.registry import create_model
+from resnet_jax.training.mesh import make_mesh
+
+
+class TinyNet(nn.Module):
+    """3x3 convolution, ReLU, global average, classifier: small enough for NumPy, fully convolutional as ResNets are."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(nn.Conv(6, (3, 3), padding=1, use_bias=False, name="conv")(x))
+        return nn.Dense(7, name="head")(x.mean(axis=(1, 2)))
+
+
+def numpy_scores(variables, images):
+    """The same net by loops over the kernel, its softmax, over the class map that a 1x1 classifier gives."""
+    kernel, head = (variables["params"][k] for k in ("conv", "head"))
+    kernel, images = np.float64(kernel["kernel"]), np.float64(images)
+    height, width = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    out = sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
+    class_map = np.maximum(out, 0) @ np.float64(head["kernel"]) + np.float64(head["bias"])
+    powers = np.exp(class_map.mean(axis=(1, 2)))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = TinyNet()
+    variables = model.init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.tree.map(lambda v: 3 * v, variables)  # scores far from uniform, where averages differ
+    return variables, jitted_forward(model, make_mesh(jax.devices()[:1]))
+
+
+def photos(height, width, count=3, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, height, width, 3)).astype(np.float32)
+
+
+def test_ten_crops_on_padded_images(net):
+    """CIFAR's: 32 pixels and 4 of padding, softmax of each crop averaged, and not the softmax of averaged logits."""
+    variables, forward = net
+    x = photos(32, 32)
+    padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    crops = [padded[:, i : i + 32, j : j + 32] for i, j in ((0, 0), (0, 8), (8, 0), (8, 8), (4, 4))]
+    each = np.array([numpy_scores(variables, view) for crop in crops for view in (crop, crop[:, :, ::-1])])
+    found = scores(forward, variables, protocols.ten_crop_padded(4).views(jnp.asarray(x)))
+    np.testing.assert_allclose(found, each.mean(axis=0), atol=1e-5)
+    logits = np.log(each).mean(axis=0)
+    assert np.abs(np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - found).max() > 1e-4
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def pillow(image, side):
+    """(height, width, 3) resized by Pillow's antialiased bilinear filter, channel by channel in float32."""
+    height, width, _ = image.shape
+    new = (side, width * side // height) if height <= width else (height * side // width, side)
+    parts = [
+        np.asarray(Image.fromarray(np.ascontiguousarray(image[..., c]), "F").resize(new[::-1], Image.BILINEAR))
+        for c in range(3)
+    ]
+    return np.stack(parts, axis=-1)
+
+
+def test_multi_scale_is_the_mean_of_class_maps_over_scales_and_mirror_images(net):
+    variables, forward = net
+    x = photos(20, 15)
+    each = []
+    for side in (10, 15, 24):
+        resized = np.stack([pillow(image, side) for image in x])
+        each += [numpy_scores(variables, resized), numpy_scores(variables, resized[:, :, ::-1])]
+    found = scores(forward, variables, protocols.multi_scale((10, 15, 24)).views(jnp.asarray(x)))
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-5)
+
+
+def test_the_papers_sizes():
+    """2015, section 3.4: crops of 224 from 256, five scales; 2016, section 5: one crop of 320 from 320."""
+    wide = jax.ShapeDtypeStruct((1, 300, 400, 3), jnp.float32)
+
+    def sizes(name):
+        return [v.shape[1:3] for v in jax.eval_shape(protocols.choose(name, size=None).views, wide)]
+
+    assert sizes("centre_crop") == [(224, 224)]
+    assert sizes("ten_crop") == [(224, 224)] * 10
+    assert sizes("crop320") == [(320, 320)]
+    shapes = [(224, 298), (256, 341), (384, 512), (480, 640), (640, 853)]
+    assert sizes("multi_scale") == [shape for shape in shapes for _ in range(2)]
+    metrics = {name: protocols.choose(name, size=None).metric for name in protocols.NAMES[1:]}
+    assert metrics == {
+        "centre_crop": "single_crop_224", "crop320": "single_crop_320", "ten_crop": "ten_crop",
+        "multi_scale": "multi_scale",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [[(30, 40), (40, 30), (30, 40), (33, 33), (40, 30)]])
+@pytest.mark.parametrize("protocol", [protocols.ten_crop(20, 24), protocols.multi_scale((16, 24))])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_photographs_of_several_sizes_come_back_in_order(net, sizes, protocol, batch):
+    variables, forward = net
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    mean, std = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.3, 0.25], np.float32)
+    found = score_photographs(protocol, forward, variables, iter(images), mean, std, batch)
+    for image, row in zip(images, found, strict=True):
+        normalised = jnp.asarray((np.float32(image) / 255 - mean) / std)[None]
+        each = [numpy_scores(variables, view) for view in protocol.views(normalised)]
+        np.testing.assert_allclose(row, np.mean(each, axis=0)[0], atol=2e-5)
+
+
+def test_an_ensemble_is_the_mean_of_scores():
+    one, other = np.array([[0.6, 0.4], [0.9, 0.1]]), np.array([[0.1, 0.9], [0.7, 0.3]])
+    np.testing.assert_allclose(ensemble([one, other]), [[0.35, 0.65], [0.8, 0.2]])
+    with pytest.raises(UserError, match="same images and classes"):
+        ensemble([one, other[:1]])
+
+
+def test_a_resnet_takes_larger_images():
+    """Fully convolutional as it stands: a net of this package at 32 and at 40 x 56 pixels."""
+    model = create_model("cifar_resnet20", stage_sizes=(1, 1, 1), widths=(4, 4, 4))
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    forward = jitted_forward(model, make_mesh(jax.devices()[:1]))
+    found = scores(forward, variables, protocols.multi_scale((32, 40)).views(jnp.asarray(photos(40, 56))))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("tencrop", {}, "unknown protocol 'tencrop'; did you mean ten_crop"),
+        ("ten_crop", {"padding": 0}, "config.data.padding=0.*single_view"),
+        ("centre_crop", {}, "centre crop is single_view"),
+        ("crop320", {}, "choose single_view or ten_crop"),
+        ("multi_scale", {}, "--scales=32,40"),
+        ("ten_crop", {"scales": [32]}, "--scales is for --protocol=multi_scale"),
+        ("multi_scale", {"scales": [32, 0]}, "--scales=32,0 must be pixels"),
+        ("multi_scale", {"any_size": False}, "takes images of any size"),
+        ("single_view", {"size": None}, "choose centre_crop"),
+    ],
+)
+def test_what_does_not_fit_is_said(name, fields, message):
+    with pytest.raises(UserError, match=message):
+        protocols.choose(name, **{"size": 32, "padding": 4, **fields})

@@ -1,0 +1,68 @@
+"""Stochastic depth against its paper: whole residuals there or not, scaled in testing, rates that rise linearly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.features import forward_with_features
+from resnet_jax.models.registry import create_model
+
+X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 3)), jnp.float32)
+
+
+def net(rate, **fields):
+    return create_model("cifar_resnet20", stage_sizes=(2, 2), widths=(4, 4), stochastic_depth=rate, **fields)
+
+
+def test_testing_scales_each_residual_by_its_survival():
+    """Equation 4 and 5: p_l = 1 - l / L (1 - p_L), here 0.9, 0.8, 0.7, 0.6."""
+    variables = net(0.0).init(jax.random.key(0), X)
+    _, found = forward_with_features(net(0.4), variables, X)
+    for number, (path, before) in enumerate(
+        [("stage1/block1", "stem"), ("stage1/block2", "stage1/block1"), ("stage2/block2", "stage2/block1")]
+    ):
+        survival = (0.9, 0.8, 0.6)[number]
+        expected = np.maximum(np.asarray(found[before]) + survival * np.asarray(found[f"{path}/bn2"]), 0)
+        np.testing.assert_allclose(found[path], expected, atol=1e-6)
+
+
+def test_training_drops_whole_residuals_as_often_as_said():
+    """Each unit's output is either that of shortcut and residual or of the shortcut alone, for the whole batch."""
+    model = net(0.8)
+    variables = model.init(jax.random.key(0), X)
+
+    @jax.jit
+    def features(key):
+        _, state = model.apply(
+            variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True,
+            rngs={"dropout": key},
+        )  # fmt: skip
+        return state["intermediates"]
+
+    dropped = []
+    for i in range(300):
+        found = features(jax.random.key(i))
+        unit = found["stage1"]["block2"]
+        x, residual, out = (np.asarray(node["__call__"][0]) for node in (found["stage1"]["block1"], unit["bn2"], unit))
+        without, whole = np.array_equal(out, np.maximum(x, 0)), np.allclose(out, np.maximum(x + residual, 0), atol=1e-6)
+        assert without != whole
+        dropped.append(without)
+    assert np.mean(dropped) == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / 300))  # 2 of 4 units: 0.8 * 2 / 4
+
+
+def test_off_is_the_net_as_it_was():
+    variables = net(0.0).init(jax.random.key(0), X)
+    assert jax.tree.structure(variables) == jax.tree.structure(net(0.5).init(jax.random.key(0), X))
+    np.testing.assert_array_equal(
+        net(0.0).apply(variables, X),
+        create_model("cifar_resnet20", stage_sizes=(2, 2), widths=(4, 4)).apply(variables, X),
+    )
+
+
+def test_wrong_rates_and_plain_nets_are_refused():
+    with pytest.raises(UserError, match=r"stochastic_depth=1.0 must be in \[0, 1\)"):
+        net(1.0)
+    with pytest.raises(UserError, match="needs a shortcut"):
+        net(0.5, shortcut="none")
