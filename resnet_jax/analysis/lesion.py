@@ -26,7 +26,7 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, write_json
+from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, resident_pipeline, write_json
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.models.shortcuts import Shortcut
@@ -206,11 +206,12 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
       UserError: for a net without units.
     """
     trainer = run.trainer
-    image_shape = trainer.pipeline.train["images"].shape[1:]
+    pipeline = resident_pipeline(trainer)
+    image_shape = pipeline.image_shape
     units = find_units(trainer.model, image_shape)
     if not units:
         raise UserError(f"{run.config.model.name} has no units that could be removed")
-    score = make_score(trainer.model, units, trainer.pipeline, trainer.mesh)
+    score = make_score(trainer.model, units, pipeline, trainer.mesh)
     variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
     keeping = [unit.path for unit in units if not unit.changes_shape]
     pairs = exchangeable(variables, units)

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides
+from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import Checkpoints
@@ -55,6 +56,17 @@ class OpenRun:
     def variables(self) -> dict[str, Any]:
         """The net's variables, on the host."""
         return jax.device_get({"params": self.state.params, "batch_stats": self.state.batch_stats})
+
+
+def resident_pipeline(trainer: Trainer) -> ResidentPipeline:
+    """The data of a run, on the devices.
+
+    Raises:
+      UserError: for a set that is read from files while training.
+    """
+    if not isinstance(trainer.pipeline, ResidentPipeline):
+        raise UserError(f"this analysis is for sets that live on the devices, not for {trainer.config.data.name}")
+    return trainer.pipeline
 
 
 def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:

@@ -18,7 +18,7 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, resume, write_json
+from resnet_jax.analysis.runs import OpenRun, Report, no_report, open_run, resident_pipeline, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
 
@@ -118,7 +118,7 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
     Raises:
       UserError: if there are fewer.
     """
-    pipeline = run.trainer.pipeline
+    pipeline = resident_pipeline(run.trainer)
     if not 0 <= images <= pipeline.train_size:
         raise UserError(f"images={images} must be between 1 and the {pipeline.train_size} of the training set, or 0")
     # Drawn at random, for sets that are sorted by class.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from jax import Array
@@ -50,6 +50,22 @@ class ResidentPipeline:
     eval_batch_size: int
     padding: int
     flip: bool
+
+    #: Where the host would else hold up a fast device; indices take no room.
+    steps_per_dispatch: ClassVar[int] = 100
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.train["images"].shape[1:]
+
+    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
+        """Puts inputs, whole and alike in every process, on the devices."""
+        return place(inputs, sharding)
+
+    def complaints(self) -> list[str]:
+        """Sentences on images that could not be read: none."""
+        return []
 
     def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> np.ndarray:
         """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size).

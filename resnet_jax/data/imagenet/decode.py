@@ -98,17 +98,23 @@ def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
 
     Args:
       data: the file.
-      box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of what is decoded.
+      box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of what is
+        decoded, so by up to four pixels where that is an eighth.
       size: pixels of a side.
 
     Raises:
       DecodeError: see `decode`.
     """
-    height, width = image_size(data)
+    reduce = reduction(box, size)
+    return crop_resize(decode(data, reduce), box, image_size(data), size)
+
+
+def reduction(box: Box, size: int) -> int:
+    """The most that an image can be reduced by (1, 2, 4 or 8) while it is decoded, for a box that becomes `size`."""
     reduce = 1
     while reduce < 8 and min(box[2], box[3]) >= 2 * reduce * size:
         reduce *= 2
-    return crop_resize(decode(data, reduce), box, (height, width), size)
+    return reduce
 
 
 def crop_resize(pixels: np.ndarray, box: Box, whole: tuple[int, int], size: int) -> np.ndarray:

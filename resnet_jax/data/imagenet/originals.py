@@ -15,13 +15,16 @@ TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 CLASSES = len(official_wnids())
 
 
-def open_originals(source: str | Path, val_labels: str | None = None, allow_partial: bool = False) -> dict[str, Source]:
+def open_originals(
+    source: str | Path, val_labels: str | None = None, allow_partial: bool = False, called: str = "--source"
+) -> dict[str, Source]:
     """The splits "train" and "val" of a folder, whatever it holds.
 
     Args:
       source: a folder with both tars, with train/ and val/, or a TFDS directory of imagenet2012.
       val_labels: see `wnids.validation_labels`; for tars and for a val/ without class folders.
       allow_partial: take fewer images and classes than ILSVRC 2012 has.
+      called: what errors call the folder.
 
     Raises:
       UserError: if it is none of these or cannot be read, for classes that are not ImageNet's, and for other numbers
@@ -29,15 +32,15 @@ def open_originals(source: str | Path, val_labels: str | None = None, allow_part
     """
     root = Path(source).expanduser()
     if not root.is_dir():
-        raise UserError(f"--source={source} is not a folder; give that of the tars, of train/ and val/, or of TFDS")
+        raise UserError(f"{called}={source} is not a folder; give that of the tars, of train/ and val/, or of TFDS")
     try:
         present = {entry.name for entry in root.iterdir()}
     except OSError as error:
-        raise UserError(f"--source={source} cannot be read: {error}") from error
+        raise UserError(f"{called}={source} cannot be read: {error}") from error
     splits: dict[str, Source]
     if {TRAIN_TAR, VAL_TAR} & present:
         if lost := {TRAIN_TAR, VAL_TAR} - present:
-            raise UserError(f"--source={source} lacks {lost.pop()}")
+            raise UserError(f"{called}={source} lacks {lost.pop()}")
         splits = {"train": train_tar(root / TRAIN_TAR, allow_partial), "val": val_tar(root / VAL_TAR, val_labels)}
     elif {"train", "val"} <= present:
         splits = {
@@ -48,13 +51,13 @@ def open_originals(source: str | Path, val_labels: str | None = None, allow_part
         splits = {"train": TfdsSource(root, "train"), "val": TfdsSource(root, "validation")}
     else:
         raise UserError(
-            f"--source={source} holds neither {TRAIN_TAR}, nor train/ and val/, nor dataset_info.json (TFDS)"
+            f"{called}={source} holds neither {TRAIN_TAR}, nor train/ and val/, nor dataset_info.json (TFDS)"
         )
     if not allow_partial:
         for split, images in splits.items():
             if len(images) != COUNTS[split]:
                 raise UserError(
-                    f"--source={source} has {len(images):,} {split} images and not {COUNTS[split]:,}; "
+                    f"{called}={source} has {len(images):,} {split} images and not {COUNTS[split]:,}; "
                     "--allow_partial takes it as it is"
                 )
     return splits
