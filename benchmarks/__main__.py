@@ -35,10 +35,19 @@ def checkpoint_overhead(options: argparse.Namespace, folder: Path) -> str:
     return checkpoint_overhead.report(*found, options.every)
 
 
+def input_pipeline(options: argparse.Namespace, folder: Path) -> str:
+    """The table of `benchmarks.input_pipeline`."""
+    from benchmarks import input_pipeline
+
+    rows = input_pipeline.measure(Path(options.data_dir), folder, options.seconds, note)
+    return input_pipeline.report(rows, options.json)
+
+
 #: Each: what makes its table, and the page that has it.
 BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "differences": (differences, "docs/training.md"),
     "checkpoint_overhead": (checkpoint_overhead, "docs/training.md"),
+    "input_pipeline": (input_pipeline, "docs/input_pipeline.md"),
 }
 
 
@@ -62,6 +71,10 @@ def _measure(arguments: Sequence[str]) -> None:
         command.add_argument("--write", action="store_true", help=f"put the table into {page}")
         if name == "differences":
             command.add_argument("--steps", type=int, default=100, help="steps to take (%(default)s)")
+        elif name == "input_pipeline":
+            command.add_argument("--data_dir", default="../shared/data/imagenet_sample", help="images (%(default)s)")
+            command.add_argument("--seconds", type=float, default=5, help="for each row (%(default)s)")
+            command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
         else:
             command.add_argument("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")
             command.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
@@ -69,9 +82,14 @@ def _measure(arguments: Sequence[str]) -> None:
 
     function, page = BENCHMARKS[options.name]
     with tempfile.TemporaryDirectory() as folder:
-        text = f"{function(options, Path(folder))}\n\n{measured_on()}"
+        text = function(options, Path(folder))
+    if as_json := getattr(options, "json", False):
+        if options.write:
+            raise UserError("--write puts a table into a page: leave out --json")
+    else:
+        text = f"{text}\n\n{measured_on()}"
     print(text)
-    if options.write:
+    if options.write and not as_json:
         write_between(ROOT / page, options.name, text)
 
 

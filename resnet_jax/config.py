@@ -8,6 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
@@ -16,6 +18,7 @@ from resnet_jax.models.registry import VARIANTS
 EXECUTION_FIELDS = frozenset(
     {
         "data.data_dir",
+        "data.workers",
         "steps_per_dispatch",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -30,12 +33,15 @@ CHOICES = {
     "optimizer.name": ("sgd", "lars"),
     "optimizer.decay_scope": ("all", "kernels"),
     "schedule.warmup": ("none", "steps", "error", "linear"),
+    "data.crop": CROPS,
     "on_nan": ("stop", "rollback"),
 }
 
 #: The least value that a number can have.
 LEAST = {
     **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("data.image_size", "data.eval_shorter_side"), 1),
+    **dict.fromkeys(("data.workers",), 0),
     **dict.fromkeys(("keep_checkpoints",), 1),
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
@@ -88,6 +94,14 @@ def base_config() -> ConfigDict:
                 # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
                 "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
                 "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
+                # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
+                "image_size": 224,  # pixels of a side that is trained on
+                # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
+                # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
+                "crop": "scale",
+                "shorter_side": (256, 480),
+                "eval_shorter_side": 256,  # before the centre crop
+                "workers": 0,  # threads that decode; 0: one for each core
             },
             # None of it is in the papers' recipes: 0 is off.
             "regularization": {
@@ -200,6 +214,14 @@ def validate_config(config: ConfigDict) -> None:
     profile = tuple(config.profile_steps)
     if profile and not (len(profile) == 2 and all(type(p) is int for p in profile) and 1 <= profile[0] <= profile[1]):
         raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")
+    sides = tuple(config.data.shorter_side)
+    if not (len(sides) == 2 and all(type(s) is int for s in sides) and 1 <= sides[0] <= sides[1]):
+        raise UserError(f"config.data.shorter_side={sides} must be the least and the largest, in pixels, as 256,480")
+    if config.data.name in STREAMED:
+        least = min(config.data.eval_shorter_side, sides[0] if config.data.crop != "aspect" else 10**9)
+        if least < config.data.image_size:
+            raise UserError(f"config.data.image_size={config.data.image_size} is more than the shorter side of {least} "
+                            "that it is cropped from (config.data.shorter_side, eval_shorter_side)")  # fmt: skip
     boundaries = list(config.schedule.boundaries)
     numbers = all(isinstance(b, float | int) for b in boundaries)
     if not numbers or boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):

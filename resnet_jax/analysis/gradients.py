@@ -18,7 +18,7 @@ from jax import Array
 
 from resnet_jax.analysis.runs import Report, no_report, write_json
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import run_config
+from resnet_jax.evaluation.restore import resident_pipeline, run_config
 from resnet_jax.models.summary import Summary
 from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.record import RunRecord
@@ -119,7 +119,7 @@ def train_and_measure(
     Returns:
       For each of `steps`: it and `{"kernels": (layers,), "outputs": (layers,)}`, float32.
     """
-    mesh, pipeline = trainer.mesh, trainer.pipeline
+    mesh, pipeline = trainer.mesh, resident_pipeline(trainer)
     check_batch(mesh, trainer.config.batch_size, trainer.config.accumulate)
     gradient_norms = make_gradient_norms(trainer.model, weighted_layers(trainer.summary))
     everywhere = replicated(mesh)

@@ -29,7 +29,7 @@ from jax.sharding import Mesh
 from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun
+from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.training.mesh import batch_sharded, replicated
 from resnet_jax.training.step import is_error
@@ -207,11 +207,12 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
       UserError: for a net without units.
     """
     trainer = run.trainer
-    image_shape = trainer.pipeline.train["images"].shape[1:]
+    pipeline = resident_pipeline(trainer)
+    image_shape = pipeline.image_shape
     units = find_units(trainer.model, image_shape)
     if not units:
         raise UserError(f"{run.config.model.name} has no units that could be removed")
-    score = make_score(trainer.model, units, trainer.pipeline, trainer.mesh)
+    score = make_score(trainer.model, units, pipeline, trainer.mesh)
     variables = run.state.tested_variables
     keeping = [unit.path for unit in units if not unit.changes_shape]
     pairs = exchangeable(variables, units)

@@ -19,6 +19,7 @@ from jax import Array
 from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
+from resnet_jax.evaluation.restore import resident_pipeline
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.summary import summarize
 
@@ -125,7 +126,7 @@ def run_responses(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     run = open_run(workdir, data_dir)
-    pipeline = run.trainer.pipeline
+    pipeline = resident_pipeline(run.trainer)
     resident = jax.device_get(pipeline.test if split == "test" else pipeline.train)
     # On one device: a pass over a set of small images takes seconds.
     images, _ = pipeline.eval_batch(resident, jnp.arange(len(resident["labels"])))

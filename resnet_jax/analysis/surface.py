@@ -21,7 +21,7 @@ from jax import Array
 from resnet_jax.analysis.runs import Report, no_report, open_run, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun
+from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
 
 FILE = "surface.json"
 
@@ -119,7 +119,7 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
     Raises:
       UserError: if there are fewer.
     """
-    pipeline = run.trainer.pipeline
+    pipeline = resident_pipeline(run.trainer)
     if not 0 <= images <= pipeline.train_size:
         raise UserError(f"images={images} must be between 1 and the {pipeline.train_size} of the training set, or 0")
     # Drawn at random, for sets that are sorted by class.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import jax
 import numpy as np
@@ -59,6 +59,22 @@ class ResidentPipeline:
     colour_basis: np.ndarray | None = None
     random_erasing: float = 0.0
 
+    #: Where the host would else hold up a fast device; indices take no room.
+    steps_per_dispatch: ClassVar[int] = 100
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(height, width, channels)."""
+        return self.train["images"].shape[1:]
+
+    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
+        """Puts inputs, whole and alike in every process, on the devices."""
+        return place(inputs, sharding)
+
+    def complaints(self) -> list[str]:
+        """Sentences on images that could not be read: none."""
+        return []
+
     def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> np.ndarray:
         """What the host sends for `count` steps from `step` on: indices, int32, (count, batch_size).
 
@@ -70,16 +86,7 @@ class ResidentPipeline:
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
         images, labels = self.eval_batch(resident, indices)
-        # Keys of their own, so that what is off changes no other's random numbers.
-        if self.colour_basis is not None:
-            # Ahead of the crop: the zeros around an image are no pixels of it.
-            colour_key = jax.random.fold_in(key, 1)
-            images = shift_colours(colour_key, images, self.colour_basis, self.colour_deviation, resident["std"])
-        images = pad_crop_flip(key, images, self.padding, self.flip)
-        if self.random_erasing:
-            erasing_key = jax.random.fold_in(key, 2)
-            images = random_erasing(erasing_key, images, self.random_erasing, resident["mean"], resident["std"])
-        return images, labels
+        return augmented(self, resident, images, key), labels
 
     def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, channels), labels (batch,)."""
@@ -89,6 +96,27 @@ class ResidentPipeline:
     def test_inputs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, mask) of every batch of the test set; each example has mask 1 once."""
         return padded_batches(self.test_size, self.eval_batch_size)
+
+
+def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
+    """Normalised images as they are trained on, in the jitted step.
+
+    Args:
+      how: a pipeline.
+      statistics: its `mean` and `std`.
+      images: (batch, height, width, channels).
+      key: of this step.
+    """
+    # Keys of their own, so that what is off changes no other's random numbers.
+    if how.colour_basis is not None:
+        # Ahead of the crop: the zeros around an image are no pixels of it.
+        colour_key = jax.random.fold_in(key, 1)
+        images = shift_colours(colour_key, images, how.colour_basis, how.colour_deviation, statistics["std"])
+    images = pad_crop_flip(key, images, how.padding, how.flip)
+    if how.random_erasing:
+        erasing_key = jax.random.fold_in(key, 2)
+        images = random_erasing(erasing_key, images, how.random_erasing, statistics["mean"], statistics["std"])
+    return images
 
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.mesh import replicated
@@ -80,3 +81,14 @@ def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
     return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
+
+
+def resident_pipeline(trainer: Trainer) -> ResidentPipeline:
+    """The data of a run, on the devices.
+
+    Raises:
+      UserError: for a set that is read from files while training.
+    """
+    if not isinstance(trainer.pipeline, ResidentPipeline):
+        raise UserError(f"this is for sets that live on the devices, not for {trainer.config.data.name}")
+    return trainer.pipeline

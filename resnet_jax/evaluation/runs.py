@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures, protocols, scoring
-from resnet_jax.evaluation.restore import restore_run
+from resnet_jax.evaluation.restore import resident_pipeline, restore_run
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
@@ -111,7 +111,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
         run = restore_run(workdir, data_dir)
         config, trainer = run.trainer.config, run.trainer
         _same_data(configs, config, workdir)
-        pipeline, mesh = trainer.pipeline, trainer.mesh
+        pipeline, mesh = resident_pipeline(trainer), trainer.mesh
         chosen = protocols.choose(
             protocol, size=min(pipeline.test["images"].shape[1:3]), padding=config.data.padding, scales=scales,
             any_size=not config.model.name.startswith("vgg"),

@@ -27,9 +27,6 @@ from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
 from resnet_jax.training.watch import LossWatch, Trace, memory
 
-#: Steps in one dispatch where the host would else hold up a fast device.
-STEPS_PER_DISPATCH = 100
-
 #: How often `on_nan="rollback"` goes back before it gives up.
 MOST_ROLLBACKS = 10
 
@@ -219,7 +216,7 @@ class _Run:
         """
         config = self.config
         on_cpu = platform(self.trainer.mesh) == "cpu"
-        most = config.steps_per_dispatch or (1 if on_cpu else STEPS_PER_DISPATCH)
+        most = config.steps_per_dispatch or (1 if on_cpu else self.trainer.pipeline.steps_per_dispatch)
         # What is due falls between dispatches: the number divides all intervals.
         common = math.gcd(config.steps, config.log_every, config.eval_every, config.checkpoint_every)
         count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
@@ -263,6 +260,8 @@ class _Run:
 
     def _log(self) -> None:
         """Writes one training line, the mean over the steps since the last one."""
+        for sentence in self.trainer.pipeline.complaints():
+            self.progress.note(sentence)
         mean = {name: float(np.mean([p[name] for p in self.pending])) for name in self.pending[0]}
         line = {
             "loss": mean["loss"],

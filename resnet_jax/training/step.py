@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.mixing import soften
 from resnet_jax.data.pipeline import ResidentPipeline
-from resnet_jax.data.placement import place
+from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
 from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
 from resnet_jax.training.state import AveragedTrainState, TrainState
@@ -21,6 +21,7 @@ from resnet_jax.training.state import AveragedTrainState, TrainState
 Metrics = dict[str, Array]
 TrainStep = jax.stages.Wrapped
 EvalStep = jax.stages.Wrapped
+Pipeline = ResidentPipeline | StreamingPipeline
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -128,10 +129,10 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
     return update
 
 
-def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipeline, mesh: Mesh) -> TrainStep:
+def make_train_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh) -> TrainStep:
     """The jitted (state, resident data, inputs) -> (state, metrics), for one or several steps at once.
 
-    Inputs are those of `pipeline.train_inputs`, (count, batch_size), sharded along the batch; metrics are
+    Inputs are those of `pipeline.train_inputs`, (count, batch_size, ...), sharded along the batch; metrics are
     (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
     """
     update = make_update(model, config, mesh)
@@ -143,19 +144,19 @@ def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipe
         "cutmix_alpha": options.cutmix,
     }
 
-    def one(state: TrainState, resident: Any, indices: Array) -> tuple[TrainState, Metrics]:
+    def one(state: TrainState, resident: Any, inputs: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = pipeline.train_batch(resident, indices, augment_key)
+        batch = pipeline.train_batch(resident, inputs, augment_key)
         softened = soften(jax.random.fold_in(augment_key, 3), *batch, **soft)
         images, labels = jax.lax.with_sharding_constraint(softened, batch_sharded(mesh))
         return update(state, images, labels, dropout_key)
 
-    def several(state: TrainState, resident: Any, inputs: Array) -> tuple[TrainState, Metrics]:
-        if len(inputs) > 1:
+    def several(state: TrainState, resident: Any, inputs: Any) -> tuple[TrainState, Metrics]:
+        if len(jax.tree.leaves(inputs)[0]) > 1:
             return jax.lax.scan(lambda s, i: one(s, resident, i), state, inputs)
         # XLA's CPU backend has no fast convolution inside a loop: a scan of one step would cost six times as much.
-        state, metrics = one(state, resident, inputs[0])
+        state, metrics = one(state, resident, jax.tree.map(lambda x: x[0], inputs))
         return state, jax.tree.map(lambda m: m[None], metrics)
 
     everywhere = replicated(mesh)
@@ -167,14 +168,14 @@ def make_train_step(model: nn.Module, config: ConfigDict, pipeline: ResidentPipe
     )
 
 
-def make_eval_step(model: nn.Module, pipeline: ResidentPipeline, mesh: Mesh) -> EvalStep:
-    """The jitted (params, batch_stats, resident data, indices, mask) -> sums over the batch.
+def make_eval_step(model: nn.Module, pipeline: Pipeline, mesh: Mesh) -> EvalStep:
+    """The jitted (params, batch_stats, resident data, inputs, mask) -> sums over the batch.
 
     The sums are `loss`, `error` and `count`, over examples with mask 1.
     """
 
-    def evaluate(params: Any, batch_stats: Any, resident: Any, indices: Array, mask: Array) -> Metrics:
-        images, labels = pipeline.eval_batch(resident, indices)
+    def evaluate(params: Any, batch_stats: Any, resident: Any, inputs: Any, mask: Array) -> Metrics:
+        images, labels = pipeline.eval_batch(resident, inputs)
         logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, images, train=False)
         return {
             "loss": jnp.sum(cross_entropy(logits, labels) * mask),
@@ -188,12 +189,12 @@ def make_eval_step(model: nn.Module, pipeline: ResidentPipeline, mesh: Mesh) -> 
     )
 
 
-def evaluate_test(step: EvalStep, state: TrainState, pipeline: ResidentPipeline, mesh: Mesh) -> dict[str, float]:
+def evaluate_test(step: EvalStep, state: TrainState, pipeline: Pipeline, mesh: Mesh) -> dict[str, float]:
     """Single-view `test_error` in percent and mean `test_loss` over the test set, each example once."""
     shared = batch_sharded(mesh)
     tested = state.tested_variables
     sums = [
-        step(tested["params"], tested["batch_stats"], pipeline.test, *place(batch, shared))
+        step(tested["params"], tested["batch_stats"], pipeline.test, *pipeline.send(batch, shared))
         for batch in pipeline.test_inputs()
     ]
     total = {key: sum(float(s[key]) for s in sums) for key in sums[0]}

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from resnet_jax.data.placement import place
 from resnet_jax.training.mesh import batch_sharded
 from resnet_jax.training.state import TrainState
 from resnet_jax.training.step import Metrics
@@ -62,7 +61,7 @@ class Stepper:
         """
         trainer = self._trainer
         began = time.monotonic()
-        inputs = place(trainer.pipeline.train_inputs(step, count, skipped), self._sharding)
+        inputs = trainer.pipeline.send(trainer.pipeline.train_inputs(step, count, skipped), self._sharding)
         ready = time.monotonic()
         # An upper bound: they may have run out of work at any moment of it.
         if not self._in_flight or _is_ready(self._in_flight[-1][2]):

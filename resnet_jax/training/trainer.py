@@ -9,17 +9,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides, validate_config
-from resnet_jax.data.dataset import Dataset
-from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.pipeline import make_pipeline
 from resnet_jax.data.placement import place
 from resnet_jax.data.sources import load_dataset
+from resnet_jax.data.streaming import StreamingPipeline, make_streaming
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import EvalStep, TrainStep, make_eval_step, make_train_step
+from resnet_jax.training.step import EvalStep, Pipeline, TrainStep, make_eval_step, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Trainer:
       model: the net.
       summary: its layers at the set's image size.
       num_classes: of the set.
-      pipeline: the data on the devices.
+      pipeline: the data on the devices, or on its way there.
       train_step, eval_step: the jitted steps.
     """
 
@@ -41,13 +42,13 @@ class Trainer:
     model: nn.Module
     summary: Summary
     num_classes: int
-    pipeline: ResidentPipeline
+    pipeline: Pipeline
     train_step: TrainStep
     eval_step: EvalStep
 
     def init(self) -> TrainState:
         """The state before the first step, on every device."""
-        height, width, channels = self._image_shape
+        height, width, channels = self.pipeline.image_shape
         optimizer = make_optimizer(self.config.optimizer)
         averaged = self.config.regularization.ema_decay > 0
         state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
@@ -63,10 +64,8 @@ class Trainer:
             )
         if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
             yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
-
-    @property
-    def _image_shape(self) -> tuple[int, ...]:
-        return self.pipeline.train["images"].shape[1:]
+        if isinstance(self.pipeline, StreamingPipeline):
+            yield from self.pipeline.notes()
 
 
 def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Trainer:
@@ -82,28 +81,37 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
     validate_config(config)
     mesh = make_mesh(devices)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
+    pipeline, num_classes = _make_pipeline(config, mesh)
+    model, summary = _build_model(config, num_classes, pipeline.image_shape)
+    return Trainer(
+        config, mesh, model, summary, num_classes, pipeline,
+        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+    )  # fmt: skip
+
+
+def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int]:
+    """The set's pipeline, and its number of classes."""
     data = config.data
+    if data.name in STREAMED:
+        streaming = make_streaming(config, mesh)
+        return streaming, streaming.num_classes
     dataset = load_dataset(data.name, data.data_dir, data.held_out)
-    model, summary = _build_model(config, dataset)
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
         random_erasing=data.random_erasing,
     )  # fmt: skip
-    return Trainer(
-        config, mesh, model, summary, dataset.num_classes, pipeline,
-        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
-    )  # fmt: skip
+    return pipeline, dataset.num_classes
 
 
-def _build_model(config: ConfigDict, dataset: Dataset) -> tuple[nn.Module, Summary]:
+def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> tuple[nn.Module, Summary]:
     name = config.model.name
-    model = create_model(name, **model_overrides(config), num_classes=dataset.num_classes, dtype=config.dtype)
+    model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
     group = getattr(model, "bn_group_size", 0)
     if group and config.batch_size // config.accumulate % group:
         raise UserError(
             f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size} in "
             f"config.accumulate={config.accumulate} micro-batches"
         )
-    height, _, channels = dataset.image_shape
+    height, _, channels = image_shape
     return model, summarize(model, name, height, channels)

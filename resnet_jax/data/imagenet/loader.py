@@ -1,0 +1,202 @@
+"""Batches decoded by threads ahead of their use: what is in one is a pure function of (seed, number)."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from resnet_jax.data.imagenet.crops import Box, batch_draws, crop_box
+from resnet_jax.data.imagenet.decode import DecodeError, crop_resize, decode, image_size, reduction
+from resnet_jax.data.imagenet.source import RecordError, Source
+from resnet_jax.data.sampling import batch_indices
+from resnet_jax.errors import UserError
+
+#: Images that a thread takes at once: few enough to share a batch evenly, enough to make handing out cheap.
+CHUNK = 8
+
+#: Unreadable images in a row until it is the disk and not the images.
+MOST_REPLACED = 100
+
+#: Batches being decoded besides the one that is waited for.
+AHEAD = 3
+
+#: What an unreadable image of the test set is shown as.
+GRAY = 128
+
+BoxOf = Callable[[int, int], Box]
+
+
+def default_workers() -> int:
+    """Threads: one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load_crop(source: Source, index: int, box_of: BoxOf, size: int, reduced: bool = True) -> tuple[np.ndarray, int]:
+    """One image of a source, cropped: uint8 (size, size, 3), and its label.
+
+    Args:
+      source: where it is.
+      index: its place.
+      box_of: (height, width) of the image to the box to cut out.
+      size: pixels of a side.
+      reduced: see `decode.reduction`; training's crops are at random anyway, a test's are not to be moved.
+
+    Raises:
+      RecordError, DecodeError: if it cannot be read.
+    """
+    _, label, data = source.load(index)
+    height, width = image_size(data)
+    box = box_of(height, width)
+    pixels = decode(data, reduction(box, size) if reduced else 1)
+    return crop_resize(pixels, box, (height, width), size), label
+
+
+class Unreadable:
+    """Images that could not be read: counted once each, whatever thread met them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._why: dict[tuple[str, str], str] = {}
+        self._told = 0
+
+    def add(self, split: str, name: str, error: Exception) -> None:
+        """Notes one."""
+        with self._lock:
+            self._why.setdefault((split, name), str(error))
+
+    def __len__(self) -> int:
+        return len(self._why)
+
+    def news(self) -> list[str]:
+        """A sentence for each that was met since the last call."""
+        with self._lock:
+            new = list(self._why.items())[self._told :]
+            self._told += len(new)
+        return [f"{split} image {name} cannot be read: {why}" for (split, name), why in new]
+
+
+class _Pending:
+    """A batch under way: arrays, and the threads' promises that they are filled."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, futures: Sequence[Future]) -> None:
+        self.images, self.labels, self.futures = images, labels, futures
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        for future in self.futures:
+            future.result()
+        return self.images, self.labels
+
+
+class TrainLoader:
+    """Training batches of one source by their numbers, or the share of them that this process feeds.
+
+    Attributes:
+      unreadable: images that were replaced by the next one that can be read, as every process and every run does.
+    """
+
+    def __init__(self, source: Source, *, seed: int, batch_size: int, rows: tuple[int, int], size: int, crop: str,
+                 sides: tuple[int, int], workers: int = 0) -> None:  # fmt: skip
+        """Starts threads, which stop with the loader.
+
+        Args:
+          source: where images are.
+          seed: of order and crops.
+          batch_size: of the whole batch.
+          rows: the first, and the one behind the last, of those that this process feeds.
+          size: pixels of a side.
+          crop, sides: see `crops.crop_box`.
+          workers: threads; 0: one for each core.
+        """
+        self.source, self.seed, self.batch_size, self.rows, self.size = source, seed, batch_size, rows, size
+        self.crop, self.sides = crop, sides
+        self.unreadable = Unreadable()
+        self._pool = ThreadPoolExecutor(workers or default_workers(), "decode")
+        self._pending: dict[int, _Pending] = {}
+        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+
+    def batches(self, numbers: Sequence[int], next_numbers: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """Batches by number, with the next ones already under way when it returns.
+
+        Returns:
+          uint8 images (count, rows, size, size, 3) and int32 labels (count, rows).
+
+        Raises:
+          UserError: if too many images in a row cannot be read.
+        """
+        wanted = [*numbers, *next_numbers]
+        for number in self._pending.keys() - set(wanted):  # after a step back, or the end
+            for future in self._pending.pop(number).futures:
+                future.cancel()
+        for number in wanted:
+            if number not in self._pending:
+                self._pending[number] = self._begin(number)
+        found = [self._pending.pop(number).result() for number in numbers]
+        if len(found) == 1:  # without a copy
+            return found[0][0][None], found[0][1][None]
+        return np.stack([images for images, _ in found]), np.stack([labels for _, labels in found])
+
+    def _begin(self, number: int) -> _Pending:
+        first, last = self.rows
+        indices = batch_indices(self.seed, number, self.batch_size, len(self.source))[first:last]
+        draws = batch_draws(self.seed, number, self.batch_size)[first:last]
+        # New arrays for each batch: JAX may go on reading those that it was given.
+        images, labels = np.empty((len(indices), self.size, self.size, 3), np.uint8), np.empty(len(indices), np.int32)
+
+        def fill(start: int) -> None:
+            for row in range(start, min(start + CHUNK, len(indices))):
+                images[row], labels[row] = self._image(int(indices[row]), draws[row])
+
+        return _Pending(images, labels, [self._pool.submit(fill, start) for start in range(0, len(indices), CHUNK)])
+
+    def _image(self, index: int, draws: np.ndarray) -> tuple[np.ndarray, int]:
+        def box_of(height: int, width: int) -> Box:
+            return crop_box(self.crop, draws, height, width, self.size, self.sides)
+
+        for further in range(min(MOST_REPLACED, len(self.source))):
+            place = (index + further) % len(self.source)
+            try:
+                return load_crop(self.source, place, box_of, self.size)
+            except (RecordError, DecodeError) as error:
+                self.unreadable.add("training", self.source.name(place), error)
+        raise UserError(
+            f"{further + 1} images in a row, from {self.source.name(index)} on, cannot be read: "
+            f"{(self.unreadable.news() or ['see above'])[-1]}"
+        )
+
+
+class TestLoader:
+    """Centre crops of one source, by index; see `TrainLoader`."""
+
+    __test__ = False  # pytest
+
+    def __init__(
+        self, source: Source, *, size: int, shorter_side: int, unreadable: Unreadable, workers: int = 0
+    ) -> None:
+        """Starts threads, which stop with the loader."""
+        self.source, self.size, self.shorter_side, self.unreadable = source, size, shorter_side, unreadable
+        self._pool = ThreadPoolExecutor(workers or default_workers(), "decode_test")
+        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+
+    def begin(self, indices: np.ndarray) -> _Pending:
+        """Images at these places; `result()` waits: uint8 (n, size, size, 3) and labels int32 (n,).
+
+        One that cannot be read is shown grey: it must be counted, and not stop anything.
+        """
+        images, labels = np.empty((len(indices), self.size, self.size, 3), np.uint8), np.zeros(len(indices), np.int32)
+
+        def box_of(height: int, width: int) -> Box:
+            return crop_box("center", np.empty(0), height, width, self.size, (self.shorter_side, self.shorter_side))
+
+        def fill(start: int) -> None:
+            for row in range(start, min(start + CHUNK, len(indices))):
+                place = int(indices[row])
+                try:
+                    images[row], labels[row] = load_crop(self.source, place, box_of, self.size, reduced=False)
+                except (RecordError, DecodeError) as error:
+                    self.unreadable.add("test", self.source.name(place), error)
+                    images[row] = GRAY
+
+        return _Pending(images, labels, [self._pool.submit(fill, start) for start in range(0, len(indices), CHUNK)])

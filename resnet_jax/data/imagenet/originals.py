@@ -1,0 +1,168 @@
+"""What ImageNet is prepared from: the original tars, a folder of images, or what TFDS prepared."""
+
+import dataclasses
+import tarfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from resnet_jax.data.imagenet.source import Example, FileSource, RecordError, Source, list_folder
+from resnet_jax.data.imagenet.wnids import COUNTS, check_wnids, label_of, official_wnids, validation_labels
+from resnet_jax.errors import UserError
+
+TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+
+CLASSES = len(official_wnids())
+
+
+def open_originals(
+    source: str | Path, val_labels: str | None = None, allow_partial: bool = False, called: str = "--source"
+) -> dict[str, Source]:
+    """The splits "train" and "val" of a folder, whatever it holds.
+
+    Args:
+      source: a folder with both tars, with train/ and val/, or a TFDS directory of imagenet2012.
+      val_labels: see `wnids.validation_labels`; for tars and for a val/ without class folders.
+      allow_partial: take fewer images and classes than ILSVRC 2012 has.
+      called: what errors call the folder.
+
+    Raises:
+      UserError: if it is none of these or cannot be read, for classes that are not ImageNet's, and for other numbers
+        of images than there must be.
+    """
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        raise UserError(f"{called}={source} is not a folder; give that of the tars, of train/ and val/, or of TFDS")
+    try:
+        present = {entry.name for entry in root.iterdir()}
+    except OSError as error:
+        raise UserError(f"{called}={source} cannot be read: {error}") from error
+    splits: dict[str, Source]
+    if {TRAIN_TAR, VAL_TAR} & present:
+        if lost := {TRAIN_TAR, VAL_TAR} - present:
+            raise UserError(f"{called}={source} lacks {lost.pop()}")
+        splits = {"train": train_tar(root / TRAIN_TAR, allow_partial), "val": val_tar(root / VAL_TAR, val_labels)}
+    elif {"train", "val"} <= present:
+        splits = {
+            "train": _folder(root / "train", None, allow_partial),
+            "val": _folder(root / "val", val_labels, allow_partial),
+        }
+    elif "dataset_info.json" in present:
+        splits = {"train": TfdsSource(root, "train"), "val": TfdsSource(root, "validation")}
+    else:
+        raise UserError(
+            f"{called}={source} holds neither {TRAIN_TAR}, nor train/ and val/, nor dataset_info.json (TFDS)"
+        )
+    if not allow_partial:
+        for split, images in splits.items():
+            if len(images) != COUNTS[split]:
+                raise UserError(
+                    f"{called}={source} has {len(images):,} {split} images and not {COUNTS[split]:,}; "
+                    "--allow_partial takes it as it is"
+                )
+    return splits
+
+
+def _folder(folder: Path, val_labels: str | None, allow_partial: bool) -> FileSource:
+    wnids, paths = list_folder(folder)
+    names = [path.name for path in paths]
+    if not any(wnids):
+        if folder.name == "train":
+            raise UserError(f"{folder} has images, but no folder for each class")
+        wnids = validation_labels(names, val_labels)
+    check_wnids(wnids, str(folder), allow_partial)
+    return FileSource(names, [label_of(wnid) for wnid in wnids], paths, None, CLASSES)
+
+
+def train_tar(path: Path, allow_partial: bool = False) -> FileSource:
+    """The training images inside the tar of tars, each where it lies: nothing is unpacked.
+
+    Raises:
+      UserError: if the tar is damaged or its classes are not ImageNet's.
+    """
+    names, labels, places = [], [], []
+    try:
+        with tarfile.open(path, "r:") as outer:
+            members = [member for member in outer if member.isfile()]
+            check_wnids([Path(member.name).stem for member in members], str(path), allow_partial)
+            for member in members:
+                label = label_of(Path(member.name).stem)
+                with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
+                    for image in inner:
+                        if image.isfile():
+                            names.append(Path(image.name).name)
+                            labels.append(label)
+                            places.append((member.offset_data + image.offset_data, image.size))
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{path} is not a whole tar of tars: {error}") from error
+    return FileSource(names, labels, path, places, CLASSES)
+
+
+def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
+    """The validation images inside their tar.
+
+    Raises:
+      UserError: if the tar is damaged, or labels are missing.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            images = sorted((Path(m.name).name, (m.offset_data, m.size)) for m in tar if m.isfile())
+    except (OSError, tarfile.TarError) as error:
+        raise UserError(f"{path} is not a whole tar: {error}") from error
+    names = [name for name, _ in images]
+    labels = [label_of(wnid) for wnid in validation_labels(names, val_labels)]
+    return FileSource(names, labels, path, [place for _, place in images], CLASSES)
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """A split that TFDS prepared as array_record, read without TensorFlow.
+
+    Attributes:
+      directory: which has dataset_info.json.
+      split: TFDS's name of it.
+    """
+
+    directory: Path
+    split: str
+
+    @property
+    def num_classes(self) -> int:
+        """See `Source`."""
+        return CLASSES
+
+    @cached_property
+    def _records(self) -> Any:
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder_from_directory(self.directory)
+            if builder.info.features["label"].num_classes != CLASSES:
+                raise UserError(
+                    f"{self.directory} has {builder.info.features['label'].num_classes} classes, not {CLASSES}"
+                )
+            return builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
+        except (RuntimeError, OSError, ValueError, KeyError, NotImplementedError) as error:
+            raise UserError(
+                f"{self.directory} has no split {self.split!r} prepared as array_record: {' '.join(str(error).split())}"
+            ) from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": self.directory, "split": self.split}  # readers do not travel to other processes
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def load(self, index: int) -> Example:
+        """See `Source`."""
+        try:
+            record = self._records[index]
+        except (RuntimeError, OSError, ValueError) as error:
+            raise RecordError(" ".join(str(error).split())) from error
+        name = record.get("file_name", f"{self.split}[{index}]")
+        name = name.decode() if isinstance(name, bytes) else str(name)
+        return Example(name, int(record["label"]), bytes(record["image"]))
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return f"{self.split}[{index}]"

@@ -1,0 +1,258 @@
+"""Writes prepared shards: in parallel, each under another name until it is whole, and none of them twice."""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from resnet_jax.data.imagenet.decode import DecodeError, decode, kind, shrink
+from resnet_jax.data.imagenet.shards import FORMAT, Shard, manifest_path, pack, read_manifest, sha256
+from resnet_jax.data.imagenet.source import RecordError, Source
+from resnet_jax.errors import UserError
+
+#: Images in a shard: 257 shards of about 550 MB for ImageNet as it is.
+PER_SHARD = 5_000
+
+#: Of a file that has to be encoded anew although it keeps its size.
+CONVERTED_QUALITY = 95
+
+Report = Callable[[int, int], object]
+
+_done: Any = None  # in a worker: images that all workers have done
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How images are stored.
+
+    Attributes:
+      shorter_side: pixels that it is shrunk to if it is longer; 0: the original bytes.
+      quality: of JPEGs that are encoded anew, 1 to 100.
+      per_shard: images in a shard.
+    """
+
+    shorter_side: int = 0
+    quality: int = 90
+    per_shard: int = PER_SHARD
+
+
+def prepare(
+    splits: Mapping[str, Source], out: str | Path, recipe: Recipe, workers: int, report: Report
+) -> dict[str, Any]:
+    """Writes all splits and their manifests; what is there already of the same preparation is kept.
+
+    Args:
+      splits: sources by name.
+      out: the directory, made if needed.
+      recipe: how images are stored.
+      workers: processes.
+      report: called with (images done, images in all).
+
+    Returns:
+      The manifest of each split.
+
+    Raises:
+      UserError: if the directory cannot be written to or holds another preparation.
+    """
+    directory = Path(out).expanduser()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for left in directory.glob(".*.part"):
+            left.unlink()
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written to: {error}") from error
+    total = sum(map(len, splits.values()))
+    tasks, before = [], 0
+    plans = {split: _plan(source, recipe) for split, source in splits.items()}
+    for split, source in splits.items():
+        for task in _tasks(split, source, directory, recipe, plans[split]):
+            kept = _kept(task, directory)
+            before += kept * task.count
+            if not kept:
+                tasks.append(task)
+    report(before, total)
+    _run(tasks, min(workers, max(1, len(tasks))), lambda done: report(before + done, total))
+    return {split: _finish(directory, split, source, recipe, plans[split]) for split, source in splits.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One shard to write: `count` examples of the source from `first` on."""
+
+    source: Source
+    directory: Path
+    file: str
+    first: int
+    count: int
+    recipe: Recipe
+    plan: str
+
+
+def _plan(source: Source, recipe: Recipe) -> str:
+    """Digits that differ where anything that enters the shards differs, but for the images' own bytes."""
+    names = (source.name(index) for index in range(len(source)))
+    text = "\n".join([json.dumps([FORMAT, dataclasses.astuple(recipe)]), *names])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tasks(split: str, source: Source, directory: Path, recipe: Recipe, plan: str) -> list[_Task]:
+    # In the order of the source, so that a disk reads straight on: training reads at random anyway.
+    starts = range(0, len(source), recipe.per_shard)
+    return [
+        _Task(source, directory, f"{split}-{number:05d}-of-{len(starts):05d}.array_record", first,
+              min(recipe.per_shard, len(source) - first), recipe, plan)
+        for number, first in enumerate(starts)
+    ]  # fmt: skip
+
+
+def _beside(directory: Path, file: str) -> Path:
+    return directory / f"{file}.json"
+
+
+def _kept(task: _Task, directory: Path) -> bool:
+    """Whether the shard is there, whole, and of this preparation."""
+    try:
+        shard = Shard(**json.loads(_beside(directory, task.file).read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
+    if shard.plan != task.plan:
+        raise UserError(
+            f"{directory} holds shards of another preparation ({task.file}: another source, size or quality); "
+            "give another --out"
+        )
+    path = directory / task.file
+    return path.is_file() and path.stat().st_size == shard.bytes
+
+
+def _start(done: Any) -> None:
+    global _done
+    _done = done
+
+
+def _run(tasks: list[_Task], workers: int, report: Callable[[int], object]) -> None:
+    if not tasks:
+        return
+    context = multiprocessing.get_context("spawn")
+    done = context.Value("q", 0)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start, initargs=(done,))
+    try:
+        waiting = {pool.submit(write_shard, task) for task in tasks}
+        while waiting:
+            finished, waiting = concurrent.futures.wait(
+                waiting, timeout=0.5, return_when=concurrent.futures.FIRST_EXCEPTION
+            )
+            for future in finished:
+                future.result()
+            report(done.value)
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError(
+            "a worker was killed (out of memory?); the same command goes on, fewer --workers need less"
+        ) from error
+    except OSError as error:
+        raise UserError(f"writing ends: {error}; the same command goes on") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_shard(task: _Task) -> Shard:
+    """Writes one shard and the file beside it that says that it is whole."""
+    counts: collections.Counter[str] = collections.Counter()
+    skipped = []
+    part = task.directory / f".{task.file}.{os.getpid()}.part"
+    # Each image by itself, for reading at random; JPEGs do not shrink any further.
+    writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
+    for index in range(task.first, task.first + task.count):
+        try:
+            example = task.source.load(index)
+            what = kind(example.data)
+            writer.write(pack(example._replace(data=convert(example.data, what, task.recipe))))
+            counts[what] += 1
+        except (DecodeError, RecordError) as error:
+            skipped.append((task.source.name(index), str(error)))
+        if _done is not None:
+            with _done.get_lock():
+                _done.value += 1
+    writer.close()
+    shard = Shard(task.file, task.first, sum(counts.values()), part.stat().st_size, sha256(part), dict(counts),
+                  skipped, task.plan)  # fmt: skip
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(task.directory / task.file)
+    _write_json(_beside(task.directory, task.file), dataclasses.asdict(shard))
+    return shard
+
+
+def convert(data: bytes, what: str, recipe: Recipe) -> bytes:
+    """The bytes to store. All are decoded once, so that none that is damaged gets in.
+
+    Files stay as they are where the recipe does not shrink, grayscale ones too, which every decoder turns into three
+    equal channels; CMYK and other formats become RGB JPEGs.
+
+    Raises:
+      DecodeError: if the image cannot be decoded whole.
+    """
+    if recipe.shorter_side:
+        return shrink(data, recipe.shorter_side, recipe.quality)
+    if what in ("rgb", "grayscale"):
+        decode(data)
+        return data
+    return shrink(data, 0, CONVERTED_QUALITY)
+
+
+def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: str) -> dict[str, Any]:
+    tasks = _tasks(split, source, directory, recipe, plan)
+    shards = [Shard(**json.loads(_beside(directory, task.file).read_text())) for task in tasks]
+    counts = sum((collections.Counter(shard.counts) for shard in shards), collections.Counter())
+    skipped = [list(entry) for shard in shards for entry in shard.skipped]
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "split": split,
+        "classes": source.num_classes,
+        "examples": sum(shard.records for shard in shards),
+        "source_examples": len(source),
+        "recipe": dataclasses.asdict(recipe),
+        "plan": plan,
+        "counts": dict(sorted(counts.items())),
+        "skipped": skipped,
+        "shards": [
+            {"file": shard.file, "records": shard.records, "bytes": shard.bytes, "sha256": shard.sha256}
+            for shard in shards
+        ],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    if not manifest["examples"]:
+        raise UserError(f"no {split} image could be decoded; the first: {': '.join(skipped[0])}")
+    _write_json(manifest_path(directory, split), manifest)
+    return manifest
+
+
+def verify(directory: str | Path) -> int:
+    """Reads every shard again and compares checksums; returns how many there are.
+
+    Raises:
+      UserError: naming the first shard that is missing or differs.
+    """
+    root, shards = Path(directory).expanduser(), 0
+    for split in ("train", "val"):
+        for shard in read_manifest(root, split)["shards"]:
+            path = root / shard["file"]
+            if not path.is_file() or sha256(path) != shard["sha256"]:
+                state = "is not what was written" if path.is_file() else "is missing"
+                raise UserError(f"shard {path} {state}; remove it, and the prepare command writes it again")
+            shards += 1
+    return shards
+
+
+def _write_json(path: Path, content: Any) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    part.rename(path)

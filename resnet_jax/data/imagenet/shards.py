@@ -1,0 +1,166 @@
+"""Prepared shards: array_record files of images with their labels, and the manifest that says what must be there."""
+
+import dataclasses
+import hashlib
+import json
+import struct
+import threading
+import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader
+
+from resnet_jax.data.imagenet.source import Example, RecordError
+from resnet_jax.errors import UserError
+
+FORMAT = 1
+
+#: Checksum of what follows; label; bytes of the name. Then come the name and the image's file.
+_HEAD = struct.Struct("<IiH")
+
+
+def pack(example: Example) -> bytes:
+    """One record."""
+    name = example.name.encode()
+    body = _HEAD.pack(0, example.label, len(name))[4:] + name + example.data
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def unpack(record: bytes) -> Example:
+    """What `pack` was given.
+
+    Raises:
+      RecordError: if a bit is not as it was.
+    """
+    if len(record) < _HEAD.size:
+        raise RecordError(f"a record of {len(record)} bytes")
+    checksum, label, count = _HEAD.unpack_from(record)
+    if zlib.crc32(memoryview(record)[4:]) != checksum:
+        raise RecordError("the checksum differs")
+    name = record[_HEAD.size : _HEAD.size + count].decode()
+    return Example(name, label, record[_HEAD.size + count :])
+
+
+def manifest_path(directory: Path, split: str) -> Path:
+    """The file that says which shards a split has."""
+    return directory / f"{split}.json"
+
+
+class ShardSource:
+    """One split of a prepared directory; see `Source`."""
+
+    def __init__(self, directory: str | Path, split: str) -> None:
+        """Reads the manifest and looks whether all shards are there in their full length.
+
+        Raises:
+          UserError: naming the shard that is missing, short or not an array_record file.
+        """
+        self.directory, self.split = Path(directory).expanduser(), split
+        self._manifest = read_manifest(self.directory, split)
+        self._paths = [self.directory / shard["file"] for shard in self._manifest["shards"]]
+        for path, shard in zip(self._paths, self._manifest["shards"], strict=True):
+            _check_length(path, shard["bytes"])
+        self._ends = list(accumulate(shard["records"] for shard in self._manifest["shards"]))
+        self._readers: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_readers": {}, "_lock": None}  # readers do not travel to other processes
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {"_lock": threading.Lock()}
+
+    @property
+    def num_classes(self) -> int:
+        """See `Source`."""
+        return self._manifest["classes"]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def load(self, index: int) -> Example:
+        """See `Source`."""
+        shard = bisect_right(self._ends, index)
+        place = index - (self._ends[shard - 1] if shard else 0)
+        try:
+            record = self._reader(shard).read([place])[0]
+        except (RuntimeError, OSError, ValueError, IndexError) as error:
+            raise RecordError(" ".join(str(error).split())[:200]) from error
+        return unpack(record)
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        shard = bisect_right(self._ends, index)
+        return f"{self._paths[shard].name}[{index - (self._ends[shard - 1] if shard else 0)}]"
+
+    def _reader(self, shard: int) -> Any:
+        with self._lock:
+            if shard not in self._readers:
+                # Reading ahead would hold memory for every shard, and reads are at random.
+                self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), "readahead_buffer_size:0")
+            return self._readers[shard]
+
+
+def read_manifest(directory: Path, split: str) -> dict[str, Any]:
+    """What `prepare` wrote when it had finished a split.
+
+    Raises:
+      UserError: if there is none, or one of another format.
+    """
+    path = manifest_path(directory, split)
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{directory} holds no finished {path.name}; make it with python -m resnet_jax prepare imagenet"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if manifest.get("format") != FORMAT or not manifest.get("shards"):
+        raise UserError(f"{path} is of another format than this version's; prepare the set anew")
+    return manifest
+
+
+def _check_length(path: Path, expected: int) -> None:
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"shard {path} is missing; the prepare command writes it again") from error
+    if found != expected:
+        raise UserError(
+            f"shard {path} has {found:,} bytes and not {expected:,}: it was cut short or changed; remove it, and the "
+            "prepare command writes it again"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """What is known of one finished shard; the fields of its file beside it while others are being written.
+
+    Attributes:
+      file: its name.
+      first, records: which examples of the source it was made from, and how many it holds.
+      bytes, sha256: of the file.
+      counts: images by what they were: rgb, grayscale, cmyk, png ...
+      skipped: [name, why] of those that could not be decoded.
+      plan: what all shards of one preparation have in common.
+    """
+
+    file: str
+    first: int
+    records: int
+    bytes: int
+    sha256: str
+    counts: dict[str, int]
+    skipped: Sequence[Sequence[str]]
+    plan: str

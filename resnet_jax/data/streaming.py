@@ -1,0 +1,196 @@
+"""Sets that do not fit the devices: images are decoded on the host and sent as uint8, with the face of
+`pipeline.ResidentPipeline`."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypedDict
+
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from resnet_jax.data.colour import colour_basis
+from resnet_jax.data.imagenet.loader import AHEAD, TestLoader, TrainLoader
+from resnet_jax.data.imagenet.originals import open_originals
+from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
+from resnet_jax.data.imagenet.source import Source, folder_source
+from resnet_jax.data.imagenet.wnids import COUNTS
+from resnet_jax.data.pipeline import EVAL_BATCH, augmented
+from resnet_jax.data.placement import place, place_rows, rows_here
+from resnet_jax.data.sampling import batch_numbers, padded_batches
+from resnet_jax.errors import UserError
+
+
+class Normalizer(TypedDict):
+    """What images are normalised by, on the devices, (3,)."""
+
+    mean: Array
+    std: Array
+
+
+class Images(TypedDict):
+    """What the host sends: uint8 images (..., height, width, 3) and int32 labels (...)."""
+
+    images: Any
+    labels: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamingPipeline:
+    """A data set on its way to the devices; methods as those of `ResidentPipeline`.
+
+    Attributes:
+      train, test: what images are normalised by.
+      train_loader, test_loader: what decodes.
+      image_shape: (height, width, channels) that is trained on.
+      seed: of the order of examples and of crops.
+      batch_size, eval_batch_size: examples in a batch, over all devices.
+      eval_rows: first, and one behind the last, row of an evaluation batch that this process feeds.
+      padding, flip: see `augment.pad_crop_flip`.
+      colour_deviation, colour_basis, random_erasing: see `pipeline.ResidentPipeline`.
+    """
+
+    train: Normalizer
+    test: Normalizer
+    train_loader: TrainLoader
+    test_loader: TestLoader
+    image_shape: tuple[int, int, int]
+    batch_size: int
+    eval_batch_size: int
+    eval_rows: tuple[int, int]
+    padding: int
+    flip: bool
+    colour_deviation: float = 0.0
+    colour_basis: np.ndarray | None = None
+    random_erasing: float = 0.0
+
+    #: Images of more than a step at once would fill the host and the devices.
+    steps_per_dispatch: ClassVar[int] = 1
+
+    @property
+    def train_size(self) -> int:
+        """Training examples."""
+        return len(self.train_loader.source)
+
+    @property
+    def test_size(self) -> int:
+        """Test examples."""
+        return len(self.test_loader.source)
+
+    @property
+    def num_classes(self) -> int:
+        """Of the set."""
+        return self.train_loader.source.num_classes
+
+    def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> Images:
+        """What this process sends for `count` steps from `step` on, (count, rows, ...); the next are begun."""
+        numbers = batch_numbers(range(step, step + count), skipped)
+        following = batch_numbers(range(step + count, step + count + AHEAD), skipped)
+        images, labels = self.train_loader.batches(numbers, following)
+        return Images(images=images, labels=labels)
+
+    def train_batch(self, resident: Normalizer, inputs: Images, key: Array) -> tuple[Array, Array]:
+        """In the jitted step: augmented images (batch, height, width, 3), labels (batch,)."""
+        images, labels = self.eval_batch(resident, inputs)
+        return augmented(self, resident, images, key), labels
+
+    def eval_batch(self, resident: Normalizer, inputs: Images) -> tuple[Array, Array]:
+        """In the jitted step: normalised images (batch, height, width, 3), labels (batch,)."""
+        return normalize(inputs["images"], resident["mean"], resident["std"]), inputs["labels"]
+
+    def test_inputs(self) -> Iterator[tuple[Images, np.ndarray]]:
+        """(images, mask) of every batch of the test set; each example has mask 1 once."""
+        first, last = self.eval_rows
+        batches = padded_batches(self.test_size, self.eval_batch_size)
+        waiting = None
+        for indices, mask in batches:  # one batch ahead
+            begun = (self.test_loader.begin(indices[first:last]), mask[first:last])
+            if waiting is not None:
+                yield self._images(*waiting)
+            waiting = begun
+        if waiting is not None:
+            yield self._images(*waiting)
+
+    def _images(self, pending: Any, mask: np.ndarray) -> tuple[Images, np.ndarray]:
+        images, labels = pending.result()
+        return Images(images=images, labels=labels), mask
+
+    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
+        """Puts this process's share on its devices."""
+        return place_rows(inputs, sharding)
+
+    def complaints(self) -> list[str]:
+        """A sentence for each image that could not be read since the last call."""
+        return self.train_loader.unreadable.news()
+
+    def notes(self) -> Iterator[str]:
+        """What one should know ahead of the first step."""
+        if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
+            yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
+
+
+def open_splits(name: str, data_dir: str | None) -> tuple[Source, Source]:
+    """Training and test images of a set.
+
+    Args:
+      name: "imagenet", whose classes are the 1,000 of ILSVRC 2012, or "image_folder", whose classes are the folders in
+        train/, sorted.
+      data_dir: what `prepare` wrote; or train/ and val/, each with a folder for each class; for imagenet also anything
+        else that `prepare` takes.
+
+    Raises:
+      UserError: if it is none of these, cannot be read, or something is missing.
+    """
+    if data_dir is None:
+        raise UserError(f"{name} needs --config.data.data_dir=DIR: what `prepare imagenet` wrote, or train/ and val/")
+    root = Path(data_dir).expanduser()
+    if manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]:
+        return ShardSource(root, "train"), ShardSource(root, "val")
+    if name == "imagenet":
+        splits = open_originals(root, allow_partial=True, called="config.data.data_dir")
+        return splits["train"], splits["val"]
+    try:
+        classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
+    except OSError as error:
+        raise UserError(f"config.data.data_dir={data_dir} holds no train/ that can be read: {error}") from error
+    return folder_source(root / "train", classes), folder_source(root / "val", classes)
+
+
+def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
+    """Opens a set and starts the threads that decode it.
+
+    Raises:
+      UserError: for a set that cannot be read, and for fields that it cannot have.
+    """
+    data = config.data
+    if data.held_out:
+        raise UserError(f"config.data.held_out={data.held_out} is for sets that live on the devices, not {data.name}")
+    train, test = open_splits(data.name, data.data_dir)
+    size, everywhere = data.image_size, NamedSharding(mesh, P())
+    eval_batch = -(-min(EVAL_BATCH, len(test)) // mesh.size) * mesh.size
+    normalizer = place(_normalizer(data.normalization), everywhere)
+    loader = TrainLoader(
+        train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
+        crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers,
+    )  # fmt: skip
+    tester = TestLoader(test, size=size, shorter_side=data.eval_shorter_side, unreadable=loader.unreadable,
+                        workers=data.workers)  # fmt: skip
+    return StreamingPipeline(
+        normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
+        rows_here(mesh, eval_batch), data.padding, data.flip,
+        data.colour_pca, colour_basis() if data.colour_pca else None, data.random_erasing,
+    )  # fmt: skip
+
+
+def _normalizer(kind: str) -> Normalizer:
+    if kind == "per_channel":
+        raise UserError("config.data.normalization=per_channel is for sets in memory; imagenet is that of ImageNet")
+    mean = np.array(IMAGENET_MEAN, np.float32)
+    # A mean image would be of whole images, and crops of all sizes are of all places: its mean is taken for it, and
+    # as with small sets nothing is divided by.
+    std = np.ones(3, np.float32) if kind == "per_pixel_mean" else np.array(IMAGENET_STD, np.float32)
+    return Normalizer(mean=mean, std=std)  # type: ignore[typeddict-item]

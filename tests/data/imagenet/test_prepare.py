@@ -1,0 +1,248 @@
+"""From tars and folders to shards: what is stored, what is counted, what goes on after a kill."""
+
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from resnet_jax.__main__ import main
+from resnet_jax.data.imagenet import prepare as writing
+from resnet_jax.data.imagenet.decode import decode, image_size
+from resnet_jax.data.imagenet.originals import open_originals
+from resnet_jax.data.imagenet.prepare import Recipe, prepare, verify
+from resnet_jax.data.imagenet.shards import ShardSource, pack, unpack
+from resnet_jax.data.imagenet.source import Example, RecordError
+from resnet_jax.data.imagenet.wnids import official_wnids, validation_labels
+from resnet_jax.errors import UserError
+from tests.data.imagenet.conftest import WNIDS, fill, picture
+
+ROOT = Path(__file__).parents[3]
+
+
+def run(source, out, recipe=Recipe(per_shard=5), **options):  # noqa: B008
+    done = []
+    splits = open_originals(source, allow_partial=True, **options)
+    manifests = prepare(splits, out, recipe, 1, lambda *progress: done.append(progress))
+    return manifests, done
+
+
+def examples(directory, split):
+    source = ShardSource(directory, split)
+    return [source.load(i) for i in range(len(source))]
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def tars_of(folder: Path, out: Path) -> Path:
+    """The original tars, from a folder; validation names carry numbers in the folder's order."""
+    inner = {
+        f"{wnid.name}.tar": tar_of({path.name: path.read_bytes() for path in sorted(wnid.iterdir())})
+        for wnid in sorted((folder / "train").iterdir())
+    }
+    val = {path.name: path.read_bytes() for path in sorted((folder / "val").glob("*/*"))}
+    return fill(out, {"ILSVRC2012_img_train.tar": tar_of(inner), "ILSVRC2012_img_val.tar": tar_of(val)})
+
+
+def labels_file(folder: Path, out: Path) -> str:
+    out.write_text("".join(f"{path.name} {path.parent.name}\n" for path in (folder / "val").glob("*/*")))
+    return str(out)
+
+
+def test_the_1000_ids_are_the_official_ones():
+    """Pinned: the list of tensorflow-datasets, sorted."""
+    wnids = official_wnids()
+    assert len(set(wnids)) == 1000 and list(wnids) == sorted(wnids)
+    assert (wnids[0], wnids[999]) == ("n01440764", "n15075141")  # tench, toilet tissue
+    digest = hashlib.sha256("\n".join(wnids).encode()).hexdigest()
+    assert digest.startswith("385e0240499426c0")
+    import tensorflow_datasets
+
+    home = Path(tensorflow_datasets.__file__).parent / "datasets/imagenet2012"
+    assert tuple((home / "labels.txt").read_text().split()) == wnids
+    assert validation_labels(["ILSVRC2012_val_00000001.JPEG"], None) == ["n01751748"]
+
+
+def test_original_bytes_come_out_as_they_went_in(tiny_folder, tmp_path):
+    manifests, done = run(tiny_folder, tmp_path / "out")
+    assert [m["examples"] for m in manifests.values()] == [12, 6]
+    assert [s["records"] for s in manifests["train"]["shards"]] == [5, 5, 2]
+    assert done[0] == (0, 18) and done[-1] == (18, 18)
+    stored = examples(tmp_path / "out", "train")
+    paths = sorted((tiny_folder / "train").glob("*/*"))
+    assert [e.data for e in stored] == [path.read_bytes() for path in paths]
+    assert [e.label for e in stored] == [0] * 4 + [1] * 4 + [999] * 4
+    assert verify(tmp_path / "out") == 5
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_tars_give_what_the_folder_gives(real, tiny_folder, tmp_path, request):
+    folder = request.getfixturevalue("sample") if real else tiny_folder
+    run(folder, tmp_path / "a", Recipe(per_shard=64))
+    tars = tars_of(folder, tmp_path / "tars")
+    run(tars, tmp_path / "b", Recipe(per_shard=64), val_labels=labels_file(folder, tmp_path / "labels"))
+    for split in ("train", "val"):
+        a, b = examples(tmp_path / "a", split), examples(tmp_path / "b", split)
+        assert (
+            sorted(a) == sorted(b) and len(a) == ({"train": 200, "val": 40} if real else {"train": 12, "val": 6})[split]
+        )
+
+
+def test_shrinking(tiny_folder, tmp_path):
+    fill(tiny_folder, {f"train/{WNIDS[0]}/small.JPEG": picture(size=(20, 30))})
+    run(tiny_folder, tmp_path / "out", Recipe(shorter_side=32, quality=85))
+    sizes = {e.name: image_size(e.data) for e in examples(tmp_path / "out", "train")}
+    assert sizes.pop("small.JPEG") == (20, 30)  # nothing is enlarged
+    assert set(sizes.values()) == {(32, 43)}
+
+
+def test_odd_images_are_converted_and_counted_and_bad_ones_named(tiny_folder, tmp_path):
+    at = f"train/{WNIDS[1]}/"
+    whole = picture(7)
+    odd = {"gray.JPEG": picture(1, mode="L"), "cmyk.JPEG": picture(2, mode="CMYK"), "png.JPEG": picture(3, form="PNG"),
+           "one.JPEG": picture(4, size=(1, 1))}  # fmt: skip
+    bad = {"cut.JPEG": whole[: len(whole) // 2], "empty.JPEG": b"", "header.JPEG": whole[:30], "text.JPEG": b"no image"}
+    fill(tiny_folder, {at + name: data for name, data in (odd | bad).items()})
+    manifest = run(tiny_folder, tmp_path / "out")[0]["train"]
+    assert manifest["counts"] == {"cmyk": 1, "grayscale": 1, "png": 1, "rgb": 13}
+    assert {name for name, _ in manifest["skipped"]} == bad.keys()
+    assert manifest["examples"] == 16 and manifest["source_examples"] == 20
+    stored = {e.name: e.data for e in examples(tmp_path / "out", "train")}
+    assert all(decode(data).shape[2] == 3 for data in stored.values())
+    assert stored["png.JPEG"][:2] == b"\xff\xd8" and stored["gray.JPEG"] == odd["gray.JPEG"]
+    assert abs(decode(stored["png.JPEG"]).astype(int) - decode(odd["png.JPEG"])).mean() < 3
+
+
+def test_finished_shards_are_kept(tiny_folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(tiny_folder, out)
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    (out / "train-00001-of-00003.array_record").unlink()
+    short = out / "train-00002-of-00003.array_record"
+    short.write_bytes(short.read_bytes()[:-10])
+    (out / ".left.part").write_bytes(b"of a process that was killed")
+    _, done = run(tiny_folder, out)
+    assert done[0] == (11, 18)
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    changed = {name for name in times if again[name] != times[name]}
+    assert changed == {"train-00001-of-00003.array_record", short.name}
+    assert verify(out) == 5 and not list(out.glob("*.part"))
+    with pytest.raises(UserError, match="another preparation"):
+        run(tiny_folder, out, Recipe(per_shard=5, shorter_side=32))
+
+
+def test_a_kill_loses_no_shard(sample, tmp_path):
+    """SIGKILL in the middle, to parent and workers; the result is that of a run without."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "resnet_jax", "prepare", "imagenet", f"--source={sample}", f"--out={out}",
+               "--allow_partial", "--images_per_shard=10", "--workers=1"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    for _ in range(600):
+        if len(list(out.glob("*.array_record.json"))) >= 3:
+            break
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(list(out.glob("*.array_record.json"))) >= 3 and not (out / "val.json").exists()
+    with pytest.raises(UserError, match="holds no finished val.json"):
+        ShardSource(out, "val")
+    manifests, done = run(sample, out, Recipe(per_shard=10))
+    assert done[0][0] >= 30 and done[-1] == (240, 240)
+    whole, _ = run(sample, tmp_path / "whole", Recipe(per_shard=10))
+    for split in ("train", "val"):
+        assert manifests[split]["shards"] == whole[split]["shards"]
+
+
+@pytest.mark.parametrize("what", ["missing", "short", "manifest"])
+def test_damaged_directories_are_refused(what, tiny_folder, tmp_path):
+    out = tmp_path / "out"
+    run(tiny_folder, out)
+    shard = out / "train-00001-of-00003.array_record"
+    if what == "missing":
+        shard.unlink()
+    elif what == "short":
+        shard.write_bytes(shard.read_bytes()[:-1])
+    else:
+        (out / "train.json").write_text("{")
+    with pytest.raises(UserError, match=r"train.json cannot be read" if what == "manifest" else shard.name):
+        ShardSource(out, "train")
+
+
+def test_a_changed_bit_is_noticed(tiny_folder, tmp_path):
+    record = pack(Example("name", 3, b"data"))
+    assert unpack(record) == Example("name", 3, b"data")
+    for at in range(len(record)):
+        with pytest.raises(RecordError):
+            unpack(record[:at] + bytes([record[at] ^ 1]) + record[at + 1 :])
+    run(tiny_folder, tmp_path / "out")
+    shard = tmp_path / "out/val-00000-of-00002.array_record"
+    shard.write_bytes(shard.read_bytes().replace(b"\xff\xd8", b"\xff\xd9", 1))
+    with pytest.raises(UserError, match="is not what was written"):
+        verify(tmp_path / "out")
+
+
+def test_mistakes_are_one_line(tiny_folder, tmp_path, capsys):
+    flat = fill(tmp_path / "flat", {f"train/{WNIDS[0]}/a.JPEG": b"", "val/image.JPEG": b""})
+    strange = fill(tmp_path / "strange", {"train/n99999999/a.JPEG": b"", "val/n99999999/b.JPEG": b""})
+    (tmp_path / "empty/train").mkdir(parents=True)
+    (tmp_path / "empty/val").mkdir()
+    fill(tmp_path / "tars", {"ILSVRC2012_img_train.tar": b"no tar", "ILSVRC2012_img_val.tar": b""})
+    fill(tmp_path / "one", {"ILSVRC2012_img_train.tar": b"no tar"})
+    numbers = tmp_path / "numbers"
+    numbers.write_text("490\n")
+    cases = [
+        ((f"--source={tiny_folder}",), "lacks n01484850"),
+        ((f"--source={tmp_path}/nowhere",), "is not a folder"),
+        ((f"--source={tmp_path}",), "holds neither"),
+        ((f"--source={flat}", "--allow_partial"), "is not ILSVRC2012_val_NUMBER.JPEG"),
+        ((f"--source={flat}", "--allow_partial", f"--val_labels={numbers}"), "has numbers"),
+        ((f"--source={flat}", "--allow_partial", f"--val_labels={tmp_path}/none"), "cannot be read"),
+        ((f"--source={strange}", "--allow_partial"), "n99999999"),
+        ((f"--source={tmp_path}/empty", "--allow_partial"), "holds no images"),
+        ((f"--source={tmp_path}/tars", "--allow_partial"), "is not a whole tar"),
+        ((f"--source={tmp_path}/one", "--allow_partial"), "lacks ILSVRC2012_img_val.tar"),
+        ((f"--source={tiny_folder}", "--quality=0"), "--quality=0"),
+        ((), "prepare needs"),
+    ]
+    for arguments, expected in cases:
+        assert main(["prepare", "imagenet", f"--out={tmp_path}/out", *arguments]) == 2, arguments
+        error = capsys.readouterr().err
+        assert expected in error and error.count("\n") == 1, error
+
+
+def test_counts_are_checked(tiny_folder, monkeypatch):
+    """With all 1,000 classes there, a missing image is still an error."""
+    monkeypatch.setattr("resnet_jax.data.imagenet.originals.check_wnids", lambda *a: None)
+    with pytest.raises(UserError, match="has 12 train images and not 1,281,167"):
+        open_originals(tiny_folder)
+
+
+def test_the_command_says_what_is_there(tiny_folder, tmp_path, capsys):
+    fill(tiny_folder, {f"val/{WNIDS[0]}/bad.JPEG": b""})
+    arguments = ["prepare", "imagenet", f"--source={tiny_folder}", f"--out={tmp_path}/out", "--allow_partial"]
+    assert main([*arguments, "--workers=1"]) == 0
+    captured = capsys.readouterr()
+    assert "train: 12 images (12 rgb) in 1 shards" in captured.out and "1 skipped" in captured.out
+    assert "skipped val bad.JPEG: an empty file" in captured.err
+    assert main(["prepare", "imagenet", f"--out={tmp_path}/out", "--verify"]) == 0
+
+
+def test_a_worker_writes_what_it_was_told(tiny_folder, tmp_path):
+    """In this process: coverage of what workers do."""
+    source = open_originals(tiny_folder, allow_partial=True)["train"]
+    shard = writing.write_shard(writing._Task(source, tmp_path, "x.array_record", 2, 3, Recipe(), "plan"))
+    assert (shard.records, shard.counts, shard.skipped) == (3, {"rgb": 3}, [])

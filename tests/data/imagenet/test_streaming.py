@@ -1,0 +1,183 @@
+"""The way from files to the step: order, crops, threads, damage, and runs that are killed inside an epoch."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs.imagenet import get_config
+from resnet_jax.config import validate_config
+from resnet_jax.data.imagenet.loader import TrainLoader
+from resnet_jax.data.imagenet.originals import open_originals
+from resnet_jax.data.imagenet.prepare import Recipe, prepare
+from resnet_jax.data.sampling import batch_indices
+from resnet_jax.data.streaming import open_splits
+from resnet_jax.errors import Stopped, UserError
+from resnet_jax.evaluation.single_view import evaluate
+from resnet_jax.training.loop import fit
+from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.record import RunRecord
+from resnet_jax.training.trainer import make_trainer
+from tests.data.imagenet.conftest import WNIDS, fill, picture
+
+
+def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folder"):
+    source, _ = open_splits(name, str(folder))
+    return TrainLoader(source, seed=seed, batch_size=6, rows=rows, size=size, crop="scale", sides=(18, 24),
+                       workers=workers)  # fmt: skip
+
+
+def config_of(folder, net="resnet18", **fields):
+    config = get_config(net)
+    config.model.stage_sizes, config.model.widths = (1, 1), (8, 8)
+    config.data.data_dir, config.data.name = str(folder), "image_folder"
+    config.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 3, "checkpoint_every": 2})
+    config.data.update({"image_size": 16, "shorter_side": (18, 24), "eval_shorter_side": 18, "workers": 2})
+    config.schedule.boundaries = (0.5,)
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
+
+
+def lines(workdir):
+    timings = ("images_per_second", "step_seconds", "data_wait", "compile_seconds")
+    kept = RunRecord(workdir).lines()
+    return [{k: v for k, v in line.items() if k not in timings and "memory" not in k and k != "time"} for line in kept]
+
+
+def test_batches_depend_on_seed_and_number_alone(tiny_folder):
+    """Whatever was asked before, by however many threads, in whatever share."""
+    one, other = loader_of(tiny_folder), loader_of(tiny_folder, workers=1)
+    images, labels = one.batches([0, 1, 2], [3, 4])
+    assert images.shape == (3, 6, 16, 16, 3) and images.dtype == np.uint8
+    again = other.batches([2])
+    assert np.array_equal(images[2], again[0][0]) and np.array_equal(labels[2], again[1][0])
+    back = one.batches([1])
+    assert np.array_equal(images[1], back[0][0])
+    half = loader_of(tiny_folder, rows=(3, 6)).batches([1])
+    assert np.array_equal(images[1, 3:], half[0][0]) and np.array_equal(labels[1, 3:], half[1][0])
+    assert not np.array_equal(images[0], loader_of(tiny_folder, seed=1).batches([0])[0][0])
+    labels_there = np.repeat([0, 1, 2], 4)
+    assert np.array_equal(labels[0], labels_there[batch_indices(0, 0, 6, 12)])
+    assert sorted(np.concatenate(labels[:2])) == sorted(labels_there)  # an epoch
+
+
+def test_shards_give_what_the_folder_gives(tiny_folder, tmp_path):
+    splits = open_originals(tiny_folder, allow_partial=True)
+    prepare(splits, tmp_path / "out", Recipe(per_shard=5), 1, lambda *a: None)
+    a = loader_of(tiny_folder, name="imagenet").batches([0, 1])
+    b = loader_of(tmp_path / "out", name="imagenet").batches([0, 1])
+    assert np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) and a[1].max() == 999
+
+
+def test_unreadable_images_are_replaced_counted_and_told(tiny_folder):
+    bad = tiny_folder / f"train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG"
+    bad.write_bytes(bad.read_bytes()[:300])
+    runs = [loader_of(tiny_folder, workers=workers) for workers in (1, 3)]
+    found = [loader.batches([0, 1]) for loader in runs]
+    assert np.array_equal(found[0][0], found[1][0])
+    indices = np.concatenate([batch_indices(0, n, 6, 12) for n in (0, 1)])
+    place = int(np.where(indices == 1)[0][0])
+    assert found[0][1].reshape(-1)[place] == 0 and found[0][0].reshape(12, 16, 16, 3)[place].std() > 0
+    assert [len(loader.unreadable) for loader in runs] == [1, 1]
+    news = runs[0].unreadable.news()
+    assert len(news) == 1 and bad.name in news[0] and runs[0].unreadable.news() == []
+
+
+def test_nothing_readable_is_an_error(tiny_folder):
+    for path in tiny_folder.glob("train/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="12 images in a row"):
+        loader_of(tiny_folder).batches([0])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp_path, devices):
+    fill(tiny_folder, {f"train/{WNIDS[0]}/bad.JPEG": b"", f"val/{WNIDS[1]}/bad.JPEG": picture(0)[:100],
+                       f"val/{WNIDS[2]}/one.JPEG": picture(0, (1, 1))})  # fmt: skip
+    notes = []
+
+    class Notes(NoProgress):
+        def note(self, text):
+            notes.append(text)
+
+    result = fit(config_of(tiny_folder), tmp_path / "run", Notes(), jax.devices()[:devices])
+    assert result.dataset == "image_folder" and 0 <= result.test_error <= 100
+    assert sum("bad.JPEG cannot be read" in note for note in notes) == 2
+    found = evaluate(tmp_path / "run")
+    assert found.examples == 8 and (found.test_error, found.test_loss) == (result.test_error, pytest.approx(
+        RunRecord(tmp_path / "run").lines()[-1]["test_loss"]))  # fmt: skip
+
+
+def test_a_run_stopped_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path, monkeypatch):
+    """12 images, 8 a step: steps 1 and 3 end inside epochs."""
+    config = config_of(tiny_folder, checkpoint_every=1)
+    fit(config, tmp_path / "whole", devices=jax.devices()[:1])
+    from resnet_jax.training import loop
+
+    for last in (1, 3):
+        original = loop._Run._advance
+
+        def stop(self, count, last=last, original=original):
+            original(self, count)
+            if self.step == last:
+                self.checkpoints.wait()
+                raise Stopped("killed here")
+
+        monkeypatch.setattr(loop._Run, "_advance", stop)
+        with pytest.raises(Stopped):
+            fit(config, tmp_path / "killed", devices=jax.devices()[:1])
+        monkeypatch.setattr(loop._Run, "_advance", original)
+    fit(config, tmp_path / "killed", devices=jax.devices()[:1])
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("net", ["plain18", "resnet18"])
+def test_real_images_at_64_pixels(net, sample, tmp_path):
+    """From prepared shards, as ImageNet, with all 1,000 classes: the first losses are near guessing."""
+    prepare(open_originals(sample, allow_partial=True), tmp_path / "out", Recipe(72, 90, 64), 1, lambda *a: None)
+    config = config_of(tmp_path / "out", net, data__name="imagenet", steps=3, data__crop="aspect", batch_size=32)
+    config.data.update({"image_size": 64, "eval_shorter_side": 72, "shorter_side": (64, 72)})
+    config.eval_every = 3
+    config.log_every = config.checkpoint_every = 1
+    result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
+    losses = [line["loss"] for line in RunRecord(tmp_path / "run").lines() if "loss" in line]
+    assert 5 < losses[0] < 9 and np.isfinite(losses).all() and result.test_error > 80
+
+
+def test_decoding_hides_behind_a_slow_step(tiny_folder):
+    """The next batches are under way while a step is computed."""
+    loader = loader_of(tiny_folder)
+    loader.batches([0], [1, 2])
+    time.sleep(1)
+    began = time.monotonic()
+    loader.batches([1], [2, 3])
+    assert time.monotonic() - began < 0.1
+
+
+def test_the_normalisation_is_that_of_imagenet(tiny_folder):
+    for kind, std in (("imagenet", [0.229, 0.224, 0.225]), ("per_pixel_mean", [1, 1, 1])):
+        trainer = make_trainer(config_of(tiny_folder, data__normalization=kind), jax.devices()[:1])
+        assert np.allclose(trainer.pipeline.train["std"], std)
+    inputs = trainer.pipeline.train_inputs(0, 1)
+    images, _ = trainer.pipeline.eval_batch(trainer.pipeline.train, jax.tree.map(lambda x: x[0], inputs))
+    assert np.allclose(images, inputs["images"][0] / 255 - np.array([0.485, 0.456, 0.406]), atol=1e-6)
+
+
+def test_mistakes(tiny_folder, tmp_path):
+    cases = [
+        ({"data__data_dir": None}, "needs --config.data.data_dir"),
+        ({"data__data_dir": str(tmp_path / "no")}, "holds no train/"),
+        ({"data__name": "imagenet", "data__data_dir": str(tmp_path / "no")}, "config.data.data_dir=.* is not a folder"),
+        ({"data__held_out": 5}, "held_out"),
+        ({"data__normalization": "per_channel"}, "per_channel"),
+        ({"data__crop": "random"}, "must be one of scale, aspect, center"),
+        ({"data__shorter_side": (24, 18)}, "shorter_side"),
+        ({"data__image_size": 20}, "image_size=20 is more than the shorter side of 18"),
+    ]
+    for fields, message in cases:
+        with pytest.raises(UserError, match=message):
+            config = config_of(tiny_folder)
+            config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+            validate_config(config)
+            make_trainer(config, jax.devices()[:1])
