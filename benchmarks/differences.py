@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.loopback import ROOT, Job
 from benchmarks.pages import table
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.restore import restore_run
 from resnet_jax.training.step import evaluate_test
 
 
@@ -111,16 +112,9 @@ def _cells(
 def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
     """Losses of all steps, final parameters, test error."""
     import jax
-    import orbax.checkpoint as ocp
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    here = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
-    manager = ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions())
-    state = manager.restore(
-        manager.latest_step(), args=ocp.args.Composite(state=ocp.args.StandardRestore(fallback_sharding=here))
-    ).state
-    manager.close()
-    params = [np.asarray(leaf) for leaf in jax.tree.leaves(state["params"])]
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(restore_run(workdir).variables["params"])]
     return np.array([x["loss"] for x in lines if "loss" in x]), params, lines[-1]["test_error"]
 
 

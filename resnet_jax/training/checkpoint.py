@@ -11,10 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.errors import UserError
+from resnet_jax.training import packing
 from resnet_jax.training.distributed import agreed, all_agree, is_chief, wait_for_all
 from resnet_jax.training.state import TrainState
 
@@ -73,11 +74,12 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        sums = {"checksum": checksum(state), "layout": packing.layout(state)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
+            state=ocp.args.StandardSave(packing.pack(state)),
             # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
             # Copied: it is written in the background, while the run goes on to change its lists.
-            host=ocp.args.JsonSave(copy.deepcopy(host) | {"checksum": checksum(state)}),
+            host=ocp.args.JsonSave(copy.deepcopy(host) | sums),
         )
         metrics = None if test_error is None else {"test_error": test_error}
         try:
@@ -85,7 +87,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
-    def restore(self, like: TrainState, sharding: Sharding) -> Restored | None:
+    def restore(self, like: TrainState, sharding: NamedSharding) -> Restored | None:
         """The newest checkpoint that is whole, or None where there is none at all.
 
         Newer ones that are damaged are moved aside, to `damaged-STEP`, so that the run can save their steps again
@@ -98,13 +100,12 @@ class Checkpoints:
         Raises:
           UserError: if there are checkpoints but none that can be read into a state like this; nothing is moved then.
         """
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         damaged: dict[int, str] = {}
         for step in reversed(agreed(self.steps)):
             why = "another process cannot read it"
             found = None
             try:
-                found = self._read(step, abstract)
+                found = self._read(step, like, sharding)
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
                 why = _line(error)
             if not all_agree(found is not None) or found is None:
@@ -138,20 +139,26 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
-    def _read(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), host=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=items)
+    def _read(self, step: int, like: TrainState, sharding: NamedSharding) -> tuple[TrainState, dict[str, Any]]:
+        arrays = ocp.args.StandardRestore(packing.abstract(like, sharding))
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=arrays, host=ocp.args.JsonRestore()))
         host = dict(restored.host)
-        if checksum(restored.state) != host.pop("checksum"):
+        if packing.layout(like) != host.pop("layout"):
+            raise ValueError("its arrays are those of another net or optimiser")
+        state = packing.unpack(restored.state, like, sharding)
+        if checksum(state) != host.pop("checksum"):
             raise ValueError("its checksum does not match")
-        return restored.state, host
+        return state, host
 
     def close(self) -> None:
         """Waits as `wait` does, and lets go of the folder."""
         try:
             self.wait()
         finally:
-            self._manager.close()
+            try:
+                self._manager.close()
+            except (OSError, ValueError, RuntimeError) as error:  # it can meet the full disk once more
+                raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> Exception:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
