@@ -13,22 +13,28 @@ if TYPE_CHECKING:
     from resnet_jax.config import base_config as base_config
     from resnet_jax.errors import UserError as UserError
     from resnet_jax.evaluation.single_view import evaluate as evaluate
+    from resnet_jax.interop.weights import Weights as Weights
+    from resnet_jax.interop.weights import save_weights as save_weights
     from resnet_jax.models.features import forward_with_features as forward_with_features
     from resnet_jax.models.registry import create_model as create_model
     from resnet_jax.models.registry import list_models as list_models
     from resnet_jax.models.summary import summarize as summarize
     from resnet_jax.training.loop import fit as fit
     from resnet_jax.training.record import Result as Result
+    from resnet_jax.training.weights import load_weights as load_weights
 
 _HOMES = {
     "Result": "training.record",
     "UserError": "errors",
+    "Weights": "interop.weights",
     "base_config": "config",
     "create_model": "models.registry",
     "evaluate": "evaluation.single_view",
     "fit": "training.loop",
     "forward_with_features": "models.features",
     "list_models": "models.registry",
+    "load_weights": "training.weights",
+    "save_weights": "interop.weights",
     "summarize": "models.summary",
 }
 

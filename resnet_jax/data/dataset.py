@@ -34,12 +34,14 @@ class Dataset:
       train: examples to train on.
       test: examples to evaluate on; with a held-out part, that part.
       num_classes: number of classes.
+      classes: their names, by label; empty if they have none.
     """
 
     name: str
     train: Split
     test: Split
     num_classes: int
+    classes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ def load_digits() -> Dataset:
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]  # pixels are counts from 0 to 16
     everything = Split(images, digits.target.astype(np.int32))
     train, test = (everything.take(part) for part in np.split(np.arange(len(everything)), [DIGITS_TRAIN]))
-    return Dataset("digits", train, test, 10)
+    return Dataset("digits", train, test, 10, tuple("0123456789"))
 
 
 def load_synthetic(size: int = 32, classes: int = 10, train: int = 1024, test: int = 256) -> Dataset:

@@ -18,7 +18,7 @@ from resnet_jax.data.imagenet.loader import AHEAD, TestLoader, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import Source, folder_source
-from resnet_jax.data.imagenet.wnids import COUNTS
+from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.pipeline import EVAL_BATCH, augmented
 from resnet_jax.data.placement import place, place_rows, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
@@ -52,6 +52,7 @@ class StreamingPipeline:
       eval_rows: first, and one behind the last, row of an evaluation batch that this process feeds.
       padding, flip: see `augment.pad_crop_flip`.
       colour_deviation, colour_basis, random_erasing: see `pipeline.ResidentPipeline`.
+      classes: names of the classes, by label: ImageNet's wnids, or the names of folders.
     """
 
     train: Normalizer
@@ -67,6 +68,7 @@ class StreamingPipeline:
     colour_deviation: float = 0.0
     colour_basis: np.ndarray | None = None
     random_erasing: float = 0.0
+    classes: tuple[str, ...] = ()
 
     #: Images of more than a step at once would fill the host and the devices.
     steps_per_dispatch: ClassVar[int] = 1
@@ -183,6 +185,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
         rows_here(mesh, eval_batch), data.padding, data.flip,
         data.colour_pca, colour_basis() if data.colour_pca else None, data.random_erasing,
+        official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())),
     )  # fmt: skip
 
 

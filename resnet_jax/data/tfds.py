@@ -53,7 +53,8 @@ def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
         splits = {split: _read(builder.as_data_source(split)) for split in ("train", "test")}
     except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"cannot read {name} in {builder.data_dir}, prepare it anew: {_line(error)}") from error
-    return Dataset(name, splits["train"], splits["test"], builder.info.features["label"].num_classes)
+    label = builder.info.features["label"]
+    return Dataset(name, splits["train"], splits["test"], label.num_classes, tuple(label.names))
 
 
 def _download(builder: Any) -> None:

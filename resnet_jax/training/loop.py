@@ -17,6 +17,7 @@ from resnet_jax.errors import Stopped, UserError, unknown_name
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
+from resnet_jax.training.facts import FACTS, facts_of, facts_to_json
 from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
@@ -71,6 +72,7 @@ def fit(
         trainer = together(lambda: make_trainer(config, devices))
         try:
             agreed(lambda: record.begin(config))
+            agreed(lambda: record.describe(FACTS, facts_to_json(facts_of(trainer))))
             return _train(trainer, record, progress or NoProgress(), began)
         finally:
             record.close()

@@ -1,4 +1,4 @@
-"""A run's folder: config.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json."""
+"""A run's folder: config.json, data.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json."""
 
 import contextlib
 import dataclasses
@@ -233,6 +233,11 @@ class RunRecord:
         """
         _write_whole(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
+    def describe(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Writes a file of JSON that says what the run is of, unless it is there."""
+        if not (self.workdir / name).exists():
+            _write_whole(self.workdir / name, json.dumps(facts) + "\n")
+
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
         _write_whole(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
@@ -271,6 +276,8 @@ class OthersRecord(RunRecord):
     def sync(self) -> None: ...
 
     def skip(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def describe(self, name: str, facts: Mapping[str, Any]) -> None: ...
 
     def finish(self, result: Result) -> None: ...
 

@@ -33,6 +33,7 @@ class Trainer:
       model: the net.
       summary: its layers at the set's image size.
       num_classes: of the set.
+      classes: their names, by label; empty if they have none.
       pipeline: the data on the devices, or on its way there.
       train_step, eval_step: the jitted steps.
     """
@@ -42,6 +43,7 @@ class Trainer:
     model: nn.Module
     summary: Summary
     num_classes: int
+    classes: tuple[str, ...]
     pipeline: Pipeline
     train_step: TrainStep
     eval_step: EvalStep
@@ -81,27 +83,27 @@ def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None
     validate_config(config)
     mesh = make_mesh(devices)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
-    pipeline, num_classes = _make_pipeline(config, mesh)
+    pipeline, num_classes, classes = _make_pipeline(config, mesh)
     model, summary = _build_model(config, num_classes, pipeline.image_shape)
     return Trainer(
-        config, mesh, model, summary, num_classes, pipeline,
+        config, mesh, model, summary, num_classes, classes, pipeline,
         make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
     )  # fmt: skip
 
 
-def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int]:
-    """The set's pipeline, and its number of classes."""
+def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple[str, ...]]:
+    """The set's pipeline, its number of classes, and their names."""
     data = config.data
     if data.name in STREAMED:
         streaming = make_streaming(config, mesh)
-        return streaming, streaming.num_classes
+        return streaming, streaming.num_classes, streaming.classes
     dataset = load_dataset(data.name, data.data_dir, data.held_out)
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
         random_erasing=data.random_erasing,
     )  # fmt: skip
-    return pipeline, dataset.num_classes
+    return pipeline, dataset.num_classes, dataset.classes
 
 
 def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> tuple[nn.Module, Summary]:

@@ -53,6 +53,7 @@ class FileSource:
       paths: the files they are in.
       places: (offset, bytes) in that file, None for all of it; one for each image, or one None for all.
       num_classes: number of classes.
+      classes: their names, by label, where folders have them.
     """
 
     names: Sequence[str]
@@ -60,6 +61,7 @@ class FileSource:
     paths: Sequence[Path] | Path
     places: Sequence[tuple[int, int]] | None
     num_classes: int
+    classes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -124,4 +126,4 @@ def folder_source(folder: Path, classes: Sequence[str]) -> FileSource:
     if strange := sorted(set(found) - set(labels)):
         raise UserError(f"{folder} has images of {strange[0] or 'no class'!r}, not among its {len(classes)} classes")
     names = [f"{wnid}/{path.name}" for wnid, path in zip(found, paths, strict=True)]
-    return FileSource(names, [labels[name] for name in found], paths, None, len(classes))
+    return FileSource(names, [labels[name] for name in found], paths, None, len(classes), classes)

@@ -1,0 +1,1 @@
+"""Weights from elsewhere and to elsewhere; nothing here knows of runs or data sets."""
