@@ -9,7 +9,14 @@ from PIL import Image
 
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws, center_box, crop_box, scale_box
 from resnet_jax.data.imagenet.decode import (
-    DecodeError, crop_resize, decode, decode_crop, image_size, reduction, resize, resize_crop,
+    DecodeError,
+    crop_resize,
+    decode,
+    decode_crop,
+    image_size,
+    reduction,
+    resize,
+    resize_crop,
 )  # fmt: skip
 from tests.data.imagenet.conftest import picture
 
