@@ -4,6 +4,7 @@ python -m benchmarks input_pipeline [--data_dir=DIR] [--peer_python=PATH ...] [-
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -102,13 +103,14 @@ def measure(
       pythons: interpreters that have TensorFlow or PyTorch, besides this one.
       note: told what is being measured.
     """
+    peers = find_peers([sys.executable, *pythons])
     if not data_dir.is_dir():
         raise UserError(f"--data_dir={data_dir} is not a folder of ImageNet's images (train/<wnid>/*.JPEG and val/)")
     splits = open_originals(data_dir, allow_partial=True, called="--data_dir")
     note("preparing shards at a shorter side of 256 pixels")
     shards = folder / "shards"
     prepare(splits, shards, Recipe(256, 90, 5000), 2, lambda done, total: None)
-    rows, threads, peers = [], [], find_peers([sys.executable, *pythons])
+    rows, threads = [], []
     sources = {"original": splits["train"], "prepared, 256": ShardSource(shards, "train")}
     for files, source in sources.items():
         note(f"{files}: {', '.join(['resnet_jax', *WAYS, *peers])}")
@@ -151,8 +153,8 @@ def _measure_source(
 
     works = {"resnet_jax, one thread": ours, OURS: batches}
     for name, way in WAYS.items():
-        works[name] = lambda way=way: len([way(path.read_bytes(), box) for path, box in zip(paths, edges, strict=True)])  # type: ignore[misc]
-    ways = {name: lambda work=work: per_core(work) for name, work in works.items()}  # type: ignore[misc]
+        works[name] = functools.partial(_each, way, paths, edges)
+    ways: dict[str, Callable[[], float]] = {name: functools.partial(per_core, work) for name, work in works.items()}
     task = folder / "task"
     task.write_bytes(pickle.dumps({"paths": list(map(str, paths)), "edges": edges, "size": SIZE,
                                    "workers": default_workers()}))  # fmt: skip
@@ -170,6 +172,10 @@ def _measure_source(
         }
         for name, speeds in found.items()
     ]
+
+
+def _each(way: Way, paths: Sequence[Path], edges: Sequence[Edges]) -> int:
+    return len([way(path.read_bytes(), box) for path, box in zip(paths, edges, strict=True)])
 
 
 def find_peers(pythons: Sequence[str]) -> dict[str, str]:
@@ -198,24 +204,27 @@ def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
       UserError: if it fails.
     """
     command = [python, str(ROOT / "benchmarks" / "input_peers.py"), name, str(task)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as process:  # fmt: skip
-        assert process.stdin and process.stdout and process.stderr
+    with (
+        task.with_name(f"{name}.log").open("w+") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        asked, answers = process.stdin, process.stdout
+        assert asked and answers
 
         def answer() -> str:
-            if line := process.stdout.readline():  # type: ignore[union-attr]
+            if line := answers.readline():
                 return line
-            last = process.stderr.read().strip().splitlines()[-1:]  # type: ignore[union-attr]
-            raise UserError(f"{name} in {python} failed: {' '.join(last)}")
+            log.seek(0)
+            raise UserError(f"{name} in {python} failed: {' '.join(log.read().strip().splitlines()[-1:])}")
 
         def once() -> float:
-            process.stdin.write("\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
+            asked.write("\n")
+            asked.flush()
             return float(answer())
 
         answer()  # that it is ready
         yield once
-        process.stdin.close()
+        asked.close()
 
 
 def report(found: dict[str, Any], as_json: bool = False) -> str:
