@@ -39,8 +39,8 @@ def input_pipeline(options: argparse.Namespace, folder: Path) -> str:
     """The table of `benchmarks.input_pipeline`."""
     from benchmarks import input_pipeline
 
-    rows = input_pipeline.measure(Path(options.data_dir), folder, options.seconds, note)
-    return input_pipeline.report(rows, options.json)
+    found = input_pipeline.measure(Path(options.data_dir), folder, options.seconds, options.peer_python, note)
+    return input_pipeline.report(found, options.json)
 
 
 #: Each: what makes its table, and the page that has it.
@@ -74,6 +74,8 @@ def _measure(arguments: Sequence[str]) -> None:
         elif name == "input_pipeline":
             command.add_argument("--data_dir", default="../shared/data/imagenet_sample", help="images (%(default)s)")
             command.add_argument("--seconds", type=float, default=5, help="for each row (%(default)s)")
+            command.add_argument("--peer_python", action="append", default=[], metavar="PATH",
+                                 help="an interpreter that has TensorFlow or PyTorch; may be repeated")  # fmt: skip
             command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
         else:
             command.add_argument("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")

@@ -1,13 +1,18 @@
 """Images a second and core of ways to read, decode and crop ImageNet's files: ours beside what a user would pick.
 
-python -m benchmarks input_pipeline [--data_dir=DIR] [--json] [--write]
+python -m benchmarks input_pipeline [--data_dir=DIR] [--peer_python=PATH ...] [--json] [--write]
 """
 
+import contextlib
+import functools
 import io
 import json
 import math
+import pickle
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from benchmarks import input_run
+from benchmarks.loopback import ROOT
 from benchmarks.pages import table
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
 from resnet_jax.data.imagenet.decode import image_size, resize
-from resnet_jax.data.imagenet.loader import TrainLoader, load_crop
+from resnet_jax.data.imagenet.loader import TrainLoader, default_workers, load_crop
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
 from resnet_jax.data.imagenet.shards import ShardSource
@@ -29,13 +36,17 @@ from resnet_jax.errors import UserError
 SIZE = 224
 #: Images a second of the chips that the table names cores for.
 CHIPS = (3_000, 7_000)
+#: What ratios are of.
+OURS = "resnet_jax, its threads and batches"
+#: Rows that `input_peers` measures.
+PEERS = {"tensorflow": "tf.data's decode_and_crop_jpeg", "torch": "PyTorch's DataLoader with Pillow"}
 
 Edges = tuple[int, int, int, int]
 Way = Callable[[bytes, Edges], np.ndarray]
 
 
 def pillow(data: bytes, edges: Edges) -> np.ndarray:
-    """As torchvision's transforms on an ImageFolder do it."""
+    """What PyTorch's DataLoader does to an image, without its processes and tensors."""
     return np.asarray(
         Image.open(io.BytesIO(data)).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR, edges)
     )
@@ -58,14 +69,21 @@ def simple(data: bytes, edges: Edges) -> np.ndarray:
 WAYS: dict[str, Way] = {"Pillow": pillow, "OpenCV": opencv, "simplejpeg, fast and coarse": simple}
 
 
-def per_core(work: Callable[[], int], seconds: float) -> float:
-    """Images for each second of processor time of this process, the best of rounds that fill `seconds`."""
-    best, end = 0.0, time.monotonic() + seconds
-    while time.monotonic() < end or not best:
-        began = time.process_time()
-        images = work()
-        best = max(best, images / (time.process_time() - began))
-    return best
+def per_core(work: Callable[[], int]) -> float:
+    """Images for each second of processor time of this process."""
+    began = time.process_time()
+    images = work()
+    return images / (time.process_time() - began)
+
+
+def alternate(ways: dict[str, Callable[[], float]], seconds: float) -> dict[str, list[float]]:
+    """What each way says, in rounds of all of them until `seconds` are over for each: others' load meets all alike."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.monotonic() + seconds * len(ways)
+    while time.monotonic() < end or not found[OURS]:
+        for name, way in ways.items():
+            found[name].append(way())
+    return found
 
 
 def _edges(row: np.ndarray, data: bytes) -> Edges:
@@ -73,38 +91,54 @@ def _edges(row: np.ndarray, data: bytes) -> Edges:
     return int(left), int(top), int(left + width), int(top + height)
 
 
-def measure(data_dir: Path, folder: Path, seconds: float, note: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One row for each way and kind of file.
+def measure(
+    data_dir: Path, folder: Path, seconds: float, pythons: Sequence[str], note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Rows for each way and kind of file, and what `input_run` measures.
 
     Args:
       data_dir: original images, anything that `prepare` takes.
       folder: to prepare shards in.
       seconds: for each row.
+      pythons: interpreters that have TensorFlow or PyTorch, besides this one.
       note: told what is being measured.
     """
+    peers = find_peers([sys.executable, *pythons])
     if not data_dir.is_dir():
         raise UserError(f"--data_dir={data_dir} is not a folder of ImageNet's images (train/<wnid>/*.JPEG and val/)")
     splits = open_originals(data_dir, allow_partial=True, called="--data_dir")
     note("preparing shards at a shorter side of 256 pixels")
-    prepare({"train": splits["train"]}, folder, Recipe(256, 90, 5000), 2, lambda done, total: None)
-    rows = []
-    for files, source in (("original", splits["train"]), ("prepared, 256", ShardSource(folder, "train"))):
-        rows += _measure_source(files, source, seconds, note)
-    return rows
+    shards = folder / "shards"
+    prepare(splits, shards, Recipe(256, 90, 5000), 2, lambda done, total: None)
+    rows, threads = [], []
+    sources = {"original": splits["train"], "prepared, 256": ShardSource(shards, "train")}
+    for files, source in sources.items():
+        note(f"{files}: {', '.join(['resnet_jax', *WAYS, *peers])}")
+        rows += _measure_source(files, source, folder / files, seconds, peers)
+        threads += [{"files": files, **row} for row in input_run.scaling(source, SIZE, seconds)]
+    note("memory over batches, and a run of resnet18")
+    return {
+        "size": SIZE,
+        "rows": rows,
+        "threads": threads,
+        "memory": input_run.memory(sources["prepared, 256"], SIZE, batches=10 + int(20 * seconds)),
+        "data_wait": input_run.data_wait(shards, folder / "run", steps=4 + int(4 * seconds)),
+    }
 
 
-def _measure_source(files: str, source: Source, seconds: float, note: Callable[[str], None]) -> list[dict[str, Any]]:
+def _measure_source(
+    files: str, source: Source, folder: Path, seconds: float, peers: dict[str, str]
+) -> list[dict[str, Any]]:
     count = min(len(source), 200)
     draws = batch_draws(0, 0, count)
     data = [source.load(index).data for index in range(count)]
     edges = [_edges(row, one) for row, one in zip(draws, data, strict=True)]
     kilobytes = sum(map(len, data)) / count / 1000
-    found = []
-
-    def add(name: str, work: Callable[[], int]) -> None:
-        note(f"{name}, {files}")
-        found.append({"way": name, "files": files, "kilobytes": round(kilobytes, 1),
-                      "images_per_second_per_core": round(per_core(work, seconds), 1)})  # fmt: skip
+    # The others read files, which is the least that they could.
+    folder.mkdir()
+    paths = [folder / f"{index}.jpg" for index in range(count)]
+    for path, one in zip(paths, data, strict=True):
+        path.write_bytes(one)
 
     def ours() -> int:
         for index in range(count):
@@ -117,40 +151,99 @@ def _measure_source(files: str, source: Source, seconds: float, note: Callable[[
         loader.batches([0])
         return count
 
-    add("resnet_jax, one thread", ours)
-    add("resnet_jax, its threads and batches", batches)
+    works = {"resnet_jax, one thread": ours, OURS: batches}
     for name, way in WAYS.items():
-        add(name, lambda way=way: len([way(one, box) for one, box in zip(data, edges, strict=True)]))  # type: ignore[misc]
-    if (tf := tensorflow_work(data, edges)) is not None:
-        add("tf.data's decode_and_crop_jpeg", tf)
-    return found
+        works[name] = functools.partial(_each, way, paths, edges)
+    ways: dict[str, Callable[[], float]] = {name: functools.partial(per_core, work) for name, work in works.items()}
+    task = folder / "task"
+    task.write_bytes(pickle.dumps({"paths": list(map(str, paths)), "edges": edges, "size": SIZE,
+                                   "workers": default_workers()}))  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        for name, python in peers.items():
+            ways[PEERS[name]] = stack.enter_context(peer(python, name, task))
+        found = alternate(ways, seconds)
+    return [
+        {
+            "way": name,
+            "files": files,
+            "kilobytes": round(kilobytes, 1),
+            "images_per_second_per_core": round(float(np.median(speeds)), 1),
+            "times_as_fast": round(float(np.median(np.divide(found[OURS], speeds))), 3),
+        }
+        for name, speeds in found.items()
+    ]
 
 
-def tensorflow_work(data: Sequence[bytes], edges: Sequence[Edges]) -> Callable[[], int] | None:
-    """TensorFlow's `decode_and_crop_jpeg` and bilinear resize, not antialiased; None where it is not installed."""
-    try:
-        import tensorflow as tf
-    except ImportError:
-        return None
-
-    windows = [[top, left, bottom - top, right - left] for left, top, right, bottom in edges]
-
-    def crop(one: Any, window: Any) -> Any:
-        pixels = tf.image.decode_and_crop_jpeg(one, window, channels=3)
-        return tf.cast(tf.image.resize(pixels, (SIZE, SIZE)), tf.uint8)
-
-    images = tf.data.Dataset.from_tensor_slices((list(data), windows)).map(crop)
-    return lambda: sum(1 for _ in images)
+def _each(way: Way, paths: Sequence[Path], edges: Sequence[Edges]) -> int:
+    return len([way(path.read_bytes(), box) for path, box in zip(paths, edges, strict=True)])
 
 
-def report(rows: Sequence[dict[str, Any]], as_json: bool = False) -> str:
-    """The table, or one JSON object."""
+def find_peers(pythons: Sequence[str]) -> dict[str, str]:
+    """Which of the interpreters has which library: the first one."""
+    found: dict[str, str] = {}
+    for python in pythons:
+        for name in PEERS:
+            # Imported, as a part of an installation is not enough.
+            modules = "torch, torchvision" if name == "torch" else name
+            try:
+                status = subprocess.run(
+                    [python, "-c", f"import {modules}"], capture_output=True, check=False
+                ).returncode
+            except OSError as error:
+                raise UserError(f"--peer_python={python} cannot be run: {error.strerror}") from error
+            if status == 0:
+                found.setdefault(name, python)
+    return {name: found[name] for name in PEERS if name in found}
+
+
+@contextlib.contextmanager
+def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
+    """A process of `input_peers`: each call is one round, images for each second of its processor time.
+
+    Raises:
+      UserError: if it fails.
+    """
+    command = [python, str(ROOT / "benchmarks" / "input_peers.py"), name, str(task)]
+    with (
+        task.with_name(f"{name}.log").open("w+") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        asked, answers = process.stdin, process.stdout
+        assert asked and answers
+
+        def answer() -> str:
+            if line := answers.readline():
+                return line
+            log.seek(0)
+            raise UserError(f"{name} in {python} failed: {' '.join(log.read().strip().splitlines()[-1:])}")
+
+        def once() -> float:
+            asked.write("\n")
+            asked.flush()
+            return float(answer())
+
+        answer()  # that it is ready
+        yield once
+        asked.close()
+
+
+def report(found: dict[str, Any], as_json: bool = False) -> str:
+    """The tables, or one JSON object."""
     if as_json:
-        return json.dumps({"size": SIZE, "rows": list(rows)})
+        return json.dumps(found)
     cells = [
         [row["way"], row["files"], f"{row['kilobytes']:.0f}", f"{row['images_per_second_per_core']:,.0f}",
+         f"{row['times_as_fast']:.2f}",
          *(str(math.ceil(chip / row["images_per_second_per_core"])) for chip in CHIPS)]
-        for row in rows
+        for row in found["rows"]
     ]  # fmt: skip
     cores = [f"cores for {chip:,} images/s" for chip in CHIPS]
-    return table(["way", "files", "kB", "images/s/core", *cores], cells)
+    speeds = table(["way", "files", "kB", "images/s/core", "ours is x times this", *cores], cells)
+    threads = table(
+        ["files", "threads", "images/s", "times one thread's"],
+        [
+            [row["files"], str(row["threads"]), f"{row['images_per_second']:,.0f}", f"{row['times_one']:.2f}"]
+            for row in found["threads"]
+        ],
+    )
+    return f"{speeds}\n\n{threads}\n\n{input_run.sentences(found['memory'], found['data_wait'])}"

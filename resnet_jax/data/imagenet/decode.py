@@ -2,10 +2,12 @@
 
 simplejpeg (libjpeg-turbo) decodes and OpenCV resizes: of the libraries in `python -m benchmarks input_pipeline` the
 fastest that also notices damaged files; both let other threads run meanwhile. What simplejpeg refuses (CMYK, PNG under
-the name of a JPEG) goes through Pillow.
+the name of a JPEG) goes through Pillow. For a box, nothing below it is decoded; docs/input_pipeline.md says what that
+gains, and what was tried besides.
 """
 
 import io
+import math
 import struct
 import warnings
 
@@ -19,6 +21,12 @@ cv2.setNumThreads(0)
 
 #: The first byte of a marker's second half that says a frame's size, without those that only look so.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+#: Those of baseline, extended and progressive Huffman coding; the others are hardly ever met.
+_HUFFMAN = (0xC0, 0xC1, 0xC2)
+
+#: The most that `resize_crop` shrinks by with three taps.
+_THREE_TAPS = 2.0
 
 Box = tuple[float, float, float, float]
 
@@ -35,18 +43,10 @@ def image_size(data: bytes) -> tuple[int, int]:
     """
     if data[:2] == b"\xff\xd8":
         try:
-            at = 2
-            while data[at] == 0xFF:
-                if data[at + 1] == 0xFF:  # padding
-                    at += 1
-                    continue
-                if data[at + 1] in _FRAMES:
-                    height, width = struct.unpack_from(">HH", data, at + 5)
-                    return height, width
-                at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            height, width = struct.unpack_from(">HH", data, _frame(data) + 5)
         except (IndexError, struct.error):
-            pass
-        raise DecodeError(f"a JPEG of {len(data)} bytes that ends inside its header")
+            raise DecodeError(f"a JPEG of {len(data)} bytes that ends inside its header") from None
+        return height, width
     width, height = _pillow(data).size
     return height, width
 
@@ -75,14 +75,9 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     """
     if not data:
         raise DecodeError("an empty file")
-    least = (0, 0)
-    if reduce > 1:
-        height, width = image_size(data)
-        least = (-(-height // reduce), -(-width // reduce))
+    least = _reduced(image_size(data), reduce) if reduce > 1 else (0, 0)
     try:
-        # Its fast upsampling would gain 5 % and move pixels by more than everything else here together.
-        return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, min_height=least[0],
-                                      min_width=least[1], min_factor=1, strict=True)  # fmt: skip
+        return _turbo(data, least, strict=True)
     except ValueError:
         # CMYK, other formats, harmless irregularities; Pillow raises for images that are cut short.
         try:
@@ -91,22 +86,35 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
             raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
+def decode_crop(data: bytes, box: Box, size: int, reduced: bool = True) -> np.ndarray:
     """One box of an image at one size, antialiased, uint8 RGB, (size, size, 3).
 
-    Where the box is shrunk to less than half, a JPEG is decoded at a half, a quarter or an eighth of its size.
+    Rows below the box are not decoded where that gives the same pixels. Then damage inside a file, which Pillow and
+    TensorFlow do not notice either, goes unnoticed as long as an image comes out; a file that was cut short is noticed.
 
     Args:
       data: the file.
       box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of what is
         decoded, so by up to four pixels where that is an eighth.
       size: pixels of a side.
+      reduced: decode a JPEG at a half, a quarter or an eighth of its size where the box is shrunk by as much.
 
     Raises:
       DecodeError: see `decode`.
     """
-    reduce = reduction(box, size)
-    return crop_resize(decode(data, reduce), box, image_size(data), size)
+    height, width = image_size(data)
+    reduce = reduction(box, size) if reduced else 1
+    short, rows = _cut_below(data, height, box[0] + box[2])
+    if rows < height:
+        try:
+            pixels = _turbo(short, _reduced((rows, width), reduce), strict=False)
+        except ValueError:
+            pass  # as with CMYK, or as it is damaged; the whole image says which
+        else:
+            # The whole image reduced has a last row for what is left over, by which edges are rounded.
+            scale = height / _reduced((height, width), reduce)[0]
+            return crop_resize(pixels, box, (pixels.shape[0] * scale, width), size)
+    return crop_resize(decode(data, reduce), box, (height, width), size)
 
 
 def reduction(box: Box, size: int) -> int:
@@ -117,14 +125,14 @@ def reduction(box: Box, size: int) -> int:
     return reduce
 
 
-def crop_resize(pixels: np.ndarray, box: Box, whole: tuple[int, int], size: int) -> np.ndarray:
+def crop_resize(pixels: np.ndarray, box: Box, whole: tuple[float, int], size: int) -> np.ndarray:
     """A box of an image of size `whole` in `pixels`, the image or a reduced copy; see `decode_crop`."""
     rows, columns = pixels.shape[:2]
     y, x = rows / whole[0], columns / whole[1]
     top, left = min(round(box[0] * y), rows - 1), min(round(box[1] * x), columns - 1)
     bottom = min(max(round((box[0] + box[2]) * y), top + 1), rows)
     right = min(max(round((box[1] + box[3]) * x), left + 1), columns)
-    return resize(pixels[top:bottom, left:right], size, size)
+    return resize_crop(pixels[top:bottom, left:right], size, size)
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -133,6 +141,26 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return pixels
     shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def resize_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As `resize` in a third of its time where it shrinks to no less than half: three taps, then linear.
+
+    The taps make the variance of both together that of the triangle by which Pillow and torchvision shrink: with the
+    scale s of an axis, it has s^2 / 6 and linear interpolation 1 / 6 of a pixel's square.
+    """
+    scales = pixels.shape[1] / width, pixels.shape[0] / height
+    if max(scales) > _THREE_TAPS:
+        return resize(pixels, height, width)
+    if max(scales) > 1:
+        x, y = (_taps(scale) for scale in scales)
+        pixels = cv2.sepFilter2D(pixels, -1, x, y, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _taps(scale: float) -> np.ndarray:
+    side = max(0.0, scale**2 - 1) / 12
+    return np.array([side, 1 - 2 * side, side], np.float32)
 
 
 def shrink(data: bytes, shorter_side: int, quality: int) -> bytes:
@@ -147,6 +175,54 @@ def shrink(data: bytes, shorter_side: int, quality: int) -> bytes:
     if scale < 1:
         pixels = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
+
+
+def _frame(data: bytes) -> int:
+    """Where a JPEG's marker lies that says its size.
+
+    Raises:
+      IndexError, struct.error: if there is none.
+    """
+    at = 2
+    while data[at] == 0xFF:
+        if data[at + 1] == 0xFF:  # padding
+            at += 1
+        elif data[at + 1] in _FRAMES:
+            return at
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise IndexError(at)
+
+
+def _cut_below(data: bytes, height: int, bottom: float) -> tuple[bytes, int]:
+    """A JPEG whose header says fewer rows, for all that lies above `bottom`, and how many; decoders stop after them.
+
+    The same file and `height` where that is not possible, or the file is not whole.
+    """
+    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
+        return data, height
+    at = _frame(data)
+    if data[at + 1] not in _HUFFMAN:
+        return data, height
+    # Rows of blocks are as high as the component with the most samples needs; one more is what the last row's colours
+    # are interpolated with.
+    components = data[at + 10 : at + 10 + 3 * data[at + 9]]
+    block = 8 * max([1, *(factors & 15 for factors in components[1::3])])
+    rows = (math.ceil(bottom / block) + 1) * block
+    if rows >= height:
+        return data, height
+    return data[: at + 5] + struct.pack(">H", rows) + data[at + 7 :], rows
+
+
+def _reduced(shape: tuple[int, int], reduce: int) -> tuple[int, int]:
+    return -(-shape[0] // reduce), -(-shape[1] // reduce)
+
+
+def _turbo(data: bytes, least: tuple[int, int], strict: bool) -> np.ndarray:
+    """At the smallest of libjpeg-turbo's scales with at least so many (rows, columns); 0 for the whole."""
+    # Its fast upsampling would gain 5 % and move pixels by more than everything else here together.
+    return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, min_height=least[0],
+                                  min_width=least[1], min_factor=1, strict=strict)  # fmt: skip
 
 
 def _pillow(data: bytes) -> Image.Image:

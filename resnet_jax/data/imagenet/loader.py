@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from resnet_jax.data.imagenet.crops import Box, batch_draws, crop_box
-from resnet_jax.data.imagenet.decode import DecodeError, crop_resize, decode, image_size, reduction
+from resnet_jax.data.imagenet.decode import DecodeError, decode_crop, image_size
 from resnet_jax.data.imagenet.source import RecordError, Source
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import UserError
@@ -42,16 +42,13 @@ def load_crop(source: Source, index: int, box_of: BoxOf, size: int, reduced: boo
       index: its place.
       box_of: (height, width) of the image to the box to cut out.
       size: pixels of a side.
-      reduced: see `decode.reduction`; training's crops are at random anyway, a test's are not to be moved.
+      reduced: see `decode.decode_crop`; training's crops are at random anyway, a test's are not to be moved.
 
     Raises:
       RecordError, DecodeError: if it cannot be read.
     """
     _, label, data = source.load(index)
-    height, width = image_size(data)
-    box = box_of(height, width)
-    pixels = decode(data, reduction(box, size) if reduced else 1)
-    return crop_resize(pixels, box, (height, width), size), label
+    return decode_crop(data, box_of(*image_size(data)), size, reduced), label
 
 
 class Unreadable:

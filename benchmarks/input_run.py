@@ -1,0 +1,82 @@
+"""What a run meets: how decoding scales with threads, memory over many batches, and how long steps wait for input."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data.imagenet.loader import TrainLoader, default_workers
+from resnet_jax.data.imagenet.source import Source
+
+BATCH = 32
+
+
+def _loader(source: Source, size: int, workers: int = 0) -> TrainLoader:
+    return TrainLoader(source, seed=0, batch_size=BATCH, rows=(0, BATCH), size=size, crop="aspect", sides=(256, 480),
+                       workers=workers)  # fmt: skip
+
+
+def scaling(source: Source, size: int, seconds: float) -> list[dict[str, Any]]:
+    """Images a second by the clock with one thread and with one for each core, in turns; the median of ratios."""
+    counts = sorted({1, default_workers()})
+    loaders = {count: _loader(source, size, count) for count in counts}
+    speeds: dict[int, list[float]] = {count: [] for count in counts}
+    end, number = time.monotonic() + seconds * len(counts), 0
+    while time.monotonic() < end or not number:
+        for count, loader in loaders.items():
+            began = time.monotonic()
+            loader.batches(range(number, number + 4))
+            speeds[count].append(4 * BATCH / (time.monotonic() - began))
+        number += 4
+    return [
+        {"threads": count, "images_per_second": round(float(np.median(found)), 1),
+         "times_one": round(float(np.median(np.divide(found, speeds[1]))), 2)}
+        for count, found in speeds.items()
+    ]  # fmt: skip
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(source: Source, size: int, batches: int) -> dict[str, Any]:
+    """Growth of memory over batches read as a run does, from the tenth on."""
+    loader = _loader(source, size)
+    for number in range(10 + batches):
+        if number == 10:
+            before = resident_bytes()
+        loader.batches([number], range(number + 1, number + 4))
+    grown = (resident_bytes() - before) / 2**20
+    return {"batches": batches, "images": batches * BATCH, "grown_mib": round(grown, 1)}
+
+
+def data_wait(data_dir: Path, workdir: Path, steps: int) -> dict[str, Any]:
+    """A run of resnet18 at 64 pixels, where decoding is not the limit: the median of its lines but the first."""
+    from configs.imagenet import get_config
+    from resnet_jax.training.loop import fit
+    from resnet_jax.training.record import RunRecord
+
+    config = get_config("resnet18")
+    config.update({"steps": steps, "batch_size": BATCH, "log_every": 2, "eval_every": steps, "checkpoint_every": steps})
+    config.data.update({"data_dir": str(data_dir), "image_size": 64, "shorter_side": (64, 72), "eval_shorter_side": 72,
+                        "crop": "aspect"})  # fmt: skip
+    fit(config, workdir)
+    lines = [line for line in RunRecord(workdir).lines() if "data_wait" in line][1:]
+    return {
+        "steps": steps,
+        "images_per_second": float(np.median([line["images_per_second"] for line in lines])),
+        "percent": float(np.median([line["data_wait"] for line in lines])),
+        "most_percent": max(line["data_wait"] for line in lines),
+    }
+
+
+def sentences(grown: dict[str, Any], wait: dict[str, Any]) -> str:
+    """Both for a page."""
+    return (
+        f"Over {grown['batches']:,} batches ({grown['images']:,} images) memory grew by {grown['grown_mib']:.1f} MiB.\n"
+        f"A run of resnet18 at 64 pixels, {wait['images_per_second']:,.0f} images/s, waited {wait['percent']:.1f} % of "
+        f"its time for input (`data_wait`, the median of its lines; {wait['most_percent']:.1f} % at most)."
+    )

@@ -1,0 +1,73 @@
+"""How long a step waits for input, and what memory input takes."""
+
+import time
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.input_run import resident_bytes
+from resnet_jax.data.imagenet.loader import TrainLoader
+from resnet_jax.data.streaming import open_splits
+from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.stepper import Stepper
+
+
+class Metric:
+    """A number that a device has ready at a time."""
+
+    def __init__(self, ready):
+        self.ready = ready
+
+    def is_ready(self):
+        return time.monotonic() >= self.ready
+
+    def __array__(self, dtype=None, copy=None):
+        time.sleep(max(0, self.ready - time.monotonic()))
+        return np.zeros(1)
+
+
+@pytest.mark.parametrize(("input_seconds", "least", "most"), [(0, 0, 10), (0.1, 0, 10), (0.5, 70, 100)])
+def test_waiting_for_input_is_seen(input_seconds, least, most):
+    """Steps of 0.25 s on a device that does one after the other: shorter input hides behind them, longer does not."""
+    free = [0.0]
+
+    def step(state, resident, inputs):
+        free[0] = max(free[0], time.monotonic()) + 0.25
+        return state, {"loss": Metric(free[0])}
+
+    pipeline = SimpleNamespace(
+        train=None, train_inputs=lambda *a: time.sleep(input_seconds), send=lambda inputs, sharding: inputs
+    )
+    lowered = SimpleNamespace(compile=lambda: step)
+    stepper = Stepper(SimpleNamespace(
+        pipeline=pipeline, mesh=make_mesh(jax.devices()[:1]), train_step=SimpleNamespace(lower=lambda *a: lowered)
+    ))  # fmt: skip
+    for number in range(7):
+        if number == 2:  # nothing hides the first one's input
+            stepper.meter.reset()
+        stepper.advance(None, number, 1)
+        list(stepper.collect(leave=1))
+    assert least <= stepper.meter.values(1)["data_wait"] <= most
+
+
+def growth(loader, keep=()):
+    """Bytes that memory grows by over 30 batches, from the tenth on; `keep` holds on to each."""
+    for number in range(40):
+        if number == 10:
+            before = resident_bytes()
+        images, _ = loader.batches([number], range(number + 1, number + 4))
+        if isinstance(keep, list):
+            keep.append(images)
+    return resident_bytes() - before
+
+
+def test_memory_is_flat(tiny_folder):
+    """Fifteen epochs of batches of 3 MiB: what one leaves the next one uses. With all kept it is 90 MiB."""
+    source, _ = open_splits("image_folder", str(tiny_folder))
+    loader = TrainLoader(
+        source, seed=0, batch_size=16, rows=(0, 16), size=256, crop="aspect", sides=(256, 256), workers=2
+    )
+    assert growth(loader) < 15 * 2**20
+    assert growth(loader, keep=[]) > 60 * 2**20, "a leak is not seen"
