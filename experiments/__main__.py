@@ -6,6 +6,7 @@
     python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
     python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
     python -m experiments readme             rewrites the README's tables and pictures from the records in results/
+    python -m experiments campaign           as many of the CIFAR-10 rows as fit into --minutes, most worth first
     python -m experiments publish            copies finished records to results/ and rewrites the README
 
 Names are he2015.table6, or those of figures that look into trained nets: gradients, veit2016.lesion.digits.
@@ -27,6 +28,7 @@ COMMANDS = {
     "ablation": ("digits", "ablation"),
     "readme": ("digits", "readme"),
     "publish": ("digits", "publish"),
+    "campaign": ("campaign", "main"),
 }
 
 #: What can be done with a table or figure: modules in commands/, whose `main` takes its name and the arguments left.

@@ -5,10 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments import registry
-from experiments.commands.options import RUNS, Parser, changes
+from experiments.commands.options import RUNS, Parser, changes, number
 from experiments.plan import Plan, State, Status, make_plan, status
 from resnet_jax.cli.door import run
 from resnet_jax.errors import Stopped, UserError
@@ -55,10 +54,10 @@ def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds what the command can be told."""
-    positive = _number(int, "a whole number of 1 or more", 1)
+    positive = number(int, "a whole number of 1 or more", 1)
     parser.add_argument("--seeds", type=positive, help="runs of each row; by default as many as the paper made")
     parser.add_argument("--rows", type=_names, default=[], help="names of rows, with commas between; all by default")
-    parser.add_argument("--steps_scale", type=_number(float, "a number above 0", 1e-9), default=1.0,
+    parser.add_argument("--steps_scale", type=number(float, "a number above 0", 1e-9), default=1.0,
                         help="shrinks every schedule by this factor, and every record says so")  # fmt: skip
     parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="changes config fields of all rows, as data.data_dir=DIR")  # fmt: skip
@@ -100,13 +99,13 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
     failed = _launch(plan, statuses, options)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     Console().print(plan_table(plan, statuses, None))
-    _analyse(experiments, plan, statuses)
+    analyse_finished(experiments, plan, statuses)
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return list(failed)
 
 
-def _analyse(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
+def analyse_finished(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
     """Measures in the finished runs, in this process: no run needs the devices any more."""
     from experiments.analysis import to_measure
 
@@ -203,16 +202,3 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
-
-
-def _number(kind: type, what: str, least: float) -> Any:
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} must be {what}")
-        return value
-
-    return convert
