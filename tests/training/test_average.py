@@ -8,8 +8,9 @@ from resnet_jax.config import base_config, validate_config
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.loop import fit
+from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import cross_entropy, evaluate_test, is_error
+from resnet_jax.training.step import evaluate_test, is_error
 from resnet_jax.training.trainer import make_trainer
 
 DECAY = 0.6

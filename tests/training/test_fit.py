@@ -153,9 +153,9 @@ def test_an_infinite_gradient_of_a_finite_loss_is_caught_before_it_is_saved(tiny
     """The loss of that step is fine; the parameters behind it are not, and must not become a checkpoint."""
     make = step.make_gradients
 
-    def explode(model):
+    def explode(*of):
         def gradients(*args):
-            grads, stats, metrics = make(model)(*args)
+            grads, stats, metrics = make(*of)(*args)
             return jax.tree.map(lambda g: g * np.inf, grads), stats, metrics
 
         return gradients
