@@ -80,6 +80,18 @@ def test_soft_labels():
             "data__random_erasing": 0.5,
             "model__stochastic_depth": 0.3,
         },
+        {
+            "data__name": "synthetic",
+            "data__rand_augment": {"operations": 2, "deviation": 0.5},
+            "data__repeats": 3,
+            "loss": "binary_cross_entropy",
+            "regularization__mixup": 0.2,
+            "regularization__target_threshold": 0.2,
+            "optimizer__name": "lamb",
+            "optimizer__learning_rate": 0.002,
+            "model__stochastic_depth": 0.3,
+            "model__stochastic_depth_per": "example",
+        },
         {"data__name": "synthetic", "data__colour_pca": 0.1, "data__normalization": "imagenet"},
     ],
 )
