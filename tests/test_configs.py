@@ -86,7 +86,7 @@ def test_recipes_train_from_the_command_line(recipe, tiny_folder, tmp_path, caps
         "log_every": 1, "model.stage_sizes": "(1,1)", "model.widths": "(4,8)", "model.bn_group_size": 8,
     }  # fmt: skip
     if "a3" in recipe:
-        fields |= {"data.train_sizes": "(16,24)", "data.size_boundaries": "(0.5,)"}
+        fields |= {"data.train_sizes": "(16,)"}
     arguments = [f"--config.{name}={value}" for name, value in fields.items()]
     workdir = tmp_path / "run"
     assert main(["train", f"--config=configs/imagenet_modern.py:{recipe}", f"--workdir={workdir}", *arguments]) == 0

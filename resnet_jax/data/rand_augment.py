@@ -65,11 +65,10 @@ def rand_augment(key: Array, images: Array, how: RandAugment) -> Array:
       images: uint8, (batch, height, width, 1 or 3).
       how: see there.
     """
-    numbers, levels, signs = draw(key, images.shape[0], how)
+    drawn = draw(key, images.shape[0], how)
     apply = jax.vmap(partial(apply_operation, variant=how.variant))
-    for i in range(how.operations):
-        images = apply(images, numbers[:, i], levels[:, i], signs[:, i])
-    return images
+    # A scan, so that it compiles once for all operations.
+    return jax.lax.scan(lambda x, one: (apply(x, *one), None), images, [values.T for values in drawn])[0]
 
 
 def draw(key: Array, batch: int, how: RandAugment) -> tuple[Array, Array, Array]:
