@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from resnet_jax.data.imagenet import STREAMED
-from resnet_jax.data.imagenet.crops import CROPS
+from resnet_jax.config_checks import check_values
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
@@ -27,30 +25,6 @@ EXECUTION_FIELDS = frozenset(
     }
 )
 
-#: The values that a field can have.
-CHOICES = {
-    "dtype": ("float32", "bfloat16"),
-    "optimizer.name": ("sgd", "lars"),
-    "optimizer.decay_scope": ("all", "kernels"),
-    "schedule.warmup": ("none", "steps", "error", "linear"),
-    "data.crop": CROPS,
-    "on_nan": ("stop", "rollback"),
-}
-
-#: The least value that a number can have.
-LEAST = {
-    **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
-    **dict.fromkeys(("data.image_size", "data.eval_shorter_side"), 1),
-    **dict.fromkeys(("data.workers",), 0),
-    **dict.fromkeys(("keep_checkpoints",), 1),
-    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
-    **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
-    **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
-    **dict.fromkeys(("data.colour_pca", "data.random_erasing"), 0),
-    **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
-    **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
-}
-
 
 def base_config() -> ConfigDict:
     """Every field of a run. The values are the recipe of He et al. 2015, section 4.2, for a net without warm-up."""
@@ -62,6 +36,8 @@ def base_config() -> ConfigDict:
             "steps_scale": 1.0,  # says that the schedule was shrunk by this factor; changes nothing by itself
             "batch_size": 128,  # over all devices
             "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
+            # "cross_entropy" of the softmax, or "binary_cross_entropy": each class against the rest, the mean of all.
+            "loss": "cross_entropy",
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
             # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
             "model": {
@@ -82,6 +58,7 @@ def base_config() -> ConfigDict:
                 "shortcut_dropout": placeholder(float),
                 "dropout": placeholder(float),
                 "stochastic_depth": placeholder(float),
+                "stochastic_depth_per": placeholder(str),
                 "remat": placeholder(bool),
             },
             "data": {
@@ -94,8 +71,20 @@ def base_config() -> ConfigDict:
                 # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
                 "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
                 "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
+                "repeats": 1,  # times that an image stands in a row, each changed anew (Hoffer et al. 2020)
+                # Cubuk et al. 2020; see data/rand_augment.py. Off in the papers' recipes: 0 operations.
+                "rand_augment": {
+                    "operations": 0,  # 2 there
+                    "magnitude": 9.0,  # of 10, the ends of all ranges
+                    "deviation": 0.0,  # of the magnitude, drawn for each image and operation
+                    "probability": 1.0,  # that an operation that was drawn is carried out
+                    "variant": "paper",  # or "timm": the operations of timm's, which Wightman et al. 2021 used
+                },
                 # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
-                "image_size": 224,  # pixels of a side that is trained on
+                "image_size": 224,  # pixels of a side that is tested on, and trained on but for `train_sizes`
+                # Other sizes to train on, one after another; each but the first begins at its fraction of `steps`.
+                "train_sizes": (),  # such as (128, 192, 224)
+                "size_boundaries": (),  # such as (0.4, 0.8)
                 # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
                 # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
                 "crop": "scale",
@@ -108,23 +97,28 @@ def base_config() -> ConfigDict:
                 "label_smoothing": 0.0,  # share of a target that all classes have alike (Szegedy et al. 2016: 0.1)
                 "mixup": 0.0,  # alpha of Zhang et al. 2018
                 "cutmix": 0.0,  # alpha of Yun et al. 2019; with mixup on too, a batch gets either
+                # Of binary cross-entropy: targets above it count as 1 and others as 0, so that both images of a mix are
+                # there; 0: targets are as mixed (Wightman et al. 2021, section 3: 0.2).
+                "target_threshold": 0.0,
                 # Parameters and statistics are averaged as average = decay * average + (1 - decay) * new after each
                 # step, and the average is what is evaluated.
                 "ema_decay": 0.0,
             },
             "optimizer": {
-                "name": "sgd",  # or lars, for very large batches (You et al. 2017)
+                "name": "sgd",  # or for very large batches lars (You et al. 2017) or lamb (You et al. 2020)
                 "learning_rate": 0.1,
                 # The rate is for this batch size and scales with the batch (Goyal et al. 2017); 0: it does not scale.
                 "base_batch_size": 0,
-                "momentum": 0.9,
+                "momentum": 0.9,  # beta_1 of lamb
                 "nesterov": False,
                 "weight_decay": 1e-4,
                 "decay_scope": "all",  # every parameter, or "kernels" alone
                 "trust_coefficient": 0.001,  # of lars
             },
             "schedule": {
-                # The rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
+                # "steps": the rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
+                # "cosine": half a cosine from the rate to 0 (Loshchilov and Hutter 2017, equation 5), without them.
+                "name": "steps",
                 "boundaries": (0.5, 0.75),
                 "factor": 0.1,
                 # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
@@ -189,45 +183,7 @@ def validate_config(config: ConfigDict) -> None:
             raise unknown_name("config field", field, known)
     if missing := sorted(known.keys() - flat.keys()):
         raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
-    for field, value in flat.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"config.{field}={value} must be a finite number")
-    for field, least in LEAST.items():
-        if flat[field] < least:
-            raise UserError(f"config.{field}={flat[field]} must be {least} or more")
-    for field in ("regularization.label_smoothing", "regularization.ema_decay"):
-        if flat[field] >= 1:
-            raise UserError(f"config.{field}={flat[field]} must be below 1")
-    if config.data.random_erasing > 1:
-        raise UserError(f"config.data.random_erasing={config.data.random_erasing} must be a probability, at most 1")
-    if config.seed >= 2**32:
-        raise UserError(f"config.seed={config.seed} must be below 2**32")  # JAX's keys take no more bits
-    for field in ("stage_sizes", "widths"):
-        values = config.model[field]
-        if values is not None and not all(type(v) is int and v > 0 for v in values):
-            raise UserError(f"config.model.{field}={values} must be whole numbers of 1 or more")
-    for field, choices in CHOICES.items():
-        if flat[field] not in choices:
-            raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(choices)}")
-    if config.batch_size % config.accumulate:
-        raise UserError(f"config.accumulate={config.accumulate} does not divide config.batch_size={config.batch_size}")
-    profile = tuple(config.profile_steps)
-    if profile and not (len(profile) == 2 and all(type(p) is int for p in profile) and 1 <= profile[0] <= profile[1]):
-        raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")
-    sides = tuple(config.data.shorter_side)
-    if not (len(sides) == 2 and all(type(s) is int for s in sides) and 1 <= sides[0] <= sides[1]):
-        raise UserError(f"config.data.shorter_side={sides} must be the least and the largest, in pixels, as 256,480")
-    if config.data.name in STREAMED:
-        least = min(config.data.eval_shorter_side, sides[0] if config.data.crop != "aspect" else 10**9)
-        if least < config.data.image_size:
-            raise UserError(f"config.data.image_size={config.data.image_size} is more than the shorter side of {least} "
-                            "that it is cropped from (config.data.shorter_side, eval_shorter_side)")  # fmt: skip
-    boundaries = list(config.schedule.boundaries)
-    numbers = all(isinstance(b, float | int) for b in boundaries)
-    if not numbers or boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):
-        raise UserError(
-            f"config.schedule.boundaries={tuple(boundaries)} must be increasing fractions of the steps, between 0 and 1"
-        )
+    check_values(flat)
 
 
 def model_overrides(config: ConfigDict) -> dict[str, Any]:

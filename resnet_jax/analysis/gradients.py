@@ -20,9 +20,9 @@ from resnet_jax.analysis.runs import Report, no_report, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import resident_pipeline, run_config
 from resnet_jax.models.summary import Summary
+from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.record import RunRecord
-from resnet_jax.training.step import cross_entropy
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 FILE = "gradients.json"

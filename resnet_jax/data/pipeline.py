@@ -15,6 +15,7 @@ from resnet_jax.data.colour import colour_basis, shift_colours
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.erasing import random_erasing
 from resnet_jax.data.placement import place
+from resnet_jax.data.rand_augment import RandAugment, rand_augment
 from resnet_jax.data.sampling import batch_indices, batch_numbers, padded_batches
 from resnet_jax.errors import UserError
 
@@ -44,6 +45,8 @@ class ResidentPipeline:
       padding, flip: see `augment.pad_crop_flip`.
       colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
       random_erasing: see `erasing.random_erasing`; 0: off.
+      rand_augment: see there; None: off.
+      repeats: see `sampling.batch_indices`.
     """
 
     train: Resident
@@ -58,7 +61,11 @@ class ResidentPipeline:
     colour_deviation: float = 0.0
     colour_basis: np.ndarray | None = None
     random_erasing: float = 0.0
+    rand_augment: RandAugment | None = None
+    repeats: int = 1
 
+    #: Steps at which the size of images changes.
+    size_changes: ClassVar[tuple[int, ...]] = ()
     #: Where the host would else hold up a fast device; indices take no room.
     steps_per_dispatch: ClassVar[int] = 100
 
@@ -81,12 +88,12 @@ class ResidentPipeline:
         Batches whose numbers are in `skipped` are left out; see `sampling.batch_numbers`.
         """
         numbers = batch_numbers(range(step, step + count), skipped)
-        return np.stack([batch_indices(self.seed, number, self.batch_size, self.train_size) for number in numbers])
+        size, examples = self.batch_size, self.train_size
+        return np.stack([batch_indices(self.seed, number, size, examples, self.repeats) for number in numbers])
 
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
-        images, labels = self.eval_batch(resident, indices)
-        return augmented(self, resident, images, key), labels
+        return augmented(self, resident, resident["images"][indices], key), resident["labels"][indices]
 
     def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, channels), labels (batch,)."""
@@ -99,15 +106,18 @@ class ResidentPipeline:
 
 
 def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
-    """Normalised images as they are trained on, in the jitted step.
+    """Images as they are trained on, normalised, in the jitted step.
 
     Args:
       how: a pipeline.
       statistics: its `mean` and `std`.
-      images: (batch, height, width, channels).
+      images: uint8, (batch, height, width, channels).
       key: of this step.
     """
     # Keys of their own, so that what is off changes no other's random numbers.
+    if how.rand_augment is not None:
+        images = rand_augment(jax.random.fold_in(key, 4), images, how.rand_augment)
+    images = normalize(images, statistics["mean"], statistics["std"])
     if how.colour_basis is not None:
         # Ahead of the crop: the zeros around an image are no pixels of it.
         colour_key = jax.random.fold_in(key, 1)
@@ -120,7 +130,8 @@ def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
 
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
-                  flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0) -> ResidentPipeline:  # fmt: skip
+                  flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0,
+                  rand_augment: RandAugment | None = None, repeats: int = 1) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
     With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
@@ -145,4 +156,5 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         seed, batch_size, per_device * mesh.size, padding, flip, colour_pca, basis, random_erasing,
+        rand_augment, repeats,
     )  # fmt: skip

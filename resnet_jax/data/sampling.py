@@ -6,13 +6,17 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 
 
-def batch_indices(seed: int, step: int, batch_size: int, examples: int) -> np.ndarray:
+def batch_indices(seed: int, step: int, batch_size: int, examples: int, repeats: int = 1) -> np.ndarray:
     """Indices of the examples of one training batch, int32, (batch_size,).
 
     The batches run through one endless sequence of shuffled epochs: every example is seen once in each epoch, and
     a batch at the end of one epoch is filled from the next. Step counts from 0.
+
+    With `repeats`, every example of that sequence stands there so many times in a row, for crops of its own each time
+    (Hoffer et al. 2020, "Augment your batch"; Berman et al. 2019, "MultiGrain"), and an epoch takes as many times
+    longer.
     """
-    position = step * batch_size + np.arange(batch_size, dtype=np.int64)
+    position = (step * batch_size + np.arange(batch_size, dtype=np.int64)) // repeats
     epochs, offsets = np.divmod(position, examples)
     indices = np.empty(batch_size, np.int32)
     for epoch in np.unique(epochs):

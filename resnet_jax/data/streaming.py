@@ -1,6 +1,7 @@
 """Sets that do not fit the devices: images are decoded on the host and sent as uint8, with the face of
 `pipeline.ResidentPipeline`."""
 
+import bisect
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from resnet_jax.data.imagenet.source import Source, folder_source
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.pipeline import EVAL_BATCH, augmented
 from resnet_jax.data.placement import place, place_rows, rows_here
+from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.errors import UserError
 
@@ -46,12 +48,14 @@ class StreamingPipeline:
     Attributes:
       train, test: what images are normalised by.
       train_loader, test_loader: what decodes.
-      image_shape: (height, width, channels) that is trained on.
+      image_shape: (height, width, channels) that is tested on, and that the net is made for.
       seed: of the order of examples and of crops.
       batch_size, eval_batch_size: examples in a batch, over all devices.
       eval_rows: first, and one behind the last, row of an evaluation batch that this process feeds.
       padding, flip: see `augment.pad_crop_flip`.
-      colour_deviation, colour_basis, random_erasing: see `pipeline.ResidentPipeline`.
+      colour_deviation, colour_basis, random_erasing, rand_augment: see `pipeline.ResidentPipeline`.
+      sizes: pixels of a side that is trained on, one after another.
+      size_changes: steps at which each of them but the first begins.
       classes: names of the classes, by label: ImageNet's wnids, or the names of folders.
     """
 
@@ -68,6 +72,9 @@ class StreamingPipeline:
     colour_deviation: float = 0.0
     colour_basis: np.ndarray | None = None
     random_erasing: float = 0.0
+    rand_augment: RandAugment | None = None
+    sizes: tuple[int, ...] = ()
+    size_changes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
 
     #: Images of more than a step at once would fill the host and the devices.
@@ -89,16 +96,20 @@ class StreamingPipeline:
         return self.train_loader.source.num_classes
 
     def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> Images:
-        """What this process sends for `count` steps from `step` on, (count, rows, ...); the next are begun."""
-        numbers = batch_numbers(range(step, step + count), skipped)
-        following = batch_numbers(range(step + count, step + count + AHEAD), skipped)
-        images, labels = self.train_loader.batches(numbers, following)
+        """What this process sends for `count` steps from `step` on, (count, rows, ...); the next are begun.
+
+        The steps must be of one size.
+        """
+        steps = range(step, step + count + AHEAD)
+        numbers = batch_numbers(steps, skipped)
+        # By the step: it stays where it is when batches are left out.
+        sizes = [self.sizes[bisect.bisect_right(self.size_changes, s)] for s in steps]
+        images, labels = self.train_loader.batches(numbers[:count], numbers[count:], sizes)
         return Images(images=images, labels=labels)
 
     def train_batch(self, resident: Normalizer, inputs: Images, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, 3), labels (batch,)."""
-        images, labels = self.eval_batch(resident, inputs)
-        return augmented(self, resident, images, key), labels
+        return augmented(self, resident, inputs["images"], key), inputs["labels"]
 
     def eval_batch(self, resident: Normalizer, inputs: Images) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, 3), labels (batch,)."""
@@ -177,7 +188,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     normalizer = place(_normalizer(data.normalization), everywhere)
     loader = TrainLoader(
         train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
-        crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers,
+        crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers, repeats=data.repeats,
     )  # fmt: skip
     tester = TestLoader(test, size=size, shorter_side=data.eval_shorter_side, unreadable=loader.unreadable,
                         workers=data.workers)  # fmt: skip
@@ -185,6 +196,8 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
         rows_here(mesh, eval_batch), data.padding, data.flip,
         data.colour_pca, colour_basis() if data.colour_pca else None, data.random_erasing,
+        RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
+        tuple(data.train_sizes) or (size,), tuple(round(f * config.steps) for f in data.size_boundaries),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())),
     )  # fmt: skip
 

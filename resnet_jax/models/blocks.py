@@ -78,7 +78,8 @@ class Unit(nn.Module):
       first: whether this is the net's first unit, whose pre-activation is the stem's.
       conv, norm, shortcut: factories with the net's fields bound.
       last_norm: like `norm`, for the batch norm that ends the residual (its scale may start at zero).
-      drop_rate: probability that a training batch goes without the residual; see `stochastic_depth`.
+      drop_rate, drop_per: probability that a training batch goes without the residual, or an example of it; see
+        `_stochastic_depth`.
     """
 
     block: str
@@ -92,6 +93,7 @@ class Unit(nn.Module):
     last_norm: ModuleFactory
     shortcut: ModuleFactory
     drop_rate: float = 0.0
+    drop_per: str = "batch"
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -121,11 +123,17 @@ class Unit(nn.Module):
     def _stochastic_depth(self, residual: Array, train: bool) -> Array:
         """Huang et al. 2016, equations 2 and 5: in training the residual is there or not, for the whole batch.
 
-        In testing it is scaled by how often it was there. What today's libraries do instead, scaling in training and
-        drawing for each example, has the same expectation. The layers are computed either way: their batch-norm
-        statistics follow every batch, where the authors' skip those of dropped units.
+        In testing it is scaled by how often it was there. With "example", as today's libraries have it, each example
+        draws for itself, and the scale is 1 / survival in training; the expectation is the same. The layers are
+        computed either way: their batch-norm statistics follow every batch, where the authors' skip those of dropped
+        units.
         """
         survival = 1 - self.drop_rate
+        if self.drop_per == "example":
+            if not train:
+                return residual
+            kept = jax.random.bernoulli(self.make_rng("dropout"), survival, (residual.shape[0], 1, 1, 1))
+            return jnp.where(kept, residual / jnp.asarray(survival, residual.dtype), 0)
         if not train:
             return residual * jnp.asarray(survival, residual.dtype)
         return jnp.where(jax.random.bernoulli(self.make_rng("dropout"), survival), residual, 0)

@@ -17,6 +17,7 @@ from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
 
 STEMS = ("imagenet", "cifar")
 STRIDE_ON = ("1x1", "3x3")
+DRAWN_FOR = ("batch", "example")
 
 
 class ResNet(nn.Module):
@@ -42,6 +43,7 @@ class ResNet(nn.Module):
       shortcut_dropout: rate of the shortcut "dropout".
       stochastic_depth: probability that a training batch skips the last unit's residual; it rises linearly from the
         first unit on (Huang et al. 2016, equation 4: 1 - p_L).
+      stochastic_depth_per: what is drawn for: "batch" as in that paper, or "example" ("drop path" in timm).
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
       dtype: dtype of the computation; parameters and statistics are float32.
 
@@ -65,6 +67,7 @@ class ResNet(nn.Module):
     gate_bias: float = 0.0
     shortcut_dropout: float = 0.5
     stochastic_depth: float = 0.0
+    stochastic_depth_per: str = "batch"
     remat: bool = False
     dtype: Dtype = jnp.float32
 
@@ -88,6 +91,7 @@ class ResNet(nn.Module):
             block=self.block,
             order=order,
             stride_on=self.stride_on,
+            drop_per=self.stochastic_depth_per,
             conv=conv,
             norm=norm,
             last_norm=partial(norm, scale_init=zeros) if self.zero_init_last else norm,
@@ -145,7 +149,7 @@ def _check_fields(net: ResNet) -> None:
     """Raises UserError for unknown values and for combinations that make no sense."""
     for field, known in (
         ("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("activation", ORDERS),
-        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES),
+        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES), ("stochastic_depth_per", DRAWN_FOR),
     ):  # fmt: skip
         if getattr(net, field) not in known:
             raise unknown_name(field, str(getattr(net, field)), known)

@@ -18,6 +18,7 @@ from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
 from resnet_jax.training.facts import FACTS, facts_of, facts_to_json
+from resnet_jax.training.loss import guessing_loss
 from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
@@ -151,7 +152,8 @@ class _Run:
             self.state, self.pending = restored.state, list(restored.host["pending"])
             average = restored.host.get("loss_average")
         self.step = int(self.state.step)
-        self.watch = LossWatch(self.trainer.num_classes, self.config.loss_jump, average)
+        guessing = guessing_loss(self.config.loss, self.trainer.num_classes)
+        self.watch = LossWatch(guessing, self.config.loss_jump, average)
         self.test_error: float | None = None  # at this very step
         self.saved = time.monotonic()
         return restored
@@ -220,7 +222,8 @@ class _Run:
         on_cpu = platform(self.trainer.mesh) == "cpu"
         most = config.steps_per_dispatch or (1 if on_cpu else self.trainer.pipeline.steps_per_dispatch)
         # What is due falls between dispatches: the number divides all intervals.
-        common = math.gcd(config.steps, config.log_every, config.eval_every, config.checkpoint_every)
+        intervals = (config.log_every, config.eval_every, config.checkpoint_every)
+        common = math.gcd(config.steps, *intervals, *self.trainer.pipeline.size_changes)
         count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
         return count if self.step % count == 0 else 1
 

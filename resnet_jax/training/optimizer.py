@@ -1,4 +1,4 @@
-"""The paper's SGD and its schedule (He et al. 2015, sections 3.4 and 4.2)."""
+"""The paper's SGD and its schedule (He et al. 2015, sections 3.4 and 4.2), and what later recipes take instead."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,17 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
+#: Of lamb: the values of You et al. 2020.
+LAMB_BETA_2, LAMB_EPSILON = 0.999, 1e-6
+
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Weight decay added to the gradient, then momentum; the step multiplies by minus the learning rate.
+    """What the step multiplies by minus the learning rate: "sgd" adds the weight decay to the gradient, then momentum.
 
     "lars" (You et al. 2017) scales each kernel's update, decay included, to `trust_coefficient` times the kernel's
-    norm ahead of the momentum; scales and biases are neither scaled nor decayed.
+    norm ahead of the momentum; scales and biases are neither scaled nor decayed. "lamb" (You et al. 2020, algorithm 2)
+    does so with Adam's update, whose beta_1 is `momentum`, the decay added to it and the norm as it is; there, too,
+    scales and biases are left out, as in the published implementations.
 
     The rate stays outside because the warm-up rule depends on the training error. As in Torch, the velocity holds
     no learning rate; Caffe's does, which differs for a few steps after the rate has changed.
@@ -22,6 +27,12 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     Args:
       config: `config.optimizer`.
     """
+    if config.name == "lamb":
+        return optax.chain(
+            optax.scale_by_adam(config.momentum, LAMB_BETA_2, LAMB_EPSILON),
+            optax.add_decayed_weights(config.weight_decay, _kernels),
+            optax.masked(optax.scale_by_trust_ratio(), _kernels),
+        )
     lars = config.name == "lars"
     decays = _kernels if lars or config.decay_scope == "kernels" else None
     return optax.chain(
@@ -39,17 +50,22 @@ def _kernels(params: Any) -> Any:
 
 
 def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
-    """Learning rate of a step (from 0) without its warm-up: the base rate, times `factor` from each boundary on.
+    """Learning rate of a step (from 0) without its warm-up.
+
+    "steps": the base rate, times `factor` from each boundary on. "cosine": base rate * (1 + cos(pi step / steps)) / 2
+    (Loshchilov and Hutter 2017, equation 5, without restarts); a warm-up takes the place of its first steps.
 
     Args:
       config: the whole config; boundaries are fractions of `config.steps`.
     """
+    if config.schedule.name == "cosine":
+        return optax.cosine_decay_schedule(base_rate(config), config.steps)
     boundaries = [round(fraction * config.steps) for fraction in config.schedule.boundaries]
     return optax.piecewise_constant_schedule(base_rate(config), dict.fromkeys(boundaries, config.schedule.factor))
 
 
 def base_rate(config: ConfigDict) -> float:
-    """The rate ahead of the first drop, scaled with the batch if `base_batch_size` says for which it is given."""
+    """The rate at first, scaled with the batch if `base_batch_size` says for which it is given."""
     base = config.optimizer.base_batch_size
     return config.optimizer.learning_rate * (config.batch_size / base if base else 1)
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data.mixing import soften
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
+from resnet_jax.training.loss import Loss, cross_entropy, make_loss
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
 from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
 from resnet_jax.training.state import AveragedTrainState, TrainState
@@ -22,13 +23,6 @@ Metrics = dict[str, Array]
 TrainStep = jax.stages.Wrapped
 EvalStep = jax.stages.Wrapped
 Pipeline = ResidentPipeline | StreamingPipeline
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Softmax cross-entropy of each example, (batch,). Labels are (batch,), or soft: (batch, classes)."""
-    if labels.ndim == 2:
-        return optax.softmax_cross_entropy(logits, labels)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
 def is_error(logits: Array, labels: Array) -> Array:
@@ -40,10 +34,10 @@ def is_error(logits: Array, labels: Array) -> Array:
     return wrong.astype(jnp.float32)
 
 
-def make_gradients(model: nn.Module) -> Callable[..., tuple[Any, Any, Metrics]]:
+def make_gradients(model: nn.Module, loss: Loss = cross_entropy) -> Callable[..., tuple[Any, Any, Metrics]]:
     """The loss's gradient: (params, batch_stats, images, labels, key for dropout) -> (grads, batch_stats, metrics).
 
-    Metrics are scalars: `loss` (mean cross-entropy, without the decay) and `error` (a fraction, of the batch as
+    Metrics are scalars: `loss` (the mean of `loss`, without the decay) and `error` (a fraction, of the batch as
     trained on).
     """
 
@@ -51,16 +45,16 @@ def make_gradients(model: nn.Module) -> Callable[..., tuple[Any, Any, Metrics]]:
         def loss_fn(params: Any) -> tuple[Array, tuple[Array, Any]]:
             variables = {"params": params, "batch_stats": batch_stats}
             logits, mutated = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})
-            return cross_entropy(logits, labels).mean(), (logits, mutated.get("batch_stats", {}))
+            return loss(logits, labels).mean(), (logits, mutated.get("batch_stats", {}))
 
-        (loss, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        return grads, stats, {"loss": loss, "error": is_error(logits, labels).mean()}
+        (mean, (logits, stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        return grads, stats, {"loss": mean, "error": is_error(logits, labels).mean()}
 
     return gradients
 
 
 def make_accumulated_gradients(
-    model: nn.Module, micro_batches: int, mesh: Mesh
+    model: nn.Module, micro_batches: int, mesh: Mesh, loss: Loss = cross_entropy
 ) -> Callable[..., tuple[Any, Any, Metrics]]:
     """Like `make_gradients`, the batch taken in consecutive micro-batches whose results are averaged.
 
@@ -68,7 +62,7 @@ def make_accumulated_gradients(
     micro-batches start from the same running statistics, so that these, too, follow the groups' average. Dropout draws
     other masks.
     """
-    gradients = make_gradients(model)
+    gradients = make_gradients(model, loss)
     if micro_batches == 1:
         return gradients
     unrolled = platform(mesh) == "cpu"  # where XLA has no fast convolution inside a loop
@@ -102,7 +96,7 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
     Metrics are scalars: those of `make_gradients`, `learning_rate`, and the global norms `gradient_norm` (without the
     decay) and `update_norm` (of the parameters' change).
     """
-    gradients = make_accumulated_gradients(model, config.accumulate, mesh)
+    gradients = make_accumulated_gradients(model, config.accumulate, mesh, make_loss(config))
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config)
 

@@ -12,11 +12,13 @@ from resnet_jax.config import model_overrides, validate_config
 from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.data.pipeline import make_pipeline
 from resnet_jax.data.placement import place
+from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import StreamingPipeline, make_streaming
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
+from resnet_jax.models.vgg import VGG
 from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.state import TrainState, init_state
@@ -101,7 +103,8 @@ def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
-        random_erasing=data.random_erasing,
+        random_erasing=data.random_erasing, repeats=data.repeats,
+        rand_augment=RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
     )  # fmt: skip
     return pipeline, dataset.num_classes, dataset.classes
 
@@ -116,4 +119,7 @@ def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, .
             f"config.accumulate={config.accumulate} micro-batches"
         )
     height, _, channels = image_shape
+    sizes = tuple(config.data.train_sizes) or (height,)
+    if isinstance(model, VGG) and set(sizes) != {height}:
+        raise UserError(f"config.data.train_sizes={sizes}: {name}'s fully connected layers fit {height} pixels alone")
     return model, summarize(model, name, height, channels)

@@ -21,9 +21,9 @@ class LossWatch:
       average: running average of the loss; None before the first step. A checkpoint carries it.
     """
 
-    def __init__(self, classes: int, jump: float, average: float | None = None) -> None:
-        """`jump` is how many times its average, and ln(classes), a loss may be; 0: any number."""
-        self._guessing, self._jump, self.average = math.log(classes), jump, average
+    def __init__(self, guessing: float, jump: float, average: float | None = None) -> None:
+        """`jump` is how many times its average, and that of `guessing`, a loss may be; 0: any number."""
+        self._guessing, self._jump, self.average = guessing, jump, average
 
     def complaint(self, values: Mapping[str, float]) -> str | None:
         """What is wrong with a step's metrics, or None; then the loss enters the average."""

@@ -26,6 +26,17 @@ def test_a_batch_at_the_end_of_an_epoch_is_filled_from_the_next():
     np.testing.assert_array_equal(batch_indices(0, 2, 4, 10), [*first[8:], *second[:2]])
 
 
+@pytest.mark.parametrize(("batch", "examples", "repeats"), [(6, 12, 3), (4, 7, 3), (5, 4, 2), (2, 5, 4)])
+def test_repeats_are_the_same_order_each_example_so_often_in_a_row(batch, examples, repeats):
+    """Also across the ends of batches and epochs: every example is there equally often, in any batch size."""
+    steps = -(-3 * examples * repeats // batch)
+    seen = np.concatenate([batch_indices(3, step, batch, examples, repeats) for step in range(steps)])
+    once = stream(3, 3 * examples, 1, examples)
+    np.testing.assert_array_equal(seen[: len(once) * repeats], np.repeat(once, repeats))
+    counts = np.bincount(seen[: examples * repeats], minlength=examples)
+    np.testing.assert_array_equal(counts, repeats)
+
+
 def test_batch_size_only_cuts_the_stream():
     """The order is a function of the seed: the same examples in the same order in any batch size."""
     np.testing.assert_array_equal(stream(1, 30, 4, 17), stream(1, 8, 15, 17))

@@ -52,6 +52,33 @@ def test_training_drops_whole_residuals_as_often_as_said():
     assert np.mean(dropped) == pytest.approx(0.4, abs=4 * np.sqrt(0.24 / 300))  # 2 of 4 units: 0.8 * 2 / 4
 
 
+def test_examples_draw_for_themselves_and_are_scaled_in_training():
+    """As timm's "drop path": what stays is 1 / survival of the residual, and testing is the whole net."""
+    model = net(0.6, stochastic_depth_per="example")
+    variables = model.init(jax.random.key(0), X)
+    np.testing.assert_array_equal(model.apply(variables, X), net(0.0).apply(variables, X))
+
+    @jax.jit
+    def features(key):
+        _, state = model.apply(
+            variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True,
+            rngs={"dropout": key},
+        )  # fmt: skip
+        return state["intermediates"]
+
+    dropped = []
+    for i in range(150):
+        found = features(jax.random.key(i))
+        unit = found["stage1"]["block2"]
+        x, residual, out = (np.asarray(node["__call__"][0]) for node in (found["stage1"]["block1"], unit["bn2"], unit))
+        without = np.array([np.array_equal(o, np.maximum(a, 0)) for o, a in zip(out, x, strict=True)])
+        expected = np.maximum(x + np.where(without[:, None, None, None], 0, residual / 0.7), 0)
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+        dropped.append(without)
+    assert np.mean(dropped) == pytest.approx(0.3, abs=4 * np.sqrt(0.21 / 600))  # 2 of 4 units: 0.6 * 2 / 4
+    assert any(0 < d.sum() < len(d) for d in dropped)
+
+
 def test_off_is_the_net_as_it_was():
     variables = net(0.0).init(jax.random.key(0), X)
     assert jax.tree.structure(variables) == jax.tree.structure(net(0.5).init(jax.random.key(0), X))
@@ -66,3 +93,5 @@ def test_wrong_rates_and_plain_nets_are_refused():
         net(1.0)
     with pytest.raises(UserError, match="needs a shortcut"):
         net(0.5, shortcut="none")
+    with pytest.raises(UserError, match="unknown stochastic_depth_per 'image'"):
+        net(0.5, stochastic_depth_per="image")

@@ -8,8 +8,9 @@ from resnet_jax.config import base_config, validate_config
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.loop import fit
+from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import cross_entropy, evaluate_test, is_error
+from resnet_jax.training.step import evaluate_test, is_error
 from resnet_jax.training.trainer import make_trainer
 
 DECAY = 0.6
@@ -78,6 +79,17 @@ def test_soft_labels():
             "regularization__label_smoothing": 0.1,
             "data__random_erasing": 0.5,
             "model__stochastic_depth": 0.3,
+        },
+        {
+            "data__name": "synthetic",
+            "data__rand_augment__operations": 2,
+            "data__rand_augment__deviation": 0.5,
+            "data__repeats": 3,
+            "loss": "binary_cross_entropy",
+            "regularization__mixup": 0.2,
+            "regularization__target_threshold": 0.2,
+            "model__stochastic_depth": 0.3,
+            "model__stochastic_depth_per": "example",
         },
         {"data__name": "synthetic", "data__colour_pca": 0.1, "data__normalization": "imagenet"},
     ],

@@ -153,9 +153,9 @@ def test_an_infinite_gradient_of_a_finite_loss_is_caught_before_it_is_saved(tiny
     """The loss of that step is fine; the parameters behind it are not, and must not become a checkpoint."""
     make = step.make_gradients
 
-    def explode(model):
+    def explode(*of):
         def gradients(*args):
-            grads, stats, metrics = make(model)(*args)
+            grads, stats, metrics = make(*of)(*args)
             return jax.tree.map(lambda g: g * np.inf, grads), stats, metrics
 
         return gradients
@@ -175,6 +175,18 @@ def test_the_schedule_reaches_the_record(tiny_config, tmp_path):
     fit(config, tmp_path / "run")
     rates = [x["learning_rate"] for x in numbers(tmp_path / "run") if "loss" in x]
     np.testing.assert_allclose(rates, [0.001, 0.001, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+
+
+def test_a_cosine_behind_a_linear_warmup_reaches_the_record(tiny_config, tmp_path):
+    """The warm-up takes the place of the cosine's first steps, as in timm, and nothing is above it."""
+    fields = {"name": "cosine", "warmup": "linear", "warmup_steps": 3, "warmup_rate": 0.01}
+    config = tiny_config(
+        steps=8, log_every=1, optimizer__learning_rate=0.1, **{f"schedule__{k}": v for k, v in fields.items()}
+    )
+    fit(config, tmp_path / "run")
+    rates = [x["learning_rate"] for x in numbers(tmp_path / "run") if "loss" in x]
+    cosine = [0.05 * (1 + np.cos(np.pi * i / 8)) for i in range(8)]
+    np.testing.assert_allclose(rates, [0.01, 0.04, 0.07, *cosine[3:]], rtol=1e-5)
 
 
 def test_the_error_rule_ends_the_warmup_of_a_run(tiny_config, tmp_path):

@@ -35,6 +35,19 @@ def numpy_lars(w, grads, rate, momentum, decay, trust):
     return w
 
 
+def numpy_lamb(w, grads, rate, beta_1, decay, layerwise=True):
+    """You et al. 2020, algorithm 2, with phi the identity."""
+    m, v = np.zeros(w.shape), np.zeros(w.shape)
+    for t, g in enumerate(grads, start=1):
+        m, v = beta_1 * m + (1 - beta_1) * g, 0.999 * v + 0.001 * g**2
+        update = m / (1 - beta_1**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-6)
+        if layerwise:
+            update = update + decay * w
+            update = np.linalg.norm(w) / np.linalg.norm(update) * update
+        w = w - rate * update
+    return w
+
+
 def run_optimizer(params, grads, rate, **fields):
     config = base_config().optimizer
     config.update(fields)
@@ -125,6 +138,28 @@ def test_lars_scales_kernels_and_leaves_scale_and_bias():
     for name in ("scale", "bias"):
         expected = numpy_sgd(params[name], [g[name] for g in grads], 2.0, 0.9, 0.0)
         np.testing.assert_allclose(ours[name], expected, rtol=1e-5)
+
+
+def test_lamb_is_that_of_the_paper_on_kernels_and_adam_on_scale_and_bias():
+    """Gradients as small as those of a mean over 1,000 classes: the epsilon is seen."""
+    rng = np.random.default_rng(2)
+    params = {name: rng.normal(size=7).astype(np.float32) for name in ("kernel", "scale", "bias")}
+    grads = [{name: 1e-5 * rng.normal(size=7).astype(np.float32) for name in params} for _ in range(4)]
+    ours = run_optimizer(params, grads, 0.1, name="lamb", weight_decay=0.3, momentum=0.8)
+    for name, value in params.items():
+        expected = numpy_lamb(value, [g[name] for g in grads], 0.1, 0.8, 0.3, layerwise=name == "kernel")
+        np.testing.assert_allclose(ours[name], expected, rtol=2e-5)
+
+
+def test_cosine_schedule_at_its_numbers():
+    """Loshchilov and Hutter 2017, equation 5: from the whole rate to zero; boundaries do not enter."""
+    config = base_config()
+    config.steps, config.optimizer.learning_rate, config.schedule.name = 1000, 0.008, "cosine"
+    schedule = make_schedule(config)
+    rates = [float(schedule(jnp.array(i))) for i in (0, 250, 500, 750, 999)]
+    expected = [0.008 * 0.5 * (1 + np.cos(np.pi * i / 1000)) for i in (0, 250, 500, 750, 999)]
+    assert rates == pytest.approx(expected, abs=2e-9)
+    assert rates[:3] == pytest.approx([0.008, 0.008 * (2 + np.sqrt(2)) / 4, 0.004], rel=1e-5)
 
 
 def test_the_rate_scales_with_the_batch():

@@ -37,10 +37,10 @@ def poison(tiny_config, monkeypatch):
         bad = jnp.array([every[n] for n in numbers])
         make = step.make_gradients
 
-        def poisoned(model):
+        def poisoned(*of):
             def gradients(params, stats, images, labels, key):
                 factor = jnp.where(jnp.any(fingerprint(labels) == bad), jnp.nan, 1.0)
-                grads, stats, metrics = make(model)(params, stats, images, labels, key)
+                grads, stats, metrics = make(*of)(params, stats, images, labels, key)
                 return jax.tree.map(lambda g: g * factor, grads), stats, metrics | {"loss": metrics["loss"] * factor}
 
             return gradients
@@ -122,7 +122,7 @@ def test_a_loss_that_jumps_stops_the_run(tiny_config, tmp_path):
 
 def test_what_counts_as_a_jump():
     """The average replayed in NumPy; small losses may scatter by large factors, below guessing."""
-    watch = LossWatch(classes=10, jump=10.0)
+    watch = LossWatch(math.log(10), jump=10.0)
     fine = {"update_norm": 1.0}
     average = None
     for loss in (30.0, 2.0, 0.01, 0.02, 22.0):

@@ -95,7 +95,7 @@ class TrainLoader:
     """
 
     def __init__(self, source: Source, *, seed: int, batch_size: int, rows: tuple[int, int], size: int, crop: str,
-                 sides: tuple[int, int], workers: int = 0) -> None:  # fmt: skip
+                 sides: tuple[int, int], workers: int = 0, repeats: int = 1) -> None:  # fmt: skip
         """Starts threads, which stop with the loader.
 
         Args:
@@ -106,16 +106,21 @@ class TrainLoader:
           size: pixels of a side.
           crop, sides: see `crops.crop_box`.
           workers: threads; 0: one for each core.
+          repeats: see `sampling.batch_indices`.
         """
         self.source, self.seed, self.batch_size, self.rows, self.size = source, seed, batch_size, rows, size
-        self.crop, self.sides = crop, sides
+        self.crop, self.sides, self.repeats = crop, sides, repeats
         self.unreadable = Unreadable()
         self._pool = ThreadPoolExecutor(workers or default_workers(), "decode")
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[tuple[int, int], _Pending] = {}  # by number and size
         weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
 
-    def batches(self, numbers: Sequence[int], next_numbers: Sequence[int] = ()) -> tuple[np.ndarray, np.ndarray]:
+    def batches(
+        self, numbers: Sequence[int], next_numbers: Sequence[int] = (), sizes: Sequence[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Batches by number, with the next ones already under way when it returns.
+
+        `sizes` are pixels of a side of each of both, `size` if it is empty; `numbers` share one.
 
         Returns:
           uint8 images (count, rows, size, size, 3) and int32 labels (count, rows).
@@ -123,39 +128,40 @@ class TrainLoader:
         Raises:
           UserError: if too many images in a row cannot be read.
         """
-        wanted = [*numbers, *next_numbers]
-        for number in self._pending.keys() - set(wanted):  # after a step back, or the end
-            for future in self._pending.pop(number).futures:
+        both = [*numbers, *next_numbers]
+        wanted = list(zip(both, sizes or [self.size] * len(both), strict=True))
+        for key in self._pending.keys() - set(wanted):  # after a step back, or the end
+            for future in self._pending.pop(key).futures:
                 future.cancel()
-        for number in wanted:
-            if number not in self._pending:
-                self._pending[number] = self._begin(number)
-        found = [self._pending.pop(number).result() for number in numbers]
+        for key in wanted:
+            if key not in self._pending:
+                self._pending[key] = self._begin(*key)
+        found = [self._pending.pop(key).result() for key in wanted[: len(numbers)]]
         if len(found) == 1:  # without a copy
             return found[0][0][None], found[0][1][None]
         return np.stack([images for images, _ in found]), np.stack([labels for _, labels in found])
 
-    def _begin(self, number: int) -> _Pending:
+    def _begin(self, number: int, size: int) -> _Pending:
         first, last = self.rows
-        indices = batch_indices(self.seed, number, self.batch_size, len(self.source))[first:last]
+        indices = batch_indices(self.seed, number, self.batch_size, len(self.source), self.repeats)[first:last]
         draws = batch_draws(self.seed, number, self.batch_size)[first:last]
         # New arrays for each batch: JAX may go on reading those that it was given.
-        images, labels = np.empty((len(indices), self.size, self.size, 3), np.uint8), np.empty(len(indices), np.int32)
+        images, labels = np.empty((len(indices), size, size, 3), np.uint8), np.empty(len(indices), np.int32)
 
         def fill(start: int) -> None:
             for row in range(start, min(start + CHUNK, len(indices))):
-                images[row], labels[row] = self._image(int(indices[row]), draws[row])
+                images[row], labels[row] = self._image(int(indices[row]), draws[row], size)
 
         return _Pending(images, labels, [self._pool.submit(fill, start) for start in range(0, len(indices), CHUNK)])
 
-    def _image(self, index: int, draws: np.ndarray) -> tuple[np.ndarray, int]:
+    def _image(self, index: int, draws: np.ndarray, size: int) -> tuple[np.ndarray, int]:
         def box_of(height: int, width: int) -> Box:
-            return crop_box(self.crop, draws, height, width, self.size, self.sides)
+            return crop_box(self.crop, draws, height, width, size, self.sides)
 
         for further in range(min(MOST_REPLACED, len(self.source))):
             place = (index + further) % len(self.source)
             try:
-                return load_crop(self.source, place, box_of, self.size)
+                return load_crop(self.source, place, box_of, size)
             except (RecordError, DecodeError) as error:
                 self.unreadable.add("training", self.source.name(place), error)
         raise UserError(

@@ -1,0 +1,136 @@
+"""What the values of a config may be; `config.validate_config` is the way in."""
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.imagenet.crops import CROPS
+from resnet_jax.data.rand_augment import MOST, VARIANTS
+from resnet_jax.errors import UserError
+
+#: The values that a field can have.
+CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "loss": ("cross_entropy", "binary_cross_entropy"),
+    "optimizer.name": ("sgd", "lars", "lamb"),
+    "optimizer.decay_scope": ("all", "kernels"),
+    "schedule.name": ("steps", "cosine"),
+    "schedule.warmup": ("none", "steps", "error", "linear"),
+    "data.crop": CROPS,
+    "data.rand_augment.variant": tuple(VARIANTS),
+    "on_nan": ("stop", "rollback"),
+}
+
+#: The least value that a number can have.
+LEAST = {
+    **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.repeats"), 1),
+    **dict.fromkeys(("data.workers",), 0),
+    **dict.fromkeys(("keep_checkpoints",), 1),
+    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
+    **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
+    **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
+    **dict.fromkeys(("data.colour_pca", "data.random_erasing"), 0),
+    **dict.fromkeys((f"data.rand_augment.{n}" for n in ("operations", "magnitude", "deviation", "probability")), 0),
+    **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
+    **dict.fromkeys(("regularization.target_threshold",), 0),
+    **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
+}
+
+#: The largest.
+MOST_OF = {
+    "data.random_erasing": (1, "a probability, at most 1"),
+    "data.rand_augment.probability": (1, "a probability, at most 1"),
+    "data.rand_augment.magnitude": (MOST, f"at most {MOST}, the end of each range"),
+}
+
+
+def check_values(flat: Mapping[str, Any]) -> None:
+    """Checks each field by itself, and those that depend on each other.
+
+    Args:
+      flat: the fields of `config.flatten`, every one of them.
+
+    Raises:
+      UserError: naming the field, its value, and what would be right.
+    """
+    _check_numbers(flat)
+    for field, choices in CHOICES.items():
+        if flat[field] not in choices:
+            raise UserError(f"config.{field}={flat[field]!r} must be one of {', '.join(choices)}")
+    for field in ("stage_sizes", "widths"):
+        values = flat[f"model.{field}"]
+        if values is not None and not _whole(values):
+            raise UserError(f"config.model.{field}={values} must be whole numbers of 1 or more")
+    if flat["batch_size"] % flat["accumulate"]:
+        raise UserError(
+            f"config.accumulate={flat['accumulate']} does not divide config.batch_size={flat['batch_size']}"
+        )
+    profile = tuple(flat["profile_steps"])
+    if profile and not (len(profile) == 2 and _whole(profile) and profile[0] <= profile[1]):
+        raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")
+    if flat["regularization.target_threshold"] and flat["loss"] != "binary_cross_entropy":
+        raise UserError(
+            f"config.regularization.target_threshold={flat['regularization.target_threshold']} is for "
+            f"config.loss=binary_cross_entropy, not {flat['loss']}"
+        )
+    _check_fractions(flat, "schedule.boundaries")
+    _check_sizes(flat)
+
+
+def _check_numbers(flat: Mapping[str, Any]) -> None:
+    for field, value in flat.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"config.{field}={value} must be a finite number")
+    for field, least in LEAST.items():
+        if flat[field] < least:
+            raise UserError(f"config.{field}={flat[field]} must be {least} or more")
+    for field in ("label_smoothing", "ema_decay", "target_threshold"):
+        if flat[f"regularization.{field}"] >= 1:
+            raise UserError(f"config.regularization.{field}={flat[f'regularization.{field}']} must be below 1")
+    for field, (most, words) in MOST_OF.items():
+        if flat[field] > most:
+            raise UserError(f"config.{field}={flat[field]} must be {words}")
+    if flat["seed"] >= 2**32:
+        raise UserError(f"config.seed={flat['seed']} must be below 2**32")  # JAX's keys take no more bits
+
+
+def _check_sizes(flat: Mapping[str, Any]) -> None:
+    """Sizes of images that are cropped, for sets that are read from files."""
+    sides = tuple(flat["data.shorter_side"])
+    if not (len(sides) == 2 and _whole(sides) and sides[0] <= sides[1]):
+        raise UserError(f"config.data.shorter_side={sides} must be the least and the largest, in pixels, as 256,480")
+    sizes, size = tuple(flat["data.train_sizes"]), flat["data.image_size"]
+    if not _whole(sizes):
+        raise UserError(f"config.data.train_sizes={sizes} must be whole numbers of 1 or more")
+    _check_fractions(flat, "data.size_boundaries")
+    if len(flat["data.size_boundaries"]) != max(0, len(sizes) - 1):
+        raise UserError(
+            f"config.data.size_boundaries={tuple(flat['data.size_boundaries'])} must be one fewer than "
+            f"config.data.train_sizes={sizes}: where each but the first begins"
+        )
+    if flat["data.name"] not in STREAMED:
+        if sizes:
+            raise UserError(f"config.data.train_sizes={sizes} is for {' and '.join(STREAMED)}, not {flat['data.name']}")
+        return
+    trained = max(sizes or (size,)) if flat["data.crop"] != "aspect" else 0
+    for field, pixels, least in (
+        ("train_sizes" if sizes else "image_size", trained, sides[0]),
+        ("image_size", size, flat["data.eval_shorter_side"]),
+    ):
+        if least < pixels:
+            raise UserError(f"config.data.{field}={pixels} is more than the shorter side of {least} "
+                            "that it is cropped from (config.data.shorter_side, eval_shorter_side)")  # fmt: skip
+
+
+def _check_fractions(flat: Mapping[str, Any], field: str) -> None:
+    values = tuple(flat[field])
+    numbers = all(isinstance(v, float | int) for v in values)
+    if not numbers or not all(0 < v < 1 for v in values) or any(b <= a for a, b in itertools.pairwise(values)):
+        raise UserError(f"config.{field}={values} must be increasing fractions of the steps, between 0 and 1")
+
+
+def _whole(values: Any) -> bool:
+    return all(type(v) is int and v > 0 for v in values)

@@ -1,0 +1,58 @@
+"""Values that a config must not have, with what is said of them."""
+
+import pytest
+
+from resnet_jax.config import base_config, from_dict, to_dict, validate_config
+from resnet_jax.errors import UserError
+
+STREAMED = {"data.name": "image_folder"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"loss": "mse"}, "config.loss='mse' must be one of cross_entropy, binary_cross_entropy"),
+        ({"optimizer.name": "adam"}, "must be one of sgd, lars, lamb"),
+        ({"schedule.name": "linear"}, "must be one of steps, cosine"),
+        ({"data.repeats": 0}, "config.data.repeats=0 must be 1 or more"),
+        ({"data.rand_augment.operations": -1}, "must be 0 or more"),
+        ({"data.rand_augment.magnitude": 10.5}, "magnitude=10.5 must be at most 10, the end of each range"),
+        ({"data.rand_augment.magnitude": -1.0}, "must be 0 or more"),
+        ({"data.rand_augment.deviation": -0.5}, "must be 0 or more"),
+        ({"data.rand_augment.probability": 1.5}, "a probability, at most 1"),
+        ({"data.rand_augment.variant": "tf"}, "must be one of paper, timm"),
+        ({"regularization.target_threshold": 0.2}, "target_threshold=0.2 is for config.loss=binary_cross_entropy"),
+        ({"loss": "binary_cross_entropy", "regularization.target_threshold": 1.0}, "must be below 1"),
+        ({"data.train_sizes": (16,)}, "is for imagenet and image_folder, not cifar10"),
+        (STREAMED | {"data.train_sizes": (16, 0)}, r"train_sizes=\(16, 0\) must be whole numbers"),
+        (STREAMED | {"data.train_sizes": (16.5,)}, "must be whole numbers"),
+        (STREAMED | {"data.train_sizes": (16, 32)}, r"size_boundaries=\(\) must be one fewer than"),
+        (STREAMED | {"data.size_boundaries": (0.5,)}, "must be one fewer than"),
+        (STREAMED | {"data.train_sizes": (8, 16, 32), "data.size_boundaries": (0.5, 0.5)}, "increasing fractions"),
+        (STREAMED | {"data.train_sizes": (8, 16), "data.size_boundaries": (1.0,)}, "increasing fractions"),
+        (STREAMED | {"data.train_sizes": (8, 300), "data.size_boundaries": (0.5,)}, "train_sizes=300 is more than"),
+        (STREAMED | {"data.image_size": 300}, "image_size=300 is more than the shorter side of 256"),
+    ],
+)
+def test_wrong_values_are_named(fields, message):
+    config = base_config()
+    config.update_from_flattened_dict(fields)
+    with pytest.raises(UserError, match=message):
+        validate_config(config)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data.train_sizes": (128, 160, 224), "data.size_boundaries": (0.4, 0.8)},
+        {"data.train_sizes": (320,), "data.crop": "aspect"},
+        {"data.train_sizes": (160,), "data.image_size": 256},
+    ],
+)
+def test_sizes_that_fit_are_taken_and_come_back_from_json(fields):
+    config = base_config()
+    config.update_from_flattened_dict(STREAMED | fields | {"data.rand_augment.magnitude": 7.0})
+    validate_config(config)
+    again = from_dict(to_dict(config))
+    assert again.data.train_sizes == fields["data.train_sizes"]
+    assert again.to_dict() == config.to_dict()
