@@ -1,6 +1,6 @@
 """Eight virtual CPU devices, so that tests can shard; each test says how many it takes.
 
-Programs compile once in a session: many tests train the same tiny net.
+Programs compile once in a session, whichever worker of pytest-xdist needs them: many tests train the same tiny net.
 """
 
 import os
@@ -9,7 +9,9 @@ import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="resnet_jax_tests_")
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+os.environ[CACHE] = os.environ[CACHE] if IS_WORKER else tempfile.mkdtemp(prefix="resnet_jax_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from collections.abc import Callable
@@ -36,4 +38,5 @@ def tiny_config() -> Callable[..., ConfigDict]:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+    if not IS_WORKER:
+        shutil.rmtree(os.environ[CACHE], ignore_errors=True)
