@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.loopback import Job
 from experiments import registry
 from experiments.registry import run_folder
 from experiments.runs import index_runs
@@ -199,6 +200,20 @@ def test_the_command(runs, capsys, flags, metric):
     assert (found["metric"], found["examples"], found["unreadable"]) == (metric, 10, 1)
     for kind in ("classes.csv", "confusion.csv", "calibration.csv", "confusion.png"):
         assert (runs[0] / f"evaluations/{metric}_{kind}").stat().st_size
+
+
+def test_two_processes_show_every_image_once(runs, tmp_path):
+    """Each decodes its part of every batch, and one that meets the damaged image says so."""
+    arguments = ["evaluate", f"--workdir={runs[1]}", "--protocol=multi_scale", "--scales=16,20", "--json"]
+    ended = Job(arguments, tmp_path / "log", 2, 2, tmp_path / "cache").wait()
+    assert [one.status for one in ended] == [0, 0], ended[0].output
+    found = json.loads(ended[0].output.splitlines()[-1])
+    alone = run_test([runs[1]], "multi_scale", scales=[16, 20])
+    assert (found["examples"], found["unreadable"]) == (10, 1)
+    assert found["test_error"] == alone.result.test_error
+    assert found["test_loss"] == pytest.approx(alone.result.test_loss, rel=1e-5)
+    assert any("bad.JPEG cannot be read" in one.output for one in ended)
+    assert json.loads((runs[1] / "evaluations/multi_scale.json").read_text()) == found
 
 
 def test_statistics_from_streamed_training_images(tiny_folder):
