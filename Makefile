@@ -2,6 +2,7 @@
 # make install     only .venv and what it needs
 # make test        the tests
 # make soak        a longer fault test: 200 kills, about twenty minutes
+# make imagenet-check  plain-18 and ResNet-18 at 224 pixels: prepared, trained, killed, tested by every protocol
 # make lint        ruff and mypy
 # Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install ablation test soak lint readme clean
+.PHONY: install ablation test soak imagenet-check lint readme clean
 
 install: $(VENV)/installed
 
@@ -22,6 +23,10 @@ test: $(VENV)/installed-dev
 # 200 kills of a digits run, against one that was left alone.
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m tests.training.kills --kills=200
+
+# On the 240 images of shared/data/imagenet_sample.
+imagenet-check: $(VENV)/installed-dev
+	$(BIN)/python -m tests.data.imagenet.end_to_end --size=224
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

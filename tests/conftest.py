@@ -9,9 +9,6 @@ import tempfile
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
-IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-CACHE = "JAX_COMPILATION_CACHE_DIR"
-os.environ[CACHE] = os.environ[CACHE] if IS_WORKER else tempfile.mkdtemp(prefix="resnet_jax_tests_")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from collections.abc import Callable
@@ -19,6 +16,11 @@ from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
+
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+if not IS_WORKER:  # workers inherit it
+    os.environ[CACHE] = tempfile.mkdtemp(prefix="resnet_jax_tests_")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`evaluate`: tests the newest checkpoint of a run, or of several runs together."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -24,14 +25,15 @@ def main(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     flags.DEFINE_string(
         "protocol", None, "how images are shown: single_view, centre_crop, ten_crop, multi_scale or crop320; what is "
-        "found is written into the first run's evaluations/. Unset: single view, and nothing is written",
+        "found is written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; "
+        "for one run, nothing is written then",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_list("scales", [], "shorter sides for multi_scale; unset: the paper's", flag_values=values)
     flags.DEFINE_integer(
         "recompute_bn", None, "compute batch-norm statistics from so many training images first", flag_values=values
     )
-    flags.DEFINE_string("data_dir", None, "TFDS data directory, if not the run's own", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "where the data are, if not where the run found them", flag_values=values)
     flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     define_processes(values)
     extra = parse(values, USAGE, arguments)
@@ -53,6 +55,7 @@ def _single_view(workdir: str, values: flags.FlagValues) -> None:
     if not is_chief():
         return
     _warn([f"{sentence}; the one before it is evaluated" for sentence in found.passed_over])
+    _warn(found.unreadable)
     if values.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:
@@ -64,7 +67,9 @@ def _single_view(workdir: str, values: flags.FlagValues) -> None:
 
 
 def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
-    from resnet_jax.evaluation.runs import test_runs, to_json, write_evaluation
+    from resnet_jax.cli.ticker import ticker
+    from resnet_jax.evaluation.runs import Progress, test_runs, to_json, write_evaluation
+    from resnet_jax.evaluation.scoring import silent
     from resnet_jax.report.evaluation import draw_evaluation
     from resnet_jax.training.distributed import is_chief
 
@@ -77,11 +82,15 @@ def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
         if is_chief() and not values.json:
             print(sentence, flush=True)
 
+    def progress(title: str) -> Progress:
+        return ticker(title) if is_chief() else contextlib.nullcontext(silent)
+
     tested = test_runs(
-        workdirs, values.protocol or "single_view", scales=scales, recompute_bn=values.recompute_bn,
-        data_dir=values.data_dir, report=report,
+        workdirs, values.protocol, scales=scales, recompute_bn=values.recompute_bn, data_dir=values.data_dir,
+        report=report, progress=progress,
     )  # fmt: skip
     path = write_evaluation(tested, workdirs[0])
+    _warn(tested.unreadable)  # each process met others
     if not is_chief():
         return
     draw_evaluation(tested, workdirs[0])
@@ -92,10 +101,11 @@ def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
         return
     top5 = "" if found.top5_error is None else f", top-5 {found.top5_error:.2f} %"
     net = found.models[0] if len(found.models) == 1 else f"{len(found.models)} nets"
+    grey = f" ({found.unreadable} of them unreadable and shown grey)" if found.unreadable else ""
     print(
-        f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}: {found.protocol.replace('_', ' ')} "
-        f"error {found.test_error:.2f} %{top5}, loss {found.test_loss:.4f}, calibration error {found.ece:.2f} %; "
-        f"written to {path}"
+        f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}{grey}: "
+        f"{found.protocol.replace('_', ' ')} error {found.test_error:.2f} %{top5}, loss {found.test_loss:.4f}, "
+        f"calibration error {found.ece:.2f} %; written to {path}"
     )
 
 

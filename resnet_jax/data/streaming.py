@@ -15,10 +15,12 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
 from resnet_jax.data.colour import colour_basis
-from resnet_jax.data.imagenet.loader import AHEAD, TestLoader, TrainLoader
+from resnet_jax.data.imagenet.cuts import Crops
+from resnet_jax.data.imagenet.loader import AHEAD, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import Source, folder_source
+from resnet_jax.data.imagenet.tester import Pending, TestLoader
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.pipeline import EVAL_BATCH, augmented
 from resnet_jax.data.placement import place, place_rows, rows_here
@@ -49,7 +51,6 @@ class StreamingPipeline:
       train, test: what images are normalised by.
       train_loader, test_loader: what decodes.
       image_shape: (height, width, channels) that is tested on, and that the net is made for.
-      seed: of the order of examples and of crops.
       batch_size, eval_batch_size: examples in a batch, over all devices.
       eval_rows: first, and one behind the last, row of an evaluation batch that this process feeds.
       padding, flip: see `augment.pad_crop_flip`.
@@ -91,6 +92,11 @@ class StreamingPipeline:
         return len(self.test_loader.source)
 
     @property
+    def seed(self) -> int:
+        """Of the order of examples and of crops."""
+        return self.train_loader.seed
+
+    @property
     def num_classes(self) -> int:
         """Of the set."""
         return self.train_loader.source.num_classes
@@ -128,8 +134,8 @@ class StreamingPipeline:
         if waiting is not None:
             yield self._images(*waiting)
 
-    def _images(self, pending: Any, mask: np.ndarray) -> tuple[Images, np.ndarray]:
-        images, labels = pending.result()
+    def _images(self, pending: Pending, mask: np.ndarray) -> tuple[Images, np.ndarray]:
+        (images,), labels, _ = pending.result()
         return Images(images=images, labels=labels), mask
 
     def send(self, inputs: Any, sharding: NamedSharding) -> Any:
@@ -190,8 +196,8 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
         crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers, repeats=data.repeats,
     )  # fmt: skip
-    tester = TestLoader(test, size=size, shorter_side=data.eval_shorter_side, unreadable=loader.unreadable,
-                        workers=data.workers)  # fmt: skip
+    cut = Crops(size, data.eval_shorter_side)
+    tester = TestLoader(test, cut=cut, unreadable=loader.unreadable, workers=data.workers)
     return StreamingPipeline(
         normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
         rows_here(mesh, eval_batch), data.padding, data.flip,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from jax import Array
 
+from resnet_jax.data.imagenet.cuts import Crops, Cut, Whole
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation import views
 
@@ -28,7 +29,7 @@ Views = Callable[[Array], tuple[Array, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A way of testing.
+    """A way of testing small images, all of one size.
 
     Attributes:
       name: what it is called on the command line.
@@ -46,27 +47,26 @@ class Protocol:
     mirrored: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class PhotographProtocol:
+    """A way of testing photographs of any size.
+
+    Attributes:
+      name, metric, description: see `Protocol`.
+      cut: what is cut from each, on the host.
+      mirrored: whether the mirror image of each view is shown as well.
+    """
+
+    name: str
+    metric: str
+    cut: Cut
+    description: str
+    mirrored: bool = False
+
+
 def single_view() -> Protocol:
     """The image as it is, once (He et al. 2015, section 4.2)."""
     return Protocol("single_view", "single_view", lambda images: (images,), "the image as it is")
-
-
-def one_crop(crop: int = CROP, side: int = SHORTER_SIDE, name: str = "centre_crop") -> Protocol:
-    """The centre crop of images resized to a shorter side."""
-
-    def cut(images: Array) -> tuple[Array, ...]:
-        return (views.centre_crop(views.resize_shorter_side(images, side), crop),)
-
-    return Protocol(name, f"single_crop_{crop}", cut, f"one centre crop of {crop} pixels, shorter side {side}")
-
-
-def ten_crop(crop: int = CROP, side: int = SHORTER_SIDE) -> Protocol:
-    """Corners, centre and mirror images of images resized to a shorter side (2015, section 3.4)."""
-
-    def cut(images: Array) -> tuple[Array, ...]:
-        return views.ten_crops(views.resize_shorter_side(images, side), crop)
-
-    return Protocol("ten_crop", "ten_crop", cut, f"ten crops of {crop} pixels, shorter side {side}", True)
 
 
 def ten_crop_padded(padding: int) -> Protocol:
@@ -82,63 +82,33 @@ def ten_crop_padded(padding: int) -> Protocol:
     return Protocol("ten_crop", "ten_crop", cut, f"ten crops of the image padded by {padding} pixels", True)
 
 
-def multi_scale(scales: Sequence[int] = SCALES) -> Protocol:
+def multi_scale(scales: Sequence[int]) -> Protocol:
     """The whole image and its mirror image at several shorter sides, fully convolutional (2015, section 3.4)."""
 
     def scale(images: Array) -> tuple[Array, ...]:
         resized = [views.resize_shorter_side(images, side) for side in scales]
         return tuple(view for one in resized for view in (one, views.mirrored(one)))
 
-    sides = ", ".join(map(str, scales))
-    return Protocol("multi_scale", "multi_scale", scale, f"whole and mirrored at shorter sides {sides}", True)
+    return Protocol("multi_scale", "multi_scale", scale, _description(scales), True)
 
 
 NAMES = ("single_view", "centre_crop", "ten_crop", "multi_scale", "crop320")
 
 
-def choose(name: str, *, size: int | None, padding: int = 0, scales: Sequence[int] = (),
-           any_size: bool = True) -> Protocol:  # fmt: skip
-    """The protocol of a name for a set of images.
+def choose(name: str, *, size: int, padding: int = 0, scales: Sequence[int] = (), any_size: bool = True) -> Protocol:
+    """The protocol of a name for a set of small images.
 
     Args:
       name: one of `NAMES`.
-      size: side in pixels of small images that are shown as they are, as CIFAR's 32; None for photographs of any
-        size, as ImageNet's.
-      padding: pixels that small images are padded by in training.
-      scales: shorter sides in pixels for "multi_scale", instead of the paper's.
+      size: side in pixels of the images, which are shown as they are, as CIFAR's 32.
+      padding: pixels that they are padded by in training.
+      scales: shorter sides in pixels for "multi_scale", which has none of its own for small images.
       any_size: whether the net takes images of any size: not VGG, with its fully connected layers.
 
     Raises:
       UserError: for an unknown name, and for one that such images or such a net have no use for.
     """
-    if name not in NAMES:
-        raise unknown_name("protocol", name, NAMES)
-    if scales and name != "multi_scale":
-        raise UserError(f"--scales is for --protocol=multi_scale, not for {name}")
-    if name in ("multi_scale", "crop320") and not any_size:
-        raise UserError(f"{name} needs a net that takes images of any size, as those with global average pooling do")
-    if any(side < 1 for side in scales):
-        raise UserError(f"--scales={','.join(map(str, scales))} must be pixels, 1 or more")
-    if name == "multi_scale" and scales:
-        return multi_scale(scales)
-    if size is None:
-        return _for_photographs(name)
-    return _for_small_images(name, size, padding)
-
-
-def _for_photographs(name: str) -> Protocol:
-    if name == "single_view":
-        raise UserError("single_view shows images as they are, and these have many sizes; choose centre_crop")
-    makers: dict[str, Callable[[], Protocol]] = {
-        "centre_crop": one_crop,
-        "ten_crop": ten_crop,
-        "multi_scale": multi_scale,
-        "crop320": lambda: one_crop(LARGE_CROP, LARGE_CROP, "crop320"),
-    }
-    return makers[name]()
-
-
-def _for_small_images(name: str, size: int, padding: int) -> Protocol:
+    _check(name, scales, any_size)
     if name == "single_view":
         return single_view()
     if name == "ten_crop":
@@ -148,14 +118,70 @@ def _for_small_images(name: str, size: int, padding: int) -> Protocol:
                 f"{size}-pixel images have one crop, which is single_view"
             )
         return ten_crop_padded(padding)
+    if name == "multi_scale":
+        if not scales:
+            raise _needs_scales(size)
+        return multi_scale(scales)
     if name == "centre_crop":
         raise UserError(f"images of {size} pixels are shown whole: their centre crop is single_view")
-    if name == "crop320":
-        raise UserError(
-            f"crop320 is for photographs, not for images of {size} pixels; choose single_view or ten_crop, or larger "
-            f"images by multi_scale with --scales={size},{size * 5 // 4}"
-        )
     raise UserError(
+        f"crop320 is for photographs, not for images of {size} pixels; choose single_view or ten_crop, or larger "
+        f"images by multi_scale with --scales={size},{size * 5 // 4}"
+    )
+
+
+def choose_for_photographs(name: str, *, crop: int = CROP, side: int = SHORTER_SIDE, scales: Sequence[int] = (),
+                           any_size: bool = True) -> PhotographProtocol:  # fmt: skip
+    """The protocol of a name for photographs of any size, as ImageNet's.
+
+    Args:
+      name: one of `NAMES`.
+      crop: side in pixels of the crops that the net was trained on; one and ten crops have it, too.
+      side: shorter side in pixels that they are cut from.
+      scales: shorter sides for "multi_scale", instead of the paper's.
+      any_size: see `choose`.
+
+    Raises:
+      UserError: see `choose`.
+    """
+    _check(name, scales, any_size)
+    if name == "centre_crop":
+        return _one_crop(name, crop, side)
+    if name == "crop320":
+        return _one_crop(name, LARGE_CROP, LARGE_CROP)
+    if name == "ten_crop":
+        description = f"ten crops of {crop} pixels, shorter side {side}"
+        return PhotographProtocol(name, name, Crops(crop, side, corners=True), description, True)
+    if name == "multi_scale":
+        if not scales and crop != CROP:
+            raise _needs_scales(crop)
+        sides = tuple(scales or SCALES)
+        return PhotographProtocol(name, name, Whole(sides), _description(sides), True)
+    raise UserError("single_view shows images as they are, and these have many sizes; choose centre_crop")
+
+
+def _one_crop(name: str, crop: int, side: int) -> PhotographProtocol:
+    description = f"one centre crop of {crop} pixels, shorter side {side}"
+    return PhotographProtocol(name, f"single_crop_{crop}", Crops(crop, side), description)
+
+
+def _check(name: str, scales: Sequence[int], any_size: bool) -> None:
+    if name not in NAMES:
+        raise unknown_name("protocol", name, NAMES)
+    if scales and name != "multi_scale":
+        raise UserError(f"--scales is for --protocol=multi_scale, not for {name}")
+    if name in ("multi_scale", "crop320") and not any_size:
+        raise UserError(f"{name} needs a net that takes images of any size, as those with global average pooling do")
+    if any(side < 1 for side in scales):
+        raise UserError(f"--scales={','.join(map(str, scales))} must be pixels, 1 or more")
+
+
+def _needs_scales(size: int) -> UserError:
+    return UserError(
         f"multi_scale's shorter sides {', '.join(map(str, SCALES))} are for nets trained on crops of {CROP} pixels; "
         f"for images of {size} pixels choose some by --scales, as --scales={size},{size * 5 // 4}"
     )
+
+
+def _description(sides: Sequence[int]) -> str:
+    return f"whole and mirrored at shorter sides {', '.join(map(str, sides))}"

@@ -1,5 +1,6 @@
 """Trained runs tested by a protocol, alone or as an ensemble, and the files that this leaves in their folders."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -13,9 +14,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash
+from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation import measures, protocols, scoring
-from resnet_jax.evaluation.restore import resident_pipeline, restore_run
+from resnet_jax.evaluation import measures, photographs, protocols, scoring
+from resnet_jax.evaluation.restore import OpenRun, restore_run
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
@@ -24,6 +27,12 @@ EVALUATIONS = "evaluations"
 
 #: Metric of the averaged scores of several runs, whatever protocol each is tested by.
 ENSEMBLE = "ensemble"
+
+
+#: Images that could not be read and are named one by one.
+MOST_TOLD = 20
+
+Progress = contextlib.AbstractContextManager[scoring.Report]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +47,7 @@ class ProtocolResult:
       views: how the protocol shows an image.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that each net was trained for: one number, or that of each net of an ensemble.
+      unreadable: images among them that could not be read, and were shown grey.
       test_error, top5_error: of the first guess, and of the first five; with five classes or fewer nothing is in the
         second: None.
       test_loss: mean negative logarithm of the label's score.
@@ -55,6 +65,7 @@ class ProtocolResult:
     evaluated_on: str
     step: int | tuple[int, ...]
     examples: int
+    unreadable: int
     test_error: float
     top5_error: float | None
     test_loss: float
@@ -75,30 +86,35 @@ class Tested:
       scores: (examples, classes).
       labels: (examples,).
       warnings: sentences on newer checkpoints that could not be read, and on views unlike those of training.
+      unreadable: sentences on images that this process could not read.
     """
 
     result: ProtocolResult
     scores: np.ndarray
     labels: np.ndarray
     warnings: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
-def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, scales: Sequence[int] = (),
+def test_runs(workdirs: Sequence[str | Path], protocol: str | None = None, *, scales: Sequence[int] = (),
               recompute_bn: int | None = None, data_dir: str | None = None,
-              report: Callable[[str], None] = lambda sentence: None) -> Tested:  # fmt: skip
+              report: Callable[[str], None] = lambda sentence: None,
+              progress: Callable[[str], Progress] = lambda title: contextlib.nullcontext(scoring.silent),
+              ) -> Tested:  # fmt: skip
     """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
 
     Args:
       workdirs: the runs' folders.
-      protocol: one of `protocols.NAMES`.
+      protocol: one of `protocols.NAMES`; unset: "single_view", or for photographs "centre_crop".
       scales: shorter sides for "multi_scale", see `protocols.choose`.
       recompute_bn: training images to compute batch-norm statistics from, instead of those of training.
-      data_dir: TFDS data directory, if it is not where the runs found it.
+      data_dir: where the data are, if not where the runs found them.
       report: told a sentence of each run before it is tested.
+      progress: from what is going on to a context that gives what is told how far it is.
 
     Raises:
-      UserError: for a folder without a checkpoint, a protocol that does not fit the images or the net, or runs that
-        were not trained and tested on the same data.
+      UserError: for a folder without a checkpoint, a protocol that does not fit the images or the net, runs that were
+        not trained and tested on the same data, or images none of which can be read.
     """
     if not workdirs:
         raise UserError("there is no run to test")
@@ -106,38 +122,44 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
     found: list[np.ndarray] = []
     steps: list[int] = []
     warnings: list[str] = []
+    complaints: list[str] = []
     labels = np.empty(0)
+    grey = 0
     for workdir in workdirs:
         run = restore_run(workdir, data_dir)
-        config, trainer = run.trainer.config, run.trainer
+        config, trainer = run.config, run.trainer
         _same_data(configs, config, workdir)
-        pipeline, mesh = resident_pipeline(trainer), trainer.mesh
-        chosen = protocols.choose(
-            protocol, size=min(pipeline.test["images"].shape[1:3]), padding=config.data.padding, scales=scales,
-            any_size=not config.model.name.startswith("vgg"),
-        )  # fmt: skip
-        report(f"{workdir}: {config.model.name} after {int(run.state.step)} steps, {chosen.description}")
+        chosen = _choose(run, protocol, scales)
+        report(f"{workdir}: {config.model.name} after {run.step} steps, {chosen.description}")
         variables: scoring.Variables = run.state.tested_variables
         if recompute_bn is not None:
-            variables = from_training_images(trainer.model, variables, pipeline, mesh, recompute_bn)
-        forward = scoring.jitted_forward(trainer.model, mesh)
-        scores, labels = scoring.score_test(chosen, forward, variables, pipeline, mesh)
+            with progress("batch-norm statistics") as told:
+                variables = from_training_images(
+                    trainer.model, variables, trainer.pipeline, trainer.mesh, recompute_bn, told
+                )
+        with progress(chosen.name) as told:
+            scores, those, grey = _score(run, chosen, variables, told)
+        if found and not np.array_equal(labels, those):
+            raise UserError(f"{workdir} has other test images than the first run: an ensemble needs the same")
+        labels = those
         configs.append(config)
         found.append(scores)
-        steps.append(int(run.state.step))
+        steps.append(run.step)
         warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
+        complaints += _some(trainer.pipeline.complaints())
         if chosen.mirrored and not config.data.flip:
-            warnings.append(f"{workdir} was trained without mirror images, which are half of what {protocol} shows")
+            warnings.append(f"{workdir} was trained without mirror images, which are half of what {chosen.name} shows")
     scores = scoring.ensemble(found)
     result = ProtocolResult(
         models=tuple(config.model.name for config in configs),
         dataset=configs[0].data.name,
-        protocol=protocol,
+        protocol=chosen.name,
         metric=chosen.metric if len(configs) == 1 else ENSEMBLE,
         views=chosen.description,
         evaluated_on="held_out" if configs[0].data.held_out else "test",
         step=steps[0] if len(steps) == 1 else tuple(steps),
         examples=len(labels),
+        unreadable=grey,
         test_error=measures.error(scores, labels),
         top5_error=measures.error(scores, labels, 5) if scores.shape[1] > 5 else None,
         test_loss=measures.loss(scores, labels),
@@ -148,7 +170,38 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
         versions=versions(),
         hardware=hardware(jax.devices()),
     )
-    return Tested(result, scores, labels, tuple(warnings))
+    return Tested(result, scores, labels, tuple(warnings), tuple(dict.fromkeys(complaints)))
+
+
+def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> protocols.Protocol | protocols.PhotographProtocol:
+    data, any_size = run.config.data, not run.config.model.name.startswith("vgg")
+    if isinstance(run.trainer.pipeline, StreamingPipeline):
+        return protocols.choose_for_photographs(
+            name or "centre_crop", crop=data.image_size, side=data.eval_shorter_side, scales=scales, any_size=any_size
+        )
+    size = min(run.trainer.pipeline.image_shape[:2])
+    return protocols.choose(name or "single_view", size=size, padding=data.padding, scales=scales, any_size=any_size)
+
+
+def _score(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol, variables: scoring.Variables,
+           told: scoring.Report) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+    """Scores (n, classes), labels (n,), and how many images could not be read."""
+    model, mesh, pipeline = run.trainer.model, run.trainer.mesh, run.trainer.pipeline
+    if isinstance(pipeline, StreamingPipeline):
+        assert isinstance(chosen, protocols.PhotographProtocol)
+        scored = photographs.score_photographs(
+            chosen, photographs.jitted_forward(model, mesh), variables, pipeline, mesh, told
+        )
+        return scored.scores, scored.labels, int(scored.unreadable.sum())
+    assert isinstance(chosen, protocols.Protocol) and isinstance(pipeline, ResidentPipeline)
+    scores, labels = scoring.score_test(chosen, scoring.jitted_forward(model, mesh), variables, pipeline, mesh, told)
+    return scores, labels, 0
+
+
+def _some(sentences: Sequence[str]) -> list[str]:
+    """At most `MOST_TOLD`, and how many more there are."""
+    more = len(sentences) - MOST_TOLD
+    return [*sentences[:MOST_TOLD], *([f"{more:,} further images cannot be read"] if more > 0 else [])]
 
 
 test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test

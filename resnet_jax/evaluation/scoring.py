@@ -17,8 +17,15 @@ from resnet_jax.training.mesh import batch_sharded, replicated
 
 Variables = Mapping[str, Any]
 
+#: Told (images done, images in all) while a test goes on.
+Report = Callable[[int, int], None]
+
 #: (variables, images of one view) -> logits.
 Forward = Callable[[Variables, Array], Array]
+
+
+def silent(done: int, total: int) -> None:
+    """The `Report` that tells nobody."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -66,7 +73,7 @@ def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def score_test(protocol: Protocol, forward: Forward, variables: Variables, pipeline: ResidentPipeline,
-               mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+               mesh: Mesh, report: Report = silent) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Scores (n, classes) and labels (n,) of the test set, each image once and in its order."""
     everywhere, shared = replicated(mesh), batch_sharded(mesh)
 
@@ -82,6 +89,7 @@ def score_test(protocol: Protocol, forward: Forward, variables: Variables, pipel
         views, those = batch(pipeline.test, place(indices, shared))
         found.append(scores(forward, variables, views)[mask > 0])
         labels.append(np.asarray(those)[mask > 0])
+        report(sum(map(len, labels)), pipeline.test_size)
     every_score, every_label = np.concatenate(found), np.concatenate(labels)
     assert len(every_label) == pipeline.test_size, (len(every_label), pipeline.test_size)
     return every_score, every_label

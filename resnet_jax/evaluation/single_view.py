@@ -1,8 +1,9 @@
-"""Single-view test error of a run, as the papers report it for CIFAR (He et al. 2015, section 4.2)."""
+"""Test error of a run as it is measured while training: single view (He et al. 2015, section 4.2), or centre crop."""
 
 import dataclasses
 from pathlib import Path
 
+from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.evaluation.restore import restore_run
 from resnet_jax.training.step import evaluate_test
 
@@ -13,11 +14,12 @@ class Evaluation:
 
     Attributes:
       model, dataset: names.
-      protocol: how images were shown: "single_view".
+      protocol: how images were shown: "single_view", or "centre_crop" of photographs.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
       examples: number of images.
       passed_over: a sentence for each newer checkpoint that could not be read.
+      unreadable: a sentence for each image that could not be read, and was shown grey.
     """
 
     model: str
@@ -29,6 +31,7 @@ class Evaluation:
     test_error: float
     test_loss: float
     passed_over: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
@@ -47,10 +50,11 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,
-        protocol="single_view",
+        protocol="centre_crop" if isinstance(trainer.pipeline, StreamingPipeline) else "single_view",
         evaluated_on="held_out" if config.data.held_out else "test",
         step=run.step,
         examples=trainer.pipeline.test_size,
         **scores,
         passed_over=run.passed_over,
+        unreadable=tuple(trainer.pipeline.complaints()),
     )

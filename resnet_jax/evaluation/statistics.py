@@ -5,7 +5,7 @@ release (github.com/KaimingHe/deep-residual-networks, README), mean and variance
 moving average) on a sufficiently large training batch after the training procedure".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,9 +15,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from resnet_jax.data.pipeline import ResidentPipeline
-from resnet_jax.data.placement import place
+from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.scoring import Variables
+from resnet_jax.evaluation.scoring import Report, Variables, silent
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.training.mesh import batch_sharded, replicated
 
@@ -62,29 +62,33 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
     return {**variables, "batch_stats": jax.tree.map(lambda s: s / count, total)}
 
 
-def from_training_images(model: nn.Module, variables: Variables, pipeline: ResidentPipeline, mesh: Mesh,
-                         images: int) -> dict[str, Any]:  # fmt: skip
+def from_training_images(model: nn.Module, variables: Variables, pipeline: ResidentPipeline | StreamingPipeline,
+                         mesh: Mesh, images: int, report: Report = silent) -> dict[str, Any]:  # fmt: skip
     """`recompute_statistics` on training images, augmented as in training: the first of the run's first epoch.
 
     Args:
       model, variables, pipeline, mesh: of the run.
       images: how many; whole batches of the training's size are taken, so many or a few more.
+      report: called with (images taken, images to take).
 
     Raises:
       UserError: for less than 1.
     """
     if images < 1:
         raise UserError(f"--recompute_bn={images} must be a number of training images, 1 or more")
-    shared = batch_sharded(mesh)
+    everywhere, shared = replicated(mesh), batch_sharded(mesh, axis=1)
     make = jax.jit(
-        lambda resident, indices, key: pipeline.train_batch(resident, indices, key)[0],
-        in_shardings=(replicated(mesh), shared, replicated(mesh)),
-        out_shardings=shared,
+        lambda resident, inputs, key: pipeline.train_batch(resident, jax.tree.map(lambda x: x[0], inputs), key)[0],
+        in_shardings=(everywhere, shared, everywhere),
+        out_shardings=batch_sharded(mesh),
     )
     count = -(-images // pipeline.batch_size)
     key = jax.random.key(pipeline.seed)
-    batches = (
-        make(pipeline.train, place(pipeline.train_inputs(step, 1)[0], shared), jax.random.fold_in(key, step))
-        for step in range(count)
-    )
-    return recompute_statistics(model, variables, batches)
+
+    def batches() -> Iterator[Array]:
+        for step in range(count):
+            inputs = pipeline.send(pipeline.train_inputs(step, 1), shared)
+            yield make(pipeline.train, inputs, jax.random.fold_in(key, step))
+            report((step + 1) * pipeline.batch_size, count * pipeline.batch_size)
+
+    return recompute_statistics(model, variables, batches())

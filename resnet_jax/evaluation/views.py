@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from resnet_jax.data.imagenet.cuts import places, shorter_side_shape
 from resnet_jax.errors import UserError
 
 
@@ -18,17 +19,6 @@ def mirrored(images: Array) -> Array:
 def pad(images: Array, pixels: int) -> Array:
     """Zeros, the mean of normalised images, on every side."""
     return jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-
-
-def centre_crop(images: Array, size: int) -> Array:
-    """The middle `size` x `size` pixels; where the rest is odd, the smaller half is above and to the left.
-
-    Raises:
-      UserError: if the images are smaller.
-    """
-    _check_size(images, size)
-    top, left = ((side - size) // 2 for side in images.shape[1:3])
-    return images[:, top : top + size, left : left + size]
 
 
 def ten_crops(images: Array, size: int) -> tuple[Array, ...]:
@@ -46,21 +36,9 @@ def ten_crops(images: Array, size: int) -> tuple[Array, ...]:
       UserError: if the images are smaller.
     """
     _check_size(images, size)
-    bottom, right = (side - size for side in images.shape[1:3])
-    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    corners = places(images.shape[1], images.shape[2], size)
     crops = [images[:, top : top + size, left : left + size] for top, left in corners]
-    crops.append(centre_crop(images, size))
     return (*crops, *(mirrored(crop) for crop in crops))
-
-
-def shorter_side_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) with the shorter side `side` and the longer one in proportion, rounded down.
-
-    Down, as in Torch's `Scale`, which the authors' later code and torchvision use.
-    """
-    if height <= width:
-        return side, width * side // height
-    return height * side // width, side
 
 
 def resize_shorter_side(images: Array, side: int) -> Array:

@@ -3,6 +3,8 @@
 import jax
 import pytest
 
+from tests.data.imagenet.conftest import tiny_folder  # noqa: F401, a fixture
+
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch):

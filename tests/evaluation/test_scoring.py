@@ -4,36 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from PIL import Image
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
-from resnet_jax.evaluation.photographs import score_photographs
 from resnet_jax.evaluation.scoring import ensemble, jitted_forward, scores
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.mesh import make_mesh
-
-
-class TinyNet(nn.Module):
-    """3x3 convolution, ReLU, global average, classifier: small enough for NumPy, fully convolutional as ResNets are."""
-
-    @nn.compact
-    def __call__(self, x, train=False):
-        x = nn.relu(nn.Conv(6, (3, 3), padding=1, use_bias=False, name="conv")(x))
-        return nn.Dense(7, name="head")(x.mean(axis=(1, 2)))
-
-
-def numpy_scores(variables, images):
-    """The same net by loops over the kernel, its softmax, over the class map that a 1x1 classifier gives."""
-    kernel, head = (variables["params"][k] for k in ("conv", "head"))
-    kernel, images = np.float64(kernel["kernel"]), np.float64(images)
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    out = sum(padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3))
-    class_map = np.maximum(out, 0) @ np.float64(head["kernel"]) + np.float64(head["bias"])
-    powers = np.exp(class_map.mean(axis=(1, 2)))
-    return powers / powers.sum(axis=1, keepdims=True)
+from tests.evaluation.tiny_net import TinyNet, numpy_scores
 
 
 @pytest.fixture(scope="module")
@@ -86,36 +64,23 @@ def test_multi_scale_is_the_mean_of_class_maps_over_scales_and_mirror_images(net
 
 def test_the_papers_sizes():
     """2015, section 3.4: crops of 224 from 256, five scales; 2016, section 5: one crop of 320 from 320."""
-    wide = jax.ShapeDtypeStruct((1, 300, 400, 3), jnp.float32)
-
-    def sizes(name):
-        return [v.shape[1:3] for v in jax.eval_shape(protocols.choose(name, size=None).views, wide)]
-
-    assert sizes("centre_crop") == [(224, 224)]
-    assert sizes("ten_crop") == [(224, 224)] * 10
-    assert sizes("crop320") == [(320, 320)]
-    shapes = [(224, 298), (256, 341), (384, 512), (480, 640), (640, 853)]
-    assert sizes("multi_scale") == [shape for shape in shapes for _ in range(2)]
-    metrics = {name: protocols.choose(name, size=None).metric for name in protocols.NAMES[1:]}
+    chosen = {name: protocols.choose_for_photographs(name) for name in protocols.NAMES[1:]}
+    sizes = {name: protocol.cut.shapes(protocol.cut.group(300, 400)) for name, protocol in chosen.items()}
+    assert sizes == {
+        "centre_crop": ((224, 224),),
+        "ten_crop": ((224, 224),) * 5,
+        "crop320": ((320, 320),),
+        "multi_scale": ((224, 298), (256, 341), (384, 512), (480, 640), (640, 853)),
+    }
+    assert {name: protocol.mirrored for name, protocol in chosen.items()} == {
+        "centre_crop": False, "ten_crop": True, "crop320": False, "multi_scale": True,
+    }  # fmt: skip
+    assert [chosen[name].cut.side for name in ("centre_crop", "ten_crop", "crop320")] == [256, 256, 320]
+    metrics = {name: protocol.metric for name, protocol in chosen.items()}
     assert metrics == {
         "centre_crop": "single_crop_224", "crop320": "single_crop_320", "ten_crop": "ten_crop",
         "multi_scale": "multi_scale",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("sizes", [[(30, 40), (40, 30), (30, 40), (33, 33), (40, 30)]])
-@pytest.mark.parametrize("protocol", [protocols.ten_crop(20, 24), protocols.multi_scale((16, 24))])
-@pytest.mark.parametrize("batch", [1, 2])
-def test_photographs_of_several_sizes_come_back_in_order(net, sizes, protocol, batch):
-    variables, forward = net
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    mean, std = np.array([0.4, 0.5, 0.6], np.float32), np.array([0.2, 0.3, 0.25], np.float32)
-    found = score_photographs(protocol, forward, variables, iter(images), mean, std, batch)
-    for image, row in zip(images, found, strict=True):
-        normalised = jnp.asarray((np.float32(image) / 255 - mean) / std)[None]
-        each = [numpy_scores(variables, view) for view in protocol.views(normalised)]
-        np.testing.assert_allclose(row, np.mean(each, axis=0)[0], atol=2e-5)
 
 
 def test_an_ensemble_is_the_mean_of_scores():
@@ -145,9 +110,22 @@ def test_a_resnet_takes_larger_images():
         ("ten_crop", {"scales": [32]}, "--scales is for --protocol=multi_scale"),
         ("multi_scale", {"scales": [32, 0]}, "--scales=32,0 must be pixels"),
         ("multi_scale", {"any_size": False}, "takes images of any size"),
-        ("single_view", {"size": None}, "choose centre_crop"),
     ],
 )
 def test_what_does_not_fit_is_said(name, fields, message):
     with pytest.raises(UserError, match=message):
         protocols.choose(name, **{"size": 32, "padding": 4, **fields})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("single_view", {}, "choose centre_crop"),
+        ("multi_scale", {"crop": 64}, "nets trained on crops of 224 pixels.*--scales=64,80"),
+        ("crop320", {"any_size": False}, "takes images of any size"),
+        ("ten_crop", {"scales": [32]}, "--scales is for --protocol=multi_scale"),
+    ],
+)
+def test_what_does_not_fit_photographs_is_said(name, fields, message):
+    with pytest.raises(UserError, match=message):
+        protocols.choose_for_photographs(name, **fields)

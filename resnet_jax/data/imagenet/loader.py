@@ -23,9 +23,6 @@ MOST_REPLACED = 100
 #: Batches being decoded besides the one that is waited for.
 AHEAD = 3
 
-#: What an unreadable image of the test set is shown as.
-GRAY = 128
-
 BoxOf = Callable[[int, int], Box]
 
 
@@ -168,38 +165,3 @@ class TrainLoader:
             f"{further + 1} images in a row, from {self.source.name(index)} on, cannot be read: "
             f"{(self.unreadable.news() or ['see above'])[-1]}"
         )
-
-
-class TestLoader:
-    """Centre crops of one source, by index; see `TrainLoader`."""
-
-    __test__ = False  # pytest
-
-    def __init__(
-        self, source: Source, *, size: int, shorter_side: int, unreadable: Unreadable, workers: int = 0
-    ) -> None:
-        """Starts threads, which stop with the loader."""
-        self.source, self.size, self.shorter_side, self.unreadable = source, size, shorter_side, unreadable
-        self._pool = ThreadPoolExecutor(workers or default_workers(), "decode_test")
-        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
-
-    def begin(self, indices: np.ndarray) -> _Pending:
-        """Images at these places; `result()` waits: uint8 (n, size, size, 3) and labels int32 (n,).
-
-        One that cannot be read is shown grey: it must be counted, and not stop anything.
-        """
-        images, labels = np.empty((len(indices), self.size, self.size, 3), np.uint8), np.zeros(len(indices), np.int32)
-
-        def box_of(height: int, width: int) -> Box:
-            return crop_box("center", np.empty(0), height, width, self.size, (self.shorter_side, self.shorter_side))
-
-        def fill(start: int) -> None:
-            for row in range(start, min(start + CHUNK, len(indices))):
-                place = int(indices[row])
-                try:
-                    images[row], labels[row] = load_crop(self.source, place, box_of, self.size, reduced=False)
-                except (RecordError, DecodeError) as error:
-                    self.unreadable.add("test", self.source.name(place), error)
-                    images[row] = GRAY
-
-        return _Pending(images, labels, [self._pool.submit(fill, start) for start in range(0, len(indices), CHUNK)])

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from array_record.python.array_record_module import ArrayRecordReader
+
 from resnet_jax.data.imagenet.source import Example, FileSource, RecordError, Source, list_folder
 from resnet_jax.data.imagenet.wnids import COUNTS, check_wnids, label_of, official_wnids, validation_labels
 from resnet_jax.errors import UserError
@@ -137,15 +139,20 @@ class TfdsSource:
 
         try:
             builder = tfds.builder_from_directory(self.directory)
-            if builder.info.features["label"].num_classes != CLASSES:
-                raise UserError(
-                    f"{self.directory} has {builder.info.features['label'].num_classes} classes, not {CLASSES}"
-                )
-            return builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
-        except (RuntimeError, OSError, ValueError, KeyError, NotImplementedError) as error:
+            classes, split = builder.info.features["label"].num_classes, builder.info.splits[self.split]
+            records = builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
+            for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
+                # TFDS opens a shard when it is asked for an image: one that is missing would be so many bad images.
+                if (found := ArrayRecordReader(str(path)).num_records()) != length:
+                    raise ValueError(f"{path} has {found:,} records and not {length:,}")
+        except Exception as error:  # TFDS raises a different type for each way in which a set can be damaged
             raise UserError(
-                f"{self.directory} has no split {self.split!r} prepared as array_record: {' '.join(str(error).split())}"
+                f"{self.directory} has no whole split {self.split!r} prepared as array_record: "
+                f"{' '.join(str(error).split())[:300]}"
             ) from error
+        if classes != CLASSES:
+            raise UserError(f"{self.directory} has {classes} classes, not {CLASSES}")
+        return records
 
     def __getstate__(self) -> dict[str, Any]:
         return {"directory": self.directory, "split": self.split}  # readers do not travel to other processes

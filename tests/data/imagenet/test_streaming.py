@@ -22,9 +22,9 @@ from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 
 
-def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folder"):
+def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folder", batch=6):
     source, _ = open_splits(name, str(folder))
-    return TrainLoader(source, seed=seed, batch_size=6, rows=rows, size=size, crop="scale", sides=(18, 24),
+    return TrainLoader(source, seed=seed, batch_size=batch, rows=rows, size=size, crop="scale", sides=(18, 24),
                        workers=workers)  # fmt: skip
 
 
