@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures, protocols, scoring
-from resnet_jax.evaluation.restore import resident_pipeline, restore_run
+from resnet_jax.evaluation.restore import OpenRun, opened, resident_pipeline
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
@@ -83,13 +83,13 @@ class Tested:
     warnings: tuple[str, ...] = ()
 
 
-def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, scales: Sequence[int] = (),
+def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str = "single_view", *, scales: Sequence[int] = (),
               recompute_bn: int | None = None, data_dir: str | None = None,
               report: Callable[[str], None] = lambda sentence: None) -> Tested:  # fmt: skip
     """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
 
     Args:
-      workdirs: the runs' folders.
+      workdirs: the runs' folders, or what `weights.open_weights` gave.
       protocol: one of `protocols.NAMES`.
       scales: shorter sides for "multi_scale", see `protocols.choose`.
       recompute_bn: training images to compute batch-norm statistics from, instead of those of training.
@@ -108,7 +108,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
     warnings: list[str] = []
     labels = np.empty(0)
     for workdir in workdirs:
-        run = restore_run(workdir, data_dir)
+        run = opened(workdir, data_dir)
         config, trainer = run.trainer.config, run.trainer
         _same_data(configs, config, workdir)
         pipeline, mesh = resident_pipeline(trainer), trainer.mesh
@@ -154,7 +154,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str = "single_view", *, 
 test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
 
 
-def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path) -> None:
+def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:
     for field in ("name", "held_out"):
         if configs and configs[0].data[field] != config.data[field]:
             raise UserError(
