@@ -28,7 +28,10 @@ def _safetensors(layout: str | None) -> Callable[["Weights", str], Mapping[str, 
 #: What each format writes: (weights, file) -> facts, `notes` among them, which are told.
 FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
     "safetensors": _safetensors(None),
-    **{name: _safetensors(name) for name in ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")},
+    **{
+        name: _safetensors(name)
+        for name in ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")
+    },
 }
 
 

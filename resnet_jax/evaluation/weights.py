@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from resnet_jax.interop.weights import Weights
 from resnet_jax.models.summary import summarize
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import Pipeline, make_eval_step
+from resnet_jax.training.step import make_eval_step
 from resnet_jax.training.trainer import Trainer, make_trainer
 from resnet_jax.training.weights import load_weights
 
@@ -51,9 +52,9 @@ def open_weights(path: str | Path, config: ConfigDict,
         config.data.normalization = GIVEN
     variables = place(weights.variables, replicated(trainer.mesh))
     state = TrainState(
-        step=jnp.asarray(weights.source.get("steps", 0), jnp.int32), params=variables["params"], batch_stats=variables["batch_stats"],
-        opt_state=(), key=jax.random.key_data(jax.random.key(0)), warming=jnp.zeros((), bool),
-        warmup_error=jnp.zeros((), jnp.float32),
+        step=jnp.asarray(weights.source.get("steps", 0), jnp.int32),
+        params=variables["params"], batch_stats=variables["batch_stats"], opt_state=(),
+        key=jax.random.key_data(jax.random.key(0)), warming=jnp.zeros((), bool), warmup_error=jnp.zeros((), jnp.float32),
     )  # fmt: skip
     run = OpenRun(Path(path), trainer, state)
     for sentence in _doubts(run, weights):
@@ -81,10 +82,8 @@ def _normalised(trainer: Trainer, weights: Weights, path: str | Path) -> Trainer
     if weights.mean.ndim == 3 and weights.mean.shape != shape:
         raise UserError(f"{path} subtracts a mean image of {weights.mean.shape}, and images are {shape} here")
     statistics = place({"mean": weights.mean, "std": weights.std}, replicated(trainer.mesh))
-    old = trainer.pipeline
-    pipeline: Pipeline = dataclasses.replace(  # type: ignore[type-var]
-        old, train={**old.train, **statistics}, test={**old.test, **statistics}
-    )
+    old: Any = trainer.pipeline
+    pipeline = dataclasses.replace(old, train=old.train | statistics, test=old.test | statistics)
     return dataclasses.replace(
         trainer, pipeline=pipeline, eval_step=make_eval_step(trainer.model, pipeline, trainer.mesh)
     )

@@ -7,20 +7,21 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
+from flax import traverse_util
 
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.layouts import COUNTER, IMAGENET_MEAN, IMAGENET_STD, their_name, to_ours, to_theirs
 from resnet_jax.interop.structure import Structure, agree, nearest_name, recognise
 from resnet_jax.interop.weights import Weights, flatten_variables, unflatten_variables
+from resnet_jax.models.layers import PADDINGS
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.resnet import STRIDE_ON, ZEROS, ResNet
-from resnet_jax.models.layers import PADDINGS
 from resnet_jax.models.shortcuts import SHORTCUTS
 
 #: Fields that neither names nor shapes tell, which a user can set, and their values.
 UNTOLD: dict[str, Sequence[str]] = {
-    "stride_on": STRIDE_ON, "shortcut": SHORTCUTS, "shortcut_zeros": ZEROS, "padding": PADDINGS,
+    "stride_on": STRIDE_ON, "shortcut": tuple(SHORTCUTS), "shortcut_zeros": ZEROS, "padding": PADDINGS,
 }  # fmt: skip
 
 #: How many names of each kind an error has.
@@ -72,7 +73,7 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     chosen, notes = _fields(structure, name, file, fields or {})
     net = create_model(name, **chosen)
     assert isinstance(net, ResNet)
-    ours = _ours(net, structure.channels)
+    ours = variable_shapes(net, structure.channels)
     flat, more = _carry_over(file, structure, net, ours, shapes)
     mean, std = (np.array(v, np.float32) for v in _statistics(structure))
     if structure.channels != 3:
@@ -124,17 +125,11 @@ def _statistics(structure: Structure) -> tuple[tuple[float, ...], tuple[float, .
     return structure.layout.mean, structure.layout.std
 
 
-def _ours(net: ResNet, channels: int) -> dict[str, tuple[int, ...]]:
+def variable_shapes(net: ResNet, channels: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the net's variables by name; nothing is computed."""
     images = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)
-    return {name: array.shape for name, array in _flat_shapes(variables).items()}
-
-
-def _flat_shapes(variables: Mapping[str, Any]) -> dict[str, Any]:
-    from flax import traverse_util
-
-    return traverse_util.flatten_dict(dict(variables), sep="/")
+    return {name: array.shape for name, array in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
 
 def expected_tensors(layout: Any, net: ResNet, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple]]:
@@ -174,7 +169,8 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
             f"{file.path} looks like {structure.describe()} in {structure.layout.name}'s names, but its tensors do not "
             f"fit: {'; '.join(parts)}"
         )
-    flat, changed = {}, {}
+    flat: dict[str, np.ndarray] = {}
+    changed: dict[str, int] = {}
     for name, (theirs, _) in expected.items():
         array = np.asarray(file.tensors[theirs])
         if array.dtype.kind not in "f" and array.dtype != ml_dtypes.bfloat16:

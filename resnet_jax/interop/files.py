@@ -91,8 +91,8 @@ def _read_file(path: Path) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
     if start[:1] == b"\x80":
         raise UserError(f"{path} is a bare pickle; weights are read from what torch.save writes, or from safetensors")
     raise UserError(
-        f"{path} is of no known format: weights are read from safetensors, from what torch.save writes (.pt, .pth, .th, "
-        ".bin), and from Flax's msgpack and Orbax checkpoints"
+        f"{path} is of no known format: weights are read from safetensors, from what torch.save writes (.pt, .pth, "
+        ".th, .bin), and from Flax's msgpack and Orbax checkpoints"
     )
 
 

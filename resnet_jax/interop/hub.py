@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop.files import HUB_FILES
@@ -49,7 +50,7 @@ def fetch(address: str) -> HubFile:
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one clear line is ours
     repo, revision = match["repo"], match["revision"]
-    here = {"revision": revision, "local_files_only": not _reachable()}
+    here: dict[str, Any] = {"revision": revision, "local_files_only": not _reachable()}
     names = (match["file"],) if match["file"] else HUB_FILES
     for name in names:
         try:
@@ -61,7 +62,7 @@ def fetch(address: str) -> HubFile:
         except EntryNotFoundError:
             continue
         except RepositoryNotFoundError as error:
-            raise UserError(f"cannot get {address}: there is no such model, or it needs a login (hf auth login)") from error
+            raise UserError(f"cannot get {address}: no such model, or it needs a login") from error
         except Exception as error:  # of the client, of whatever carries its requests, of the disk
             line = " ".join(str(error).split())
             raise UserError(f"cannot get {address}: {type(error).__name__}: {line:.200}") from error

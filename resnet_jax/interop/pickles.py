@@ -233,8 +233,8 @@ class _Machine:
             path = argument.replace(" ", ".")
         if path not in CALLS and path.removeprefix("torch.") not in STORAGES:
             raise UserError(
-                f"it holds an object of {path[:80]}, and only tensors, numbers and plain containers are read, as running "
-                "what a file names is not safe; save the net's state dict alone"
+                f"it holds an object of {path[:80]}, and only tensors, numbers and plain containers are read, as "
+                "running what a file names is not safe; save the net's state dict alone"
             )
         return _Name(path)
 
@@ -250,7 +250,14 @@ class _Machine:
 
     def _storage(self, reference: Any) -> Storage:
         match reference:
-            case ("storage", _Name(path), str(key), _, int(count)) | ("storage", _Name(path), str(key), _, int(count), None):
+            case ("storage", _Name(path), str(key), _, int(count)) | (
+                "storage",
+                _Name(path),
+                str(key),
+                _,
+                int(count),
+                None,
+            ):
                 dtype = STORAGES.get(path.removeprefix("torch."))
             case _:
                 raise Damaged("a storage that is described in an unknown way")

@@ -10,7 +10,7 @@ from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_pla
 from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 
-#: Fields by which a named net is found, the first of which must agree and the last of which may differ.
+#: Fields by which a named net is found.
 KEYS = ("block", "activation", "stage_sizes", "widths", "stem", "shortcut")
 
 #: Fields that a file that is to fit a named net must agree in; others are taken from the file.
@@ -34,11 +34,12 @@ class Structure:
     channels: int
 
     def describe(self) -> str:
-        """In words: `resnet34 (basic units 3-4-6-3)`."""
+        """In words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
         fields = self.fields
-        sizes = "-".join(map(str, fields["stage_sizes"]))
+        name = nearest_name(fields) if _named(fields) else "a net of its own"
         kind = "pre-activation " if fields["activation"] != "original" else ""
-        return f"{nearest_name(fields)} ({kind}{fields['block']} units {sizes}, widths {_dashes(fields['widths'])})"
+        sizes, widths = (_dashes(fields[key]) for key in ("stage_sizes", "widths"))
+        return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], what: str) -> Structure:
@@ -142,11 +143,7 @@ def _width(stage: list[dict[str, tuple[int, ...]]]) -> int:
 
 
 def nearest_name(fields: Mapping[str, Any]) -> str:
-    """The named net that agrees in most of `KEYS`, the first of which weigh more.
-
-    Raises:
-      UserError: if none has such units.
-    """
+    """The named net that agrees in most of `KEYS`, the first of which weigh more."""
 
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
@@ -155,8 +152,15 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
     nets = [name for name, variant in VARIANTS.items() if variant.net is ResNet]
-    exact = [n for n in nets if all((_DEFAULTS | dict(VARIANTS[n].fields))[k] == fields[k] for k in MUST_AGREE)]
-    return max(exact or nets, key=agreement)
+    return max(_named(fields) or nets, key=agreement)
+
+
+def _named(fields: Mapping[str, Any]) -> list[str]:
+    """The named nets that agree in all of `MUST_AGREE`."""
+    return [
+        name for name, variant in VARIANTS.items()
+        if variant.net is ResNet and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
+    ]  # fmt: skip
 
 
 def agree(structure: Structure, model: str, what: str) -> None:
@@ -168,9 +172,10 @@ def agree(structure: Structure, model: str, what: str) -> None:
     variant = get_variant(model)
     own = _DEFAULTS | dict(variant.fields)
     if variant.net is not ResNet or any(own[key] != structure.fields[key] for key in MUST_AGREE):
+        right = f"--model={nearest_name(structure.fields)}, or none" if _named(structure.fields) else "no --model"
         raise UserError(
             f"{what} is no {model}: by its names ({structure.layout.name}) and shapes it is {structure.describe()}; "
-            f"give --model={nearest_name(structure.fields)}, or none"
+            f"give {right}"
         )
 
 

@@ -50,11 +50,10 @@ def read_torch(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if data[:2] == b"PK":
-            found, read = _read_zip(data)
-        else:
-            found, read = _read_legacy(data)
+            if file.read(2) == b"PK":
+                found, read = _read_zip(zipfile.ZipFile(path))
+            else:
+                found, read = _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _with_tensors(found, read)
     except UserError as error:
         raise UserError(f"cannot read {path}: {error}") from error
@@ -76,8 +75,7 @@ def _with_tensors(found: Any, read: Callable[[Storage], np.ndarray]) -> Any:
     return walk(found, 3)
 
 
-def _read_zip(data: Any) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    archive = zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data)
+def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     names = archive.namelist()
     pickled = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
     if len(pickled) != 1:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,10 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         notes.append(f"{found.file} of {found.repo} at revision {found.revision}, cached at {found.path}")
     if mean is None or std is None:
         notes.append(
-            f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and deviation "
-            f"{_numbers(weights.std if std is None else std)}: no file says so itself"
+            f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
+            f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself"
         )
-    replaced = {
+    replaced: dict[str, Any] = {
         name: _checked(name, values, weights.channels) for name, values in (("mean", mean), ("std", std))
         if values is not None
     }  # fmt: skip
@@ -51,9 +52,7 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         notes.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size {image_size} must be 1 or more")
-    weights = dataclasses.replace(
-        weights, **replaced, classes=names, image_size=image_size or weights.image_size
-    )
+    weights = dataclasses.replace(weights, **replaced, classes=names, image_size=image_size or weights.image_size)
     return dataclasses.replace(converted, weights=weights, notes=tuple(notes))
 
 

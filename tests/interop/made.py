@@ -1,4 +1,4 @@
-"""Weights and images that are the same wherever they are made: drawn from a generator seeded by their name and shape."""
+"""Weights and images that are the same wherever they are made: drawn by a generator that name and shape seed."""
 
 import hashlib
 import math
@@ -56,13 +56,18 @@ def picture_bytes(count: int = 8) -> np.ndarray:
     return np.repeat(np.repeat(coarse, 8, axis=1), 8, axis=2).astype(np.uint8)
 
 
+def short(value: float) -> float:
+    """With seven digits, as many as float32 has."""
+    return float(f"{value:.7g}")
+
+
 def summary(features: np.ndarray) -> dict[str, list[float] | float | list[int]]:
-    """Of a feature map (count, height, width, channels): shape, mean, deviation, and values at places that are fixed."""
+    """Of a feature map (count, height, width, channels): shape, mean, deviation, and values at fixed places."""
     flat = np.asarray(features, np.float64).ravel()
     places = generator(f"places {features.shape}").integers(0, flat.size, SAMPLES)
     return {
-        "shape": list(features.shape), "mean": float(flat.mean()), "std": float(flat.std()),
-        "values": [float(np.float32(value)) for value in flat[places]],
+        "shape": list(features.shape), "mean": short(flat.mean()), "std": short(flat.std()),
+        "values": [short(value) for value in flat[places]],
     }  # fmt: skip
 
 

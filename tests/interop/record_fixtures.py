@@ -44,7 +44,7 @@ def reference_logits(folder: Path) -> dict[str, list[list[float]]]:
         net = torch_nets.CifarNet((int(path.name[6:8]) - 2) // 6)
         net.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
         with torch.no_grad():
-            found[path.name] = net.eval()(images).numpy().tolist()
+            found[path.name] = [[made.short(v) for v in row] for row in net.eval()(images).tolist()]
     return found
 
 
