@@ -54,7 +54,8 @@ def open_weights(path: str | Path, config: ConfigDict,
     state = TrainState(
         step=jnp.asarray(weights.source.get("steps", 0), jnp.int32),
         params=variables["params"], batch_stats=variables["batch_stats"], opt_state=(),
-        key=jax.random.key_data(jax.random.key(0)), warming=jnp.zeros((), bool), warmup_error=jnp.zeros((), jnp.float32),
+        key=jax.random.key_data(jax.random.key(0)), warming=jnp.zeros((), bool),
+        warmup_error=jnp.zeros((), jnp.float32),
     )  # fmt: skip
     run = OpenRun(Path(path), trainer, state)
     for sentence in _doubts(run, weights):
