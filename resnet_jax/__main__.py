@@ -10,7 +10,9 @@ from collections.abc import Sequence
 VERBS = {
     "train": "train a net as a config says",
     "prepare": "write ImageNet as files that training reads fast",
-    "evaluate": "score the newest checkpoint of a run",
+    "evaluate": "score the newest checkpoint of a run, or weights",
+    "convert": "weights of PyTorch, timm, transformers or Flax into a folder of ours",
+    "export": "weights or a run's for other programs",
     "analyze": "layer responses, gradient norms, loss surface and lesions of trained runs, as figures",
     "summary": "layers, depth, parameters and multiply-adds of a net; --list names all",
 }

@@ -1,18 +1,20 @@
-"""`evaluate`: tests the newest checkpoint of a run, or of several runs together."""
+"""`evaluate`: tests the newest checkpoint of a run or of several runs together, or weights on the set of a config."""
 
 import contextlib
 import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from resnet_jax.cli.flags import define_processes, join_processes, parse, verb_flags
+from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = (
-    "evaluate --workdir=DIR[,DIR2...] [--protocol=NAME [--scales=N,N...] [--recompute_bn=N]] [--data_dir=DIR] [--json]"
+    "evaluate --workdir=DIR[,DIR2...] [--protocol=NAME [--scales=N,N...] [--recompute_bn=N]] [--data_dir=DIR] "
+    "[--json], or evaluate --weights=DIR[,DIR2...] --config=FILE [--config.FIELD=VALUE ...] [...]"
 )
 
 
@@ -23,6 +25,11 @@ def main(arguments: Sequence[str]) -> None:
         "workdir", None, "the run's folder; several, with commas, are an ensemble of averaged scores",
         flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_string(
+        "weights", None, "instead of --workdir: a folder of weights, or a file as for convert; tested on the data of "
+        "--config. Nothing is written", flag_values=values,
+    )  # fmt: skip
+    define_config(values, arguments)
     flags.DEFINE_string(
         "protocol", None, "how images are shown: single_view, centre_crop, ten_crop, multi_scale or crop320; what is "
         "found is written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; "
@@ -37,17 +44,29 @@ def main(arguments: Sequence[str]) -> None:
     flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     define_processes(values)
     extra = parse(values, USAGE, arguments)
-    workdirs = [part for part in (values.workdir or "").split(",") if part]
-    if extra or not workdirs:
-        raise UserError(f"evaluate needs --workdir and no other argument; usage: {USAGE}")
+    workdirs: list[Any] = [part for part in (values.workdir or values.weights or "").split(",") if part]
+    if extra or not workdirs or (values.workdir and values.weights):
+        raise UserError(f"evaluate needs --workdir or --weights and no other argument; usage: {USAGE}")
+    if bool(values.weights) != (values.config is not None):
+        raise UserError("--weights needs --config, which says on what data they are tested; a run has its own")
+    if values.weights and values.data_dir:
+        raise UserError("with --weights, the data directory is --config.data.data_dir=DIR")
     join_processes(values)
+    if values.weights:
+        workdirs = _open_weights(workdirs, read_config(values))
     if values.protocol is None and len(workdirs) == 1 and not values.scales and values.recompute_bn is None:
         _single_view(workdirs[0], values)
     else:
         _by_protocol(workdirs, values)
 
 
-def _single_view(workdir: str, values: flags.FlagValues) -> None:
+def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
+    from resnet_jax.evaluation.weights import open_weights
+
+    return [open_weights(path, config, lambda sentence: _warn([sentence])) for path in paths]
+
+
+def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
     from resnet_jax.training.distributed import is_chief
 
@@ -59,14 +78,15 @@ def _single_view(workdir: str, values: flags.FlagValues) -> None:
     if values.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:
+        trained = "" if values.weights and not found.step else f" after {found.step} steps"
         print(
-            f"{found.model} after {found.step} steps on {found.examples} {found.evaluated_on} images of "
+            f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
             f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
             f"loss {found.test_loss:.4f}"
         )
 
 
-def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
+def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.cli.ticker import ticker
     from resnet_jax.evaluation.runs import Progress, test_runs, to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
@@ -89,11 +109,12 @@ def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
         workdirs, values.protocol, scales=scales, recompute_bn=values.recompute_bn, data_dir=values.data_dir,
         report=report, progress=progress,
     )  # fmt: skip
-    path = write_evaluation(tested, workdirs[0])
+    path = None if values.weights else write_evaluation(tested, workdirs[0])
     _warn(tested.unreadable)  # each process met others
     if not is_chief():
         return
-    draw_evaluation(tested, workdirs[0])
+    if path is not None:
+        draw_evaluation(tested, workdirs[0])
     _warn(tested.warnings)
     found = tested.result
     if values.json:
@@ -105,7 +126,7 @@ def _by_protocol(workdirs: Sequence[str], values: flags.FlagValues) -> None:
     print(
         f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}{grey}: "
         f"{found.protocol.replace('_', ' ')} error {found.test_error:.2f} %{top5}, loss {found.test_loss:.4f}, "
-        f"calibration error {found.ece:.2f} %; written to {path}"
+        f"calibration error {found.ece:.2f} %" + ("" if path is None else f"; written to {path}")
     )
 
 

@@ -32,6 +32,9 @@ class OpenRun:
     state: TrainState
     passed_over: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return str(self.workdir)
+
     @property
     def config(self) -> ConfigDict:
         return self.trainer.config
@@ -81,6 +84,11 @@ def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
     return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
+
+
+def opened(run: str | Path | OpenRun, data_dir: str | None = None) -> OpenRun:
+    """A run by its folder, see `restore_run`; or one that is open already, as weights with a set to test them on."""
+    return run if isinstance(run, OpenRun) else restore_run(run, data_dir)
 
 
 def resident_pipeline(trainer: Trainer) -> ResidentPipeline:

@@ -18,7 +18,7 @@ from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures, photographs, protocols, scoring
-from resnet_jax.evaluation.restore import OpenRun, restore_run
+from resnet_jax.evaluation.restore import OpenRun, opened
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
@@ -96,7 +96,7 @@ class Tested:
     unreadable: tuple[str, ...] = ()
 
 
-def test_runs(workdirs: Sequence[str | Path], protocol: str | None = None, *, scales: Sequence[int] = (),
+def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = None, *, scales: Sequence[int] = (),
               recompute_bn: int | None = None, data_dir: str | None = None,
               report: Callable[[str], None] = lambda sentence: None,
               progress: Callable[[str], Progress] = lambda title: contextlib.nullcontext(scoring.silent),
@@ -104,7 +104,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str | None = None, *, sc
     """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
 
     Args:
-      workdirs: the runs' folders.
+      workdirs: the runs' folders, or what `weights.open_weights` gave.
       protocol: one of `protocols.NAMES`; unset: "single_view", or for photographs "centre_crop".
       scales: shorter sides for "multi_scale", see `protocols.choose`.
       recompute_bn: training images to compute batch-norm statistics from, instead of those of training.
@@ -126,7 +126,7 @@ def test_runs(workdirs: Sequence[str | Path], protocol: str | None = None, *, sc
     labels = np.empty(0)
     grey = 0
     for workdir in workdirs:
-        run = restore_run(workdir, data_dir)
+        run = opened(workdir, data_dir)
         config, trainer = run.config, run.trainer
         _same_data(configs, config, workdir)
         chosen = _choose(run, protocol, scales)
@@ -207,7 +207,7 @@ def _some(sentences: Sequence[str]) -> list[str]:
 test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
 
 
-def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path) -> None:
+def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:
     for field in ("name", "held_out"):
         if configs and configs[0].data[field] != config.data[field]:
             raise UserError(

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from resnet_jax.data.streaming import StreamingPipeline
-from resnet_jax.evaluation.restore import restore_run
+from resnet_jax.evaluation.restore import OpenRun, opened
 from resnet_jax.training.step import evaluate_test
 
 
@@ -34,17 +34,17 @@ class Evaluation:
     unreadable: tuple[str, ...] = ()
 
 
-def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
+def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Evaluation:
     """Evaluates the newest checkpoint of a run.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder, or what `weights.open_weights` gave.
       data_dir: TFDS data directory, if it is not where the run found it.
 
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.
     """
-    run = restore_run(workdir, data_dir)
+    run = opened(workdir, data_dir)
     config, trainer = run.config, run.trainer
     scores = evaluate_test(trainer.eval_step, run.state, trainer.pipeline, trainer.mesh)
     return Evaluation(

@@ -145,7 +145,7 @@ class Stage(nn.Module):
     Attributes:
       size: number of units.
       strides: stride of the first unit.
-      first: whether this is the net's first stage.
+      first: whether its first unit is the net's first, whose pre-activation is the stem's.
       unit: factory of a unit, taking `strides`, `first`, `drop_rate` and `name`.
       drop_rates: of each unit; none: zero.
     """

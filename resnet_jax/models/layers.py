@@ -13,6 +13,8 @@ from jax import Array
 from resnet_jax.models.convolution import conv_general_dilated
 
 InitMode = Literal["fan_in", "fan_out"]
+Padding = Literal["symmetric", "same"]
+PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 INIT_MODES: tuple[InitMode, ...] = ("fan_in", "fan_out")
 
 #: A layer class with its fields bound once for a whole net.
@@ -28,17 +30,18 @@ def he_normal(mode: InitMode) -> Initializer:
 
 
 def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
-         dtype: Dtype = jnp.float32, use_bias: bool = False, name: str | None = None,
+         dtype: Dtype = jnp.float32, padding: Padding = "symmetric", use_bias: bool = False, name: str | None = None,
          bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
     """A square convolution padded by (k - 1) / 2 on every side.
 
-    `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1).
+    XLA's `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1). With the padding
+    "same" a 3x3 has that; the 7x7 of a stem is symmetric all the same, as in flax/examples/imagenet.
     """
     return nn.Conv(
         features,
         (kernel_size, kernel_size),
         strides=strides,
-        padding=(kernel_size - 1) // 2,
+        padding="SAME" if padding == "same" and kernel_size == 3 else (kernel_size - 1) // 2,
         use_bias=use_bias,
         kernel_init=he_normal(init_mode),
         bias_init=bias_init,
@@ -53,10 +56,10 @@ def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
     return nn.Dense(num_classes, kernel_init=he_normal("fan_in"), dtype=dtype, name=name)
 
 
-def max_pool(x: Array, window: int, strides: int, padding: int = 0) -> Array:
-    """Max-pooling of (batch, height, width, channels) with the same explicit padding on every side."""
-    pad = (padding, padding)
-    return nn.max_pool(x, (window, window), strides=(strides, strides), padding=(pad, pad))
+def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
+    """Max-pooling of (batch, height, width, channels) with so many pixels of padding on every side, or XLA's SAME."""
+    pad = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
+    return nn.max_pool(x, (window, window), strides=(strides, strides), padding=pad)
 
 
 relu = jax.nn.relu

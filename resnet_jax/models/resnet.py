@@ -11,13 +11,22 @@ from jax import Array
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
-from resnet_jax.models.layers import INIT_MODES, InitMode, classifier, global_average_pool, max_pool
+from resnet_jax.models.layers import (
+    INIT_MODES,
+    PADDINGS,
+    InitMode,
+    Padding,
+    classifier,
+    global_average_pool,
+    max_pool,
+)
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
 
 STEMS = ("imagenet", "cifar")
 STRIDE_ON = ("1x1", "3x3")
 DRAWN_FOR = ("batch", "example")
+ZEROS = ("sides", "end")
 
 
 class ResNet(nn.Module):
@@ -41,6 +50,11 @@ class ResNet(nn.Module):
       shortcut_scale, residual_scale: constants of the shortcut "constant_scaling".
       gate_bias: initial bias of the gates of "exclusive_gating" and "shortcut_only_gating".
       shortcut_dropout: rate of the shortcut "dropout".
+      shortcut_zeros: where option A adds channels: half on each of the "sides", or all at the "end".
+      stem_norm: BN and ReLU in the stem, as the first unit's pre-activation ahead of its fork and of the max-pool
+        (2016, section 4.1). Without, the first unit has its own like any other, as in timm.
+      padding: "symmetric" as in the papers; "same" is XLA's SAME in 3x3 convolutions and the max-pool, which differs
+        where they stride, as in flax/examples/imagenet.
       stochastic_depth: probability that a training batch skips the last unit's residual; it rises linearly from the
         first unit on (Huang et al. 2016, equation 4: 1 - p_L).
       stochastic_depth_per: what is drawn for: "batch" as in that paper, or "example" ("drop path" in timm).
@@ -66,6 +80,9 @@ class ResNet(nn.Module):
     residual_scale: float = 1.0
     gate_bias: float = 0.0
     shortcut_dropout: float = 0.5
+    shortcut_zeros: str = "sides"
+    stem_norm: bool = True
+    padding: Padding = "symmetric"
     stochastic_depth: float = 0.0
     stochastic_depth_per: str = "batch"
     remat: bool = False
@@ -83,7 +100,7 @@ class ResNet(nn.Module):
         named "dropout".
         """
         order = ORDERS[self.activation]
-        conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype)
+        conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding)
         norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype)
         zeros = nn.initializers.zeros
         unit = partial(
@@ -102,15 +119,19 @@ class ResNet(nn.Module):
                 residual_scale=self.residual_scale,
                 gate_bias=self.gate_bias,
                 dropout_rate=self.shortcut_dropout,
+                zeros=self.shortcut_zeros,
             ),
         )
 
-        x = Stem(self.stem, self.widths[0], conv, norm, name="stem")(x.astype(self.dtype), train)
+        ops = "bn relu" if self.stem_norm else ""
+        stem = Stem(self.stem, self.widths[0], ops, self.padding, conv, norm, name="stem")
+        x = stem(x.astype(self.dtype), train)
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
             done, units = sum(self.stage_sizes[: i - 1]), sum(self.stage_sizes)
             # Unit l of L is dropped with l / L times the last one's probability.
             rates = tuple(self.stochastic_depth * (done + k) / units for k in range(1, size + 1))
-            stage = Stage(size, 1 if i == 1 else 2, i == 1, partial(unit, width=width), rates, name=f"stage{i}")
+            first = i == 1 and self.stem_norm
+            stage = Stage(size, 1 if i == 1 else 2, first, partial(unit, width=width), rates, name=f"stage{i}")
             x = stage(x, train)
         x = Final(order.final, norm, name="final")(x, train)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
@@ -119,10 +140,12 @@ class ResNet(nn.Module):
 
 
 class Stem(nn.Module):
-    """The first convolution with BN and ReLU: 7x7/2 and a 3x3/2 max-pool for ImageNet, 3x3 for CIFAR."""
+    """The first convolution, then `ops` (BN and ReLU): 7x7/2 and a 3x3/2 max-pool for ImageNet, 3x3 for CIFAR."""
 
     kind: str
     features: int
+    ops: str
+    padding: Padding
     conv: layers.ModuleFactory
     norm: layers.ModuleFactory
 
@@ -130,8 +153,8 @@ class Stem(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         imagenet = self.kind == "imagenet"
         x = self.conv(self.features, *((7, 2) if imagenet else (3, 1)), name="conv")(x)
-        x = apply_order("bn relu", x, partial(self.norm, name="bn"), train)
-        return max_pool(x, 3, strides=2, padding=1) if imagenet else x
+        x = apply_order(self.ops, x, partial(self.norm, name="bn"), train)
+        return max_pool(x, 3, strides=2, padding="SAME" if self.padding == "same" else 1) if imagenet else x
 
 
 class Final(nn.Module):
@@ -149,7 +172,8 @@ def _check_fields(net: ResNet) -> None:
     """Raises UserError for unknown values and for combinations that make no sense."""
     for field, known in (
         ("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("activation", ORDERS),
-        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES), ("stochastic_depth_per", DRAWN_FOR),
+        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES), ("shortcut_zeros", ZEROS), ("padding", PADDINGS),
+        ("stochastic_depth_per", DRAWN_FOR),
     ):  # fmt: skip
         if getattr(net, field) not in known:
             raise unknown_name(field, str(getattr(net, field)), known)
@@ -177,6 +201,8 @@ def _check_fields(net: ResNet) -> None:
         )
     if net.stride_on == "3x3" and net.block != "bottleneck":
         raise UserError(f"stride_on='3x3' is for bottleneck blocks; block {net.block!r} strides in its first layer")
+    if not net.stem_norm and not ORDERS[net.activation].before:
+        raise UserError(f"stem_norm=False is for pre-activation, not for activation {net.activation!r}")
     for field, neutral, kinds in (
         ("shortcut_scale", 1.0, ("constant_scaling",)),
         ("residual_scale", 1.0, ("constant_scaling",)),

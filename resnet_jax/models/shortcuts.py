@@ -27,6 +27,7 @@ class Shortcut(nn.Module):
       shortcut_scale, residual_scale: the constants of `constant_scaling`.
       gate_bias: initial bias b_g of the gates g(x) = sigmoid(W_g x + b_g).
       dropout_rate: share of the shortcut's entries that `dropout` sets to zero in training.
+      zeros: where `identity` adds channels: "sides" or "end".
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Shortcut(nn.Module):
     residual_scale: float = 1.0
     gate_bias: float = 0.0
     dropout_rate: float = 0.5
+    zeros: str = "sides"
 
     @nn.compact
     def __call__(self, x: Array, activated: Array, residual: Array, train: bool) -> Array:
@@ -54,11 +56,12 @@ class Shortcut(nn.Module):
     def identity(self, x: Array, residual: Array) -> Array:
         """Option A: every strides-th pixel, zeros for the channels that x lacks.
 
-        The zeros go half before and half after; where they go only renames channels of the next stage.
+        The zeros go half before and half after, or all after; where they go only renames channels of the next stage.
         """
         x = x[:, :: self.strides, :: self.strides]
         missing = residual.shape[-1] - x.shape[-1]
-        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+        before = missing // 2 if self.zeros == "sides" else 0
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (before, missing - before)))
 
     def projection(self, activated: Array, residual: Array, train: bool) -> Array:
         """A strided 1x1 convolution, then batch norm where weight layers of this unit have it."""

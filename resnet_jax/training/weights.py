@@ -1,4 +1,5 @@
-"""Weights from wherever they are: a folder of weights, or a run, whose data set is not needed."""
+"""Weights from wherever they are: a folder of weights, a run, whose data set is not needed, or a file of another
+project's."""
 
 from pathlib import Path
 
@@ -6,10 +7,12 @@ import jax
 
 from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.errors import UserError
+from resnet_jax.interop.files import HUB_FILES
 from resnet_jax.interop.weights import Weights, is_weights_folder, read_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.facts import facts_of, read_facts
+from resnet_jax.training.importing import import_weights
 from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.record import CHECKPOINTS, RunRecord
@@ -17,21 +20,29 @@ from resnet_jax.training.state import init_state
 from resnet_jax.training.trainer import make_trainer
 
 
-def load_weights(path: str | Path) -> Weights:
+def load_weights(path: str | Path, model: str | None = None) -> Weights:
     """Trained weights: `load_weights(path).create_model().apply(weights.variables, images)`.
 
     Args:
-      path: a folder that `convert` or `save_weights` wrote, or the folder of a run.
+      path: a folder that `convert` or `save_weights` wrote, the folder of a run, or what `importing.import_weights`
+        takes: a file of PyTorch's, safetensors, Flax's, or `hf:OWNER/NAME[@REVISION][:FILE]`.
+      model: the net that they must be of; unset: any.
 
     Raises:
-      UserError: if it is neither, or damaged.
+      UserError: if it is none of these, of another net, or damaged.
     """
     folder = Path(path).expanduser()
     if is_weights_folder(folder):
-        return read_weights(folder)
-    if (folder / "config.json").is_file():
-        return weights_of_run(folder)
-    raise UserError(f"{path} holds neither weights (weights.json) nor a run (config.json)")
+        weights = read_weights(folder)
+    elif (folder / "config.json").is_file() and not any((folder / name).is_file() for name in HUB_FILES):
+        weights = weights_of_run(folder)
+    elif folder.is_dir() and not any(folder.iterdir()):
+        raise UserError(f"{path} holds neither weights (weights.json) nor a run (config.json)")
+    else:
+        return import_weights(path, model).weights
+    if model is not None and weights.model != model:
+        raise UserError(f"{path} holds weights of {weights.model}, not of {model}")
+    return weights
 
 
 def weights_of_run(workdir: str | Path) -> Weights:

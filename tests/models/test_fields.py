@@ -209,3 +209,14 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(activation, shortcut):
     assert 1e-5 < error < 0.02, "bfloat16 has 8 bits: other digits than float32, but not many of them"
     for a, b in zip(jax.tree.leaves(state["batch_stats"]), jax.tree.leaves(changed["batch_stats"]), strict=True):
         np.testing.assert_allclose(a, b, atol=0.02)
+
+
+def test_the_first_unit_has_a_pre_activation_of_its_own_without_the_stems():
+    with_, without = (
+        net(activation="full_preactivation", stem_norm=stem_norm).init(KEY, jnp.zeros((1, 8, 8, 3)))["params"]
+        for stem_norm in (True, False)
+    )
+    assert "bn" in with_["stem"] and "bn_before" not in with_["stage1"]["block1"]
+    assert "bn" not in without["stem"] and "bn_before" in without["stage1"]["block1"]
+    with pytest.raises(UserError, match="stem_norm=False is for pre-activation"):
+        net(stem_norm=False)

@@ -1,0 +1,72 @@
+"""`convert`: makes weights of PyTorch's, transformers' or Flax's into a folder of ours."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.errors import UserError
+
+USAGE = "convert --from=FILE --out=DIR [--model=resnet50] [--mean=R,G,B --std=R,G,B --image_size=N --classes=FILE]"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Converts, writes the folder and prints what was recognised."""
+    values = verb_flags()
+    flags.DEFINE_string(
+        "from", None, "safetensors, a PyTorch file (.pt, .pth, .th, .bin), a checkpoint of flax/examples/imagenet, or "
+        "hf:OWNER/NAME[@REVISION][:FILE]", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string("out", None, "the folder to write", flag_values=values)
+    flags.DEFINE_string("model", None, "the net that it must be of; unset: what it looks like", flag_values=values)
+    flags.DEFINE_list(
+        "fields", [], "what a file does not tell, as stride_on=1x1,shortcut=none,shortcut_zeros=end,padding=symmetric",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("num_classes", None, "classes that it must have", flag_values=values)
+    flags.DEFINE_list("mean", None, "of pixels in [0, 1], by channel; unset: the layout's", flag_values=values)
+    flags.DEFINE_list("std", None, "deviation of pixels in [0, 1], by channel", flag_values=values)
+    flags.DEFINE_integer("image_size", None, "side in pixels that it was trained on", flag_values=values)
+    flags.DEFINE_string("classes", None, "text file with the name of each output, a line each", flag_values=values)
+    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
+    extra = parse(values, USAGE, arguments)
+    source, out = values["from"].value, values.out
+    if extra or not source or not out:
+        raise UserError(f"convert needs --from and --out and no other argument; usage: {USAGE}")
+    fields = dict(field.partition("=")[::2] for field in values.fields)
+
+    from resnet_jax.interop.weights import save_weights
+    from resnet_jax.training.importing import import_weights
+
+    converted = import_weights(
+        source, values.model, fields=fields, num_classes=values.num_classes, mean=_numbers("mean", values.mean),
+        std=_numbers("std", values.std), image_size=values.image_size, classes=values.classes,
+    )  # fmt: skip
+    weights = converted.weights
+    save_weights(weights, out)
+    for note in converted.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if values.json:
+        print(json.dumps({
+            "model": weights.model, "fields": dict(weights.fields), "layout": converted.structure.layout.name,
+            "tensors": converted.tensors, "parameters": converted.parameters, "num_classes": weights.num_classes,
+            "image_size": weights.image_size, "mean": weights.mean.tolist(), "std": weights.std.tolist(),
+            "source": dict(weights.source), "notes": list(converted.notes), "out": str(out),
+        }))  # fmt: skip
+        return
+    own = ", ".join(f"{name}={value}" for name, value in weights.fields.items())
+    digest = weights.source.get("sha256")
+    print(
+        f"{weights.source['file']} ({weights.source['format']}{', sha256 ' + digest if digest else ''}): "
+        f"{converted.structure.layout.name}'s names, {converted.tensors} tensors, {converted.parameters:,} parameters; "
+        f"written to {out} as {weights.model} with {own}"
+    )
+
+
+def _numbers(name: str, values: Sequence[str] | None) -> list[float] | None:
+    try:
+        return None if values is None else [float(value) for value in values]
+    except ValueError:
+        raise UserError(f"--{name}={','.join(values or ())} must be numbers, as 0.485,0.456,0.406") from None

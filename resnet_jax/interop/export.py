@@ -1,0 +1,94 @@
+"""Our weights in the names of the PyTorch code that has the same net, as safetensors."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from resnet_jax.errors import UserError
+from resnet_jax.interop.convert import tensors_of
+from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
+from resnet_jax.interop.weights import Weights
+
+_BY_NAME = {layout.name: layout for layout in LAYOUTS}
+
+#: Names of the layouts that PyTorch's code can have.
+TORCH_LAYOUTS = tuple(layout.name for layout in LAYOUTS if not layout.flax)
+
+
+def natural_layout(weights: Weights) -> str:
+    """The layout of the PyTorch code that has a net: torchvision's for ImageNet nets, akamaster's for CIFAR's."""
+    net: Any = weights.create_model()
+    if getattr(net, "activation", "original") != "original":
+        return "timm_resnetv2"
+    return "torchvision" if getattr(net, "stem", "imagenet") == "imagenet" else "akamaster"
+
+
+def state_dict(weights: Weights, layout: str) -> dict[str, np.ndarray]:
+    """All that `load_state_dict(..., strict=True)` wants: the net's variables, and a counter for each batch norm.
+
+    Raises:
+      UserError: if that project has no such net.
+    """
+    chosen = _BY_NAME[layout]
+    _check_net(weights, chosen)
+    tensors = tensors_of(weights, chosen)
+    counters = {
+        name.removesuffix("running_mean") + COUNTER: np.zeros((), np.int64)
+        for name in tensors
+        if name.endswith("running_mean")
+    }
+    return tensors | counters
+
+
+def export_safetensors(weights: Weights, out: str | Path, layout: str | None = None) -> Mapping[str, Any]:
+    """Writes safetensors that PyTorch code loads.
+
+    Args:
+      weights: what to write.
+      out: the file.
+      layout: one of `TORCH_LAYOUTS`; unset: `natural_layout`.
+
+    Returns:
+      Facts: `layout`, `tensors`, and `notes` on how the project's own net differs.
+
+    Raises:
+      UserError: if that project has no such net, or the file cannot be written.
+    """
+    layout = layout or natural_layout(weights)
+    tensors = state_dict(weights, layout)
+    out = Path(out).expanduser()
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # transformers refuses a file that does not say so.
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+        partial.replace(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return {"layout": layout, "tensors": len(tensors), "notes": _notes(weights, _BY_NAME[layout])}
+
+
+def _check_net(weights: Weights, layout: Layout) -> None:
+    net: Any = weights.create_model()
+    for field, own in (("activation", "original"), ("stem_norm", True)):
+        wanted, value = layout.fields.get(field, own), getattr(net, field, own)
+        if value != wanted:
+            raise UserError(
+                f"{layout.projects} has no net with {field}={value}, as {weights.model} has here: in its names the "
+                "weights would compute something else"
+            )
+    if getattr(net, "padding", "symmetric") != layout.fields.get("padding", "symmetric"):
+        raise UserError(f"{layout.projects} pads otherwise than this net, with padding={net.padding}")
+
+
+def _notes(weights: Weights, layout: Layout) -> tuple[str, ...]:
+    net: Any = weights.create_model()
+    notes = []
+    if net.block == "bottleneck" and net.stride_on == "1x1":
+        notes.append(f"this net strides in its 1x1 convolutions, and the nets of {layout.projects} in their 3x3")
+    if net.shortcut in ("A", "none"):
+        notes.append(f"there are no tensors of shortcuts: the code that loads this must have shortcut {net.shortcut}")
+    return tuple(notes)

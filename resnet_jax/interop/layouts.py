@@ -1,0 +1,188 @@
+"""Names of the same layers in other projects: a table of layouts, and the one engine that reads it in both ways.
+
+A layout is rows of (our module, theirs). `{s}`, `{b}` and `{i}` stand for stage, unit and layer as we count them, from
+1; `{s0}`, `{b0}`, `{i0}` for one less, `{i1}` for one more, and `{n0}` for the unit's place in the whole net from 0.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+#: Of RGB in [0, 1], as in `data.augment`, which this room does not import.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+Rows = tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a project names a net's layers.
+
+    Attributes:
+      name: what it is called here.
+      projects: whose it is, in words.
+      rows: see the module.
+      fields: fields of the net that this project's code has, where they differ from ours.
+      flax: whether leaves and axes are Flax's: `params/conv_init/kernel`; else PyTorch's: `conv1.weight`, OIHW.
+      conv_head: whether the classifier is a 1x1 convolution.
+      mean, std: of pixels in [0, 1], which its weights for ImageNet take images normalised by.
+    """
+
+    name: str
+    projects: str
+    rows: Rows
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    flax: bool = False
+    conv_head: bool = False
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: str) -> Rows:
+    """Rows of a unit with batch norm behind each convolution."""
+    ours = "stage{s}/block{b}/"
+    return (
+        (ours + "conv{i}", unit + conv), (ours + "bn{i}", unit + norm),
+        (ours + "shortcut/conv", unit + projection), (ours + "shortcut/bn", unit + projection_norm),
+    )  # fmt: skip
+
+
+def _torch(head: str, shortcut: str) -> Rows:
+    unit = _layers("layer{s}.{b0}.", "conv{i}", "bn{i}", f"{shortcut}.0", f"{shortcut}.1")
+    return (("stem/conv", "conv1"), ("stem/bn", "bn1"), *unit, ("head", head))
+
+
+def _flax(block: str) -> Rows:
+    unit = _layers(f"{block}_{{n0}}/", "Conv_{i0}", "BatchNorm_{i0}", "conv_proj", "norm_proj")
+    return (("stem/conv", "conv_init"), ("stem/bn", "bn_init"), *unit, ("head", "Dense_0"))
+
+
+_HF = "resnet.encoder.stages.{s0}.layers.{b0}."
+_TIMM = "stages.{s0}.blocks.{b0}."
+
+#: In the order in which they are preferred where names do not tell them apart.
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("torchvision", "torchvision, timm's resnet, and CIFAR nets in their names", _torch("fc", "downsample")),
+    Layout(
+        "akamaster", "pytorch_resnet_cifar10 and others with `linear` and `shortcut`", _torch("linear", "shortcut")
+    ),
+    Layout("fc_shortcut", "CIFAR nets with `fc` and `shortcut`", _torch("fc", "shortcut")),
+    Layout(
+        "transformers",
+        "Hugging Face transformers",
+        (
+            ("stem/conv", "resnet.embedder.embedder.convolution"),
+            ("stem/bn", "resnet.embedder.embedder.normalization"),
+            *_layers(
+                _HF, "layer.{i0}.convolution", "layer.{i0}.normalization", "shortcut.convolution",
+                "shortcut.normalization",
+            ),
+            ("head", "classifier.1"),
+        ),
+    ),
+    Layout(
+        "timm_resnetv2",
+        "timm's resnetv2 with batch norm",
+        (
+            ("stem/conv", "stem.conv"),
+            ("stage{s}/block{b}/bn_before", _TIMM + "norm1"),
+            ("stage{s}/block{b}/conv{i}", _TIMM + "conv{i}"),
+            ("stage{s}/block{b}/bn{i}", _TIMM + "norm{i1}"),
+            ("stage{s}/block{b}/shortcut/conv", _TIMM + "downsample.conv"),
+            ("final/bn", "norm"),
+            ("head", "head.fc"),
+        ),
+        fields={"activation": "full_preactivation", "stem_norm": False},
+        conv_head=True,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
+    *(
+        Layout(name, "flax/examples/imagenet", _flax(block), {"padding": "same"}, flax=True)
+        for name, block in (("flax_bottleneck", "BottleneckResNetBlock"), ("flax_basic", "ResNetBlock"))
+    ),
+)  # fmt: skip
+
+#: PyTorch's names of our leaves.
+_TORCH_LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+#: PyTorch's counter of batches, which nothing here needs.
+COUNTER = "num_batches_tracked"
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a tensor of a layout belongs: a module's pattern, as `stage{s}/block{b}/conv{i}`, numbers, and our leaf."""
+
+    module: str
+    numbers: Mapping[str, int]
+    leaf: str
+
+
+def _pattern(theirs: str) -> re.Pattern[str]:
+    """The regular expression of a row's names."""
+    parts = _FIELD.split(theirs)
+    quoted = (f"(?P<{part}>[0-9]{{1,5}})" if k % 2 else re.escape(part) for k, part in enumerate(parts))
+    return re.compile("".join(quoted))
+
+
+def find_place(layout: Layout, name: str) -> Place | None:
+    """Where a tensor belongs by its name alone; None if the layout has no such name."""
+    if layout.flax:
+        _, _, rest = name.partition("/")
+        module, _, leaf = rest.rpartition("/")
+    else:
+        module, _, leaf = name.rpartition(".")
+    for ours, theirs in layout.rows:
+        if match := _pattern(theirs).fullmatch(module):
+            shift = {"s0": 1, "b0": 1, "i0": 1, "n0": 1, "i1": -1}
+            numbers = {key[0]: int(value) + shift.get(key, 0) for key, value in match.groupdict().items()}
+            return Place(ours, numbers, leaf)
+    return None
+
+
+def their_module(layout: Layout, module: str, stage_sizes: Sequence[int]) -> str | None:
+    """Their name of one of our modules, `stage2/block1/conv1`; None if the layout has no place for it."""
+    for ours, theirs in layout.rows:
+        if match := _pattern(ours).fullmatch(module):
+            numbers = {key: int(value) for key, value in match.groupdict().items()}
+            numbers |= {f"{key}0": value - 1 for key, value in numbers.items()}
+            if "s" in numbers:
+                numbers["n0"] = sum(stage_sizes[: numbers["s0"]]) + numbers["b0"]
+            if "i" in numbers:
+                numbers["i1"] = numbers["i"] + 1
+            return theirs.format(**numbers)
+    return None
+
+
+def their_name(layout: Layout, name: str, stage_sizes: Sequence[int]) -> str | None:
+    """Their name of one of our variables, `params/stage2/block1/conv1/kernel`; None if they have none."""
+    collection, _, rest = name.partition("/")
+    module, _, leaf = rest.rpartition("/")
+    theirs = their_module(layout, module, stage_sizes)
+    if theirs is None:
+        return None
+    return f"{collection}/{theirs}/{leaf}" if layout.flax else f"{theirs}.{_TORCH_LEAVES[leaf]}"
+
+
+def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
+    """One of our variables with their axes."""
+    if layout.flax or not name.endswith("/kernel"):
+        return array
+    if array.ndim == 4:
+        return array.transpose(3, 2, 0, 1)
+    return array.T[:, :, None, None] if layout.conv_head else array.T
+
+
+def to_ours(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
+    """One of their tensors, the place of which is our variable `name`, with our axes."""
+    if layout.flax or not name.endswith("/kernel"):
+        return array
+    if name == "params/head/kernel":
+        return (array[:, :, 0, 0] if layout.conv_head else array).T
+    return array.transpose(2, 3, 1, 0)

@@ -1,0 +1,183 @@
+"""Which net a file's names and shapes are of."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from resnet_jax.errors import UserError
+from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_place
+from resnet_jax.models.registry import VARIANTS, get_variant
+from resnet_jax.models.resnet import ResNet
+
+#: Fields by which a named net is found.
+KEYS = ("block", "activation", "stage_sizes", "widths", "stem", "shortcut")
+
+#: Fields that a file that is to fit a named net must agree in; others are taken from the file.
+MUST_AGREE = KEYS[:3]
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(ResNet)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """What names and shapes say of a net.
+
+    Attributes:
+      layout: whose names they are.
+      fields: of `ResNet`: `KEYS`, and `num_classes`.
+      channels: of the images.
+    """
+
+    layout: Layout
+    fields: Mapping[str, Any]
+    channels: int
+
+    def describe(self) -> str:
+        """In words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
+        fields = self.fields
+        name = nearest_name(fields) if _named(fields) else "a net of its own"
+        kind = "pre-activation " if fields["activation"] != "original" else ""
+        sizes, widths = (_dashes(fields[key]) for key in ("stage_sizes", "widths"))
+        return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]], what: str) -> Structure:
+    """The layout and the net of a file's tensors.
+
+    Args:
+      shapes: by name.
+      what: the file, for errors.
+
+    Raises:
+      UserError: if the names are of no known layout, or lack what says which net it is.
+    """
+    names = [name for name in shapes if not name.endswith(COUNTER)]
+    placed = {layout.name: {name: find_place(layout, name) for name in names} for layout in LAYOUTS}
+    count = {name: sum(place is not None for place in places.values()) for name, places in placed.items()}
+    layout = max(LAYOUTS, key=lambda one: count[one.name])
+    if count[layout.name] < len(names) / 2 or not names:
+        known = ", ".join(f"{one.name} ({one.projects})" for one in LAYOUTS)
+        raise UserError(
+            f"{what} is of no known layout: its tensors are named {', '.join(sorted(names)[:4])}, ...; known: {known}"
+        )
+    places = {name: place for name, place in placed[layout.name].items() if place is not None}
+    try:
+        return _structure(layout, {name: (place, tuple(shapes[name])) for name, place in places.items()})
+    except (LookupError, ValueError) as error:
+        lacking = str(error.args[0]) if error.args else type(error).__name__
+        raise UserError(f"{what} has {layout.name}'s names, but does not say what net it is of: {lacking}") from error
+
+
+def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]]) -> Structure:
+    kernels: dict[str, tuple[int, ...]] = {}  # out, in, rows, columns
+    units: dict[tuple[int, int], dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for place, shape in found.values():
+        if place.leaf not in ("kernel", "weight") or len(shape) not in (2, 4):
+            continue
+        if len(shape) == 4:
+            shape = (shape[3], shape[2], shape[0], shape[1]) if layout.flax else shape
+        elif layout.flax:
+            shape = shape[::-1]
+        if "{b}" not in place.module:
+            kernels[place.module] = shape
+        elif "conv" in place.module:
+            part = place.module.rpartition("block{b}/")[2].replace("{i}", str(place.numbers.get("i", 0)))
+            unit = (0, place.numbers["n"]) if "n" in place.numbers else (place.numbers["s"], place.numbers["b"])
+            units[unit][part] = shape
+    for name, module in (("first convolution", "stem/conv"), ("classifier", "head")):
+        if module not in kernels:
+            raise LookupError(f"there is no {name}")
+    stages = _stages(units)
+    layers = max(int(part[-1]) for parts in units.values() for part in parts if part.startswith("conv"))
+    projected = {unit for stage in stages for unit, parts in enumerate(stage) if "shortcut/conv" in parts}
+    stem = {7: "imagenet", 3: "cifar"}.get(kernels["stem/conv"][2])
+    if layers > 3 or stem is None:
+        raise LookupError(f"units of {layers} layers and a stem of {kernels['stem/conv'][2]} pixels are of no net here")
+    fields = {
+        "block": ("single", "basic", "bottleneck")[layers - 1],
+        "activation": layout.fields.get("activation", "original"),
+        "stage_sizes": tuple(len(stage) for stage in stages),
+        "widths": tuple(_width(stage) for stage in stages),
+        "stem": stem,
+        "shortcut": "A" if not projected else "B" if projected == {0} else "C",
+        "num_classes": kernels["head"][0],
+    }
+    return Structure(layout, fields, kernels["stem/conv"][1])
+
+
+def _stages(units: Mapping[tuple[int, int], dict[str, tuple[int, ...]]]) -> list[list[dict[str, tuple[int, ...]]]]:
+    """Units by stage, in order. Where only their place in the net is known, a wider one begins a stage."""
+    if not units:
+        raise LookupError("there are no units")
+    stages: list[list[dict[str, tuple[int, ...]]]] = []
+    if all(stage == 0 for stage, _ in units):
+        _without_gaps([unit for _, unit in units], "units")
+        width = 0
+        for key in sorted(units):
+            if _width([units[key]]) != width:
+                stages.append([])
+                width = _width([units[key]])
+            stages[-1].append(units[key])
+        return stages
+    numbers = sorted({stage for stage, _ in units})
+    _without_gaps(numbers, "stages")
+    for number in numbers:
+        members = [unit for stage, unit in units if stage == number]
+        _without_gaps(members, f"units of stage {number}")
+        stages.append([units[number, unit] for unit in sorted(members)])
+    return stages
+
+
+def _without_gaps(numbers: list[int], what: str) -> None:
+    """Raises LookupError: a file of one name with a large number is not a net of so many layers."""
+    if lacking := sorted(set(range(1, max(numbers) + 1)) - set(numbers)):
+        raise LookupError(f"among the {what}, number {lacking[0]} is missing")
+
+
+def _width(stage: list[dict[str, tuple[int, ...]]]) -> int:
+    for parts in stage:
+        if "conv1" in parts:
+            return parts["conv1"][0]
+    raise LookupError("a stage has no first convolution")
+
+
+def nearest_name(fields: Mapping[str, Any]) -> str:
+    """The named net that agrees in most of `KEYS`, the first of which weigh more."""
+
+    def agreement(name: str) -> int:
+        own = _DEFAULTS | dict(VARIANTS[name].fields)
+        # stem before sizes: a net of another size is named after one for the same images
+        order = ("block", "activation", "stem", "stage_sizes", "widths", "shortcut")
+        return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
+
+    nets = [name for name, variant in VARIANTS.items() if variant.net is ResNet]
+    return max(_named(fields) or nets, key=agreement)
+
+
+def _named(fields: Mapping[str, Any]) -> list[str]:
+    """The named nets that agree in all of `MUST_AGREE`."""
+    return [
+        name for name, variant in VARIANTS.items()
+        if variant.net is ResNet and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
+    ]  # fmt: skip
+
+
+def agree(structure: Structure, model: str, what: str) -> None:
+    """Checks that a file can be of a named net.
+
+    Raises:
+      UserError: naming what the file looks like, if it is of another.
+    """
+    variant = get_variant(model)
+    own = _DEFAULTS | dict(variant.fields)
+    if variant.net is not ResNet or any(own[key] != structure.fields[key] for key in MUST_AGREE):
+        right = f"--model={nearest_name(structure.fields)}, or none" if _named(structure.fields) else "no --model"
+        raise UserError(
+            f"{what} is no {model}: by its names ({structure.layout.name}) and shapes it is {structure.describe()}; "
+            f"give {right}"
+        )
+
+
+def _dashes(values: Any) -> str:
+    return "-".join(map(str, values))

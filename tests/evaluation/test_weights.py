@@ -1,0 +1,88 @@
+"""Weights tested on the data of a config: the published errors of the reference weights, and what does not fit."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.cifar10 import get_config
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.runs import test_runs as run_tests
+from resnet_jax.evaluation.single_view import evaluate
+from resnet_jax.evaluation.weights import open_weights
+from resnet_jax.interop.weights import save_weights
+from resnet_jax.training.importing import import_weights
+from resnet_jax.training.loop import fit
+from resnet_jax.training.weights import load_weights, weights_of_run
+
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the reference weights and CIFAR-10 are not here (../shared)")
+@pytest.mark.parametrize("file, error", [("resnet20-12fca82f.th", 8.27), ("resnet32-d509ac18.th", 7.37)])
+def test_the_reference_weights_have_their_published_error(tmp_path, file, error):
+    folder = save_weights(import_weights(SHARED / "reference_weights" / file).weights, tmp_path / "w")
+    config = get_config("resnet20")
+    config.data.data_dir, config.data.normalization = str(SHARED / "tensorflow_datasets"), "weights"
+    found = evaluate(open_weights(folder, config))
+    assert (found.test_error, found.examples) == (error, 10_000)  # 827 and 737 of 10,000 images
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run on digits: its config and its folder."""
+    from configs.digits import get_config as digits
+
+    config = digits("resnet20")
+    config.model.stage_sizes, config.model.widths = (1, 1, 1), (4, 8, 8)
+    config.steps = config.eval_every = config.log_every = config.checkpoint_every = 4
+    folder = tmp_path_factory.mktemp("run")
+    fit(config, folder)
+    return config, folder
+
+
+def test_weights_of_a_run_are_tested_as_the_run_is(trained, tmp_path):
+    config, folder = trained
+    exported = save_weights(weights_of_run(folder), tmp_path / "w")
+    for kind in (config.data.normalization, "weights"):
+        changed = config.copy_and_resolve_references()
+        changed.data.normalization, changed.model.name = kind, "cifar_resnet110"
+        warned = []
+        run = open_weights(exported, changed, warned.append)
+        assert dataclasses.asdict(evaluate(run)) == dataclasses.asdict(evaluate(folder)) and not warned
+    alone = run_tests([folder], "ten_crop")
+    both = run_tests([run, run], "ten_crop")  # an ensemble of a net with itself
+    np.testing.assert_allclose(both.scores, alone.scores, atol=1e-6)
+
+
+def test_another_normalisation_is_doubted_and_counts(trained):
+    config, folder = trained
+    config = config.copy_and_resolve_references()
+    config.data.normalization = "per_channel"
+    warned = []
+    run = open_weights(folder, config, warned.append)
+    assert len(warned) == 1 and "--config.data.normalization=weights" in warned[0]
+    assert evaluate(run).test_loss != evaluate(folder).test_loss
+
+
+def test_what_does_not_fit_is_said(trained, tmp_path):
+    config, folder = trained
+    weights = load_weights(folder)
+    config = config.copy_and_resolve_references()
+    config.data.name = "synthetic"
+    with pytest.raises(UserError, match="images of 1 channel"):
+        open_weights(folder, config)
+    config.data.name, config.data.normalization = "digits", "weights"
+    large = dataclasses.replace(weights, mean=np.zeros((9, 9, 1), np.float32))
+    with pytest.raises(UserError, match=r"mean image of \(9, 9, 1\)"):
+        open_weights(save_weights(large, tmp_path / "large"), config)
+    head = {"kernel": np.zeros((8, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    three = dataclasses.replace(
+        weights, fields={**weights.fields, "num_classes": 3},
+        variables={**weights.variables, "params": {**weights.variables["params"], "head": head}},
+    )  # fmt: skip
+    with pytest.raises(UserError, match="3 classes and digits has 10"):
+        open_weights(save_weights(three, tmp_path / "three"), config)
+    with pytest.raises(UserError, match="of cifar_resnet20, not of resnet50"):
+        load_weights(folder, "resnet50")

@@ -1,0 +1,76 @@
+"""The hub's files, from a cache that is made here: there is no network in tests."""
+
+import huggingface_hub
+import pytest
+import safetensors.numpy
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+from resnet_jax.errors import UserError
+from resnet_jax.interop import hub
+from resnet_jax.training.importing import import_weights
+from tests.interop import files_made
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache as the client lays it, which a stand-in for its download reads."""
+    folder = tmp_path / "models--who--net" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    asked = []
+
+    def download(repo, name, revision=None, local_files_only=False):
+        asked.append((repo, name, revision))
+        if not (folder / name).is_file():
+            raise EntryNotFoundError("404: no such entry")
+        return str(folder / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    return folder, asked
+
+
+def write(folder, name="model.safetensors"):
+    fields = {"stage_sizes": (1, 1), "widths": (4, 8), "num_classes": 3}
+    tensors = files_made.tensors_of("akamaster", "cifar_resnet20", **fields)
+    (folder / name).write_bytes(safetensors.numpy.save(tensors))
+
+
+def test_the_revision_and_the_cache_are_said(cache):
+    folder, asked = cache
+    write(folder)
+    found = import_weights("hf:who/net@main")
+    assert asked[0] == ("who/net", "model.safetensors", "main")
+    assert found.weights.source["hub"] == "who/net" and found.weights.source["revision"] == COMMIT
+    assert any(COMMIT in note and str(folder) in note for note in found.notes)
+
+
+def test_a_file_by_its_name(cache):
+    folder, asked = cache
+    write(folder, "other.safetensors")
+    assert hub.fetch("hf:who/net:other.safetensors").file == "other.safetensors"
+    with pytest.raises(UserError, match=r"hf:who/net: it has no model.safetensors or pytorch_model.bin"):
+        hub.fetch("hf:who/net")
+
+
+@pytest.mark.parametrize("address", ["hf:net", "hf:who/net/model.bin", "hf:", "hf:who/net@"])
+def test_an_address_that_is_none(address):
+    with pytest.raises(UserError, match="must be hf:OWNER/NAME"):
+        hub.fetch(address)
+
+
+def test_without_a_network_there_is_one_line_and_no_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.socket, "create_connection", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    asked = []
+
+    def download(repo, name, revision=None, local_files_only=False):
+        asked.append(local_files_only)
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(UserError, match="cannot be reached") as error:
+        hub.fetch("hf:who/net")
+    assert asked == [True] and "\n" not in str(error.value)
