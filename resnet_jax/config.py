@@ -8,15 +8,18 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.holdout import EVAL_SPLITS
+from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
+from resnet_jax.training import tuning
 
 #: Fields that change how a run is carried out, but not what comes out of it, beyond rounding.
 EXECUTION_FIELDS = frozenset(
     {
+        "init_from",  # a place; init_hash says what lies there
         "data.data_dir",
         "data.workers",
         "steps_per_dispatch",
@@ -34,14 +37,14 @@ CHOICES = {
     "optimizer.decay_scope": ("all", "kernels"),
     "schedule.warmup": ("none", "steps", "error", "linear"),
     "data.crop": CROPS,
+    "data.eval_split": EVAL_SPLITS,
     "on_nan": ("stop", "rollback"),
 }
 
 #: The least value that a number can have.
 LEAST = {
     **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
-    **dict.fromkeys(("data.image_size", "data.eval_shorter_side"), 1),
-    **dict.fromkeys(("data.workers",), 0),
+    **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.workers"), 0),
     **dict.fromkeys(("keep_checkpoints",), 1),
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
@@ -63,6 +66,20 @@ def base_config() -> ConfigDict:
             "batch_size": 128,  # over all devices
             "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
+            # Fine-tuning (docs/finetuning.md): the weights to start from, a folder of weights or of a run, and what
+            # they are, filled in when the run begins. `model.name`, `data.normalization` "init_from": theirs.
+            "init_from": placeholder(str),
+            "init_hash": placeholder(str),
+            "finetune": {
+                "head": "auto",  # "new", "keep", or "auto": kept if the weights are of the same classes
+                "frozen": "",  # parts that stay as they are, their batch-norm statistics too: "stem,stage1,stage2/*1"
+                "linear_probe": False,  # everything but the head stays as it is
+                "freeze_statistics": False,  # batch norms use and keep their running statistics
+                "layer_decay": 1.0,  # factor on the learning rate for each stage from the head down
+                "head_rate": 1.0,  # factor on the head's learning rate
+            },
+            # Evaluations without a new lowest error until the run ends, with the best weights; 0: off. Not on a test set.
+            "early_stopping": {"patience": 0},
             # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
             "model": {
                 "name": "cifar_resnet20",
@@ -87,20 +104,28 @@ def base_config() -> ConfigDict:
             "data": {
                 "name": "cifar10",
                 "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
+                "folder": placeholder(str),  # of image_folder: class folders, or train/ and val/ or test/ with such
                 "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
-                "normalization": "per_pixel_mean",  # or per_channel, imagenet
+                "held_out_share": 0.0,  # or: the share of each class, where there is no such set
+                "eval_split": "auto",  # test, validation, held_out; "auto": the first of them that there is
+                "normalization": "per_pixel_mean",  # or per_channel, imagenet, init_from
+                "mean": (),  # of each channel, filled in with init_from
+                "std": (),
                 "padding": 4,  # pixels on each side before a random crop
                 "flip": True,
                 # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
                 "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
                 "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
+                # Of sets in memory, whose images have one size.
+                "resize": 0,  # to so many pixels of a side; 0: as they are
+                "rgb": False,  # repeat the channel of grey images three times
                 # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
-                "image_size": 224,  # pixels of a side that is trained on
+                "image_size": 224,  # pixels of a side that is trained on; 0: that of `init_from`
                 # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
                 # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
                 "crop": "scale",
                 "shorter_side": (256, 480),
-                "eval_shorter_side": 256,  # before the centre crop
+                "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
                 "workers": 0,  # threads that decode; 0: one for each core
             },
             # None of it is in the papers' recipes: 0 is off.
@@ -217,11 +242,12 @@ def validate_config(config: ConfigDict) -> None:
     sides = tuple(config.data.shorter_side)
     if not (len(sides) == 2 and all(type(s) is int for s in sides) and 1 <= sides[0] <= sides[1]):
         raise UserError(f"config.data.shorter_side={sides} must be the least and the largest, in pixels, as 256,480")
-    if config.data.name in STREAMED:
-        least = min(config.data.eval_shorter_side, sides[0] if config.data.crop != "aspect" else 10**9)
+    if config.data.name in STREAMED or config.data.name.startswith(TFDS):
+        least = min(config.data.eval_shorter_side or 10**9, sides[0] if config.data.crop != "aspect" else 10**9)
         if least < config.data.image_size:
             raise UserError(f"config.data.image_size={config.data.image_size} is more than the shorter side of {least} "
                             "that it is cropped from (config.data.shorter_side, eval_shorter_side)")  # fmt: skip
+    tuning.validate(config)
     boundaries = list(config.schedule.boundaries)
     numbers = all(isinstance(b, float | int) for b in boundaries)
     if not numbers or boundaries != sorted(set(boundaries)) or not all(0 < b < 1 for b in boundaries):

@@ -44,6 +44,7 @@ class ResidentPipeline:
       padding, flip: see `augment.pad_crop_flip`.
       colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
       random_erasing: see `erasing.random_erasing`; 0: off.
+      evaluated_on: what the test images are: "test", "validation" or "held_out".
     """
 
     train: Resident
@@ -58,6 +59,7 @@ class ResidentPipeline:
     colour_deviation: float = 0.0
     colour_basis: np.ndarray | None = None
     random_erasing: float = 0.0
+    evaluated_on: str = "test"
 
     #: Where the host would else hold up a fast device; indices take no room.
     steps_per_dispatch: ClassVar[int] = 100
@@ -120,10 +122,11 @@ def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
 
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
-                  flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0) -> ResidentPipeline:  # fmt: skip
+                  flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0,
+                  given: tuple[Sequence[float], Sequence[float]] = ((), ())) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
-    With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
+    With the normalisation "init_from", mean and deviation are `given`, a number for each channel. With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
     set's own.
 
     Raises:
@@ -131,7 +134,14 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     """
     if padding > min(dataset.image_shape[:2]):
         raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
-    mean, std = normalization(normalization_kind, dataset.train.images)
+    if normalization_kind == "init_from":
+        mean, std = (np.array(values, np.float32) for values in given)
+        if mean.shape != dataset.image_shape[2:]:
+            raise UserError(f"the weights of config.init_from are for images of {len(mean)} channel(s), and those of "
+                            f"{dataset.name} have {dataset.image_shape[2]}; config.data.rgb=True makes RGB of grey "
+                            "images")  # fmt: skip
+    else:
+        mean, std = normalization(normalization_kind, dataset.train.images)
     basis = None
     if colour_pca:
         basis = colour_basis(None if normalization_kind == "imagenet" else dataset.train.images)
@@ -145,4 +155,5 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         seed, batch_size, per_device * mesh.size, padding, flip, colour_pca, basis, random_erasing,
+        dataset.evaluated_on,
     )  # fmt: skip

@@ -48,7 +48,7 @@ def evaluate(workdir: str | Path, data_dir: str | None = None) -> Evaluation:
         model=config.model.name,
         dataset=config.data.name,
         protocol="single_view",
-        evaluated_on="held_out" if config.data.held_out else "test",
+        evaluated_on=trainer.evaluated_on,
         step=run.step,
         examples=trainer.pipeline.test_size,
         **scores,

@@ -128,6 +128,13 @@ class Checkpoints:
         wait_for_all("damaged checkpoints moved")
         self._manager.reload()
 
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints behind that of a step, which is there."""
+        self.wait()
+        assert step in self._manager.all_steps(), step
+        for later in [s for s in self._manager.all_steps() if s > step]:
+            self._manager.delete(later)
+
     def wait(self) -> None:
         """Waits until everything is on disk.
 
