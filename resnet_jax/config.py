@@ -78,7 +78,7 @@ def base_config() -> ConfigDict:
                 "layer_decay": 1.0,  # factor on the learning rate for each stage from the head down
                 "head_rate": 1.0,  # factor on the head's learning rate
             },
-            # Evaluations without a new lowest error until the run ends, with the best weights; 0: off. Not on a test set.
+            # Evaluations without a new lowest error until the run ends, with the best weights; 0: off. Never on tests.
             "early_stopping": {"patience": 0},
             # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
             "model": {

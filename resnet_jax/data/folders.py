@@ -78,7 +78,9 @@ def _folders(folder: Path, called: str) -> list[str]:
 
 def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: list[str]) -> FileSource:
     """The images in the class folders `found`; every other file is noted."""
-    names, labels, paths = [], [], []
+    names: list[str] = []
+    labels: list[int] = []
+    paths: list[Path] = []
     strange = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     for name in found:
         try:
@@ -88,7 +90,11 @@ def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: l
         images = [path for path in entries if path.suffix.lower() in ENDINGS and not path.is_dir()]
         if not images:
             nested = next((path for path in entries if path.is_dir()), None)
-            why = f": its images lie in {nested.name}/, a folder too deep" if nested else f" ({', '.join(sorted(ENDINGS))})"
+            why = (
+                f": its images lie in {nested.name}/, a folder too deep"
+                if nested
+                else f" ({', '.join(sorted(ENDINGS))})"
+            )
             raise UserError(f"class folder {folder / name} holds no image{why}")
         strange += (path for path in entries if path not in set(images) and not path.name.startswith("."))
         names += (f"{name}/{path.name}" for path in images)

@@ -65,7 +65,10 @@ def share_of_each_class(names: Sequence[str], labels: Sequence[int] | np.ndarray
                 f"class {name!r} has {len(members)} image(s): training and evaluation need one each at least"
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
-        members = sorted(members, key=lambda i: hashlib.sha256(names[i].encode(errors="surrogateescape")).digest())
-        held += members[:count]
+        held += sorted(members.tolist(), key=lambda i: _hash(names[i]))[:count]
     evaluated = np.sort(np.array(held, np.int64))
     return np.setdiff1d(np.arange(len(labels)), evaluated), evaluated
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

@@ -126,8 +126,8 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
                   given: tuple[Sequence[float], Sequence[float]] = ((), ())) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
-    With the normalisation "init_from", mean and deviation are `given`, a number for each channel. With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
-    set's own.
+    With the normalisation "init_from", mean and deviation are `given`, a number for each channel. With "imagenet",
+    colours shift along ImageNet's published components, else along the training set's own.
 
     Raises:
       UserError: for an unknown normalisation, padding that exceeds the image, or colours of grey images.

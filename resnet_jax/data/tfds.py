@@ -49,6 +49,7 @@ def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None
 
     Raises:
       UserError: if it is not there.
+      DatasetNotFoundError: if TFDS knows no such set, and none lies in the directory.
     """
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"config.data.data_dir={data_dir} is not a folder; give a TFDS data directory that has {name}")
@@ -58,6 +59,8 @@ def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None
     # array_record is the one format that TFDS both prepares and reads at random without TensorFlow.
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        raise
     except ValueError as error:
         raise UserError(
             f"{name} in {data_dir or 'TFDS_DATA_DIR'} was not prepared as array_record: {one_line(error)}"
@@ -90,8 +93,8 @@ def _download(builder: Any) -> None:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises a different type for each way in which a download can fail
             raise UserError(
-                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there is a "
-                "network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
+                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there is "
+                "a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
             ) from error
 
 

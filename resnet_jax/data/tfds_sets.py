@@ -158,10 +158,9 @@ def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
     except tfds.core.registered.DatasetNotFoundError as error:
         where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
         raise UserError(f"{where} holds no {short!r}, nor does tensorflow-datasets know it") from error
-    features = builder.info.features
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     if not (
-        isinstance(features, tfds.features.FeaturesDict)
-        and isinstance(features.get("image"), tfds.features.Image)
+        isinstance(features.get("image"), tfds.features.Image)
         and isinstance(features.get("label"), tfds.features.ClassLabel)
         and "train" in builder.info.splits
     ):
@@ -179,5 +178,5 @@ def _prepare(name: str, builder: Any) -> None:
     except Exception as error:  # TFDS raises a different type for each way in which this can fail
         raise UserError(
             f"cannot prepare {name} ({type(error).__name__}: {one_line(error)}); where TensorFlow and a network are, "
-            f"`tfds build {name} --file_format=array_record --data_dir=DIR` does, and --config.data.data_dir=DIR reads it"
+            f"`tfds build {name} --file_format=array_record --data_dir=DIR` does; --config.data.data_dir=DIR reads it"
         ) from error

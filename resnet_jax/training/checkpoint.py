@@ -129,9 +129,16 @@ class Checkpoints:
         self._manager.reload()
 
     def drop_after(self, step: int) -> None:
-        """Removes the checkpoints behind that of a step, which is there."""
+        """Removes the checkpoints behind that of a step.
+
+        Raises:
+          UserError: if there is none of that step, as after damage.
+        """
         self.wait()
-        assert step in self._manager.all_steps(), step
+        if step not in self._manager.all_steps():
+            raise UserError(
+                f"{self._directory} no longer holds the checkpoint of step {step}, which had the lowest error"
+            )
         for later in [s for s in self._manager.all_steps() if s > step]:
             self._manager.delete(later)
 

@@ -82,9 +82,7 @@ def fit(
             record.close()
 
 
-def _resolved(
-    config: ConfigDict, record: RunRecord, force: Collection[str]
-) -> tuple[ConfigDict, Weights | None]:
+def _resolved(config: ConfigDict, record: RunRecord, force: Collection[str]) -> tuple[ConfigDict, Weights | None]:
     """The config with what it takes from its weights, read if they are there; see `start.resolve`."""
     recorded = None
     if config.init_from is not None:

@@ -108,7 +108,9 @@ def _take_over(config: ConfigDict, weights: Weights) -> None:
             if field in OF_TRAINING:
                 continue
             if field not in config.model:
-                raise UserError(f"config.init_from={config.init_from} is a net with {field}={value}, which no config has")
+                raise UserError(
+                    f"config.init_from={config.init_from} is a net with {field}={value}, which no config has"
+                )
             if config.model[field] is None:
                 config.model[field] = tuple(value) if isinstance(value, list | tuple) else value
     if config.data.normalization == THEIRS:
@@ -172,9 +174,10 @@ def check_start(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any],
         ours, theirs = ({k: v for k, v in x.items() if not _of_head(k)} for x in (ours, theirs))
     other = [f"{k} ({theirs[k]} there, {ours[k]} here)" for k in sorted(ours) if theirs.get(k, ours[k]) != ours[k]]
     found = (
-        ("it lacks", sorted(ours.keys() - theirs.keys())), ("it has beyond the net", sorted(theirs.keys() - ours.keys())),
+        ("it lacks", sorted(ours.keys() - theirs.keys())),
+        ("it has beyond the net", sorted(theirs.keys() - ours.keys())),
         ("other shapes", other),
-    )  # fmt: skip
+    )
     problems = [f"{what} {_some(names)}" for what, names in found if names]
     stem = "params/stem/conv/kernel"
     if stem in ours and theirs.get(stem, ours[stem])[2] == 3 and ours[stem][2] == 1:

@@ -180,7 +180,9 @@ class TunedModel:
             # Nothing is computed for a gradient that is not asked for: below the last frozen layer, no backward pass.
             return jax.lax.stop_gradient(value) if is_frozen(tune, name) else value
 
-        def with_running_statistics(function: Any, args: Any, options: Any, context: nn.module.InterceptorContext) -> Any:
+        def with_running_statistics(
+            function: Any, args: Any, options: Any, context: nn.module.InterceptorContext
+        ) -> Any:
             if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
                 if statistics_frozen(tune, "/".join(context.module.path)):
                     return function(args[0], False)

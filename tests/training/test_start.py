@@ -85,7 +85,10 @@ def test_a_head_is_kept_for_the_same_classes_or_where_asked(tiny_config, tmp_pat
     ("fields", "message"),
     [
         ({"model__shortcut": "B"}, r"it lacks batch_stats/stage2/block1/shortcut/bn/mean, .*"),
-        ({"model__shortcut": "B", "model__widths": (4, 6, 8)}, r"it lacks .*; other shapes .*\(8,\) there, \(6,\) here"),
+        (
+            {"model__shortcut": "B", "model__widths": (4, 6, 8)},
+            r"it lacks .*; other shapes .*\(8,\) there, \(6,\) here",
+        ),
         ({"model__stage_sizes": (1, 1), "model__widths": (4, 8)}, r"beyond the net batch_stats/stage3/block1/.* more$"),
         ({"finetune__head": "keep"}, "head=keep, but the weights have 3 classes and digits 10"),
         ({"init_from": "nowhere"}, "config.init_from: nowhere holds neither weights"),
