@@ -93,8 +93,8 @@ def _download(builder: Any) -> None:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises a different type for each way in which a download can fail
             raise UserError(
-                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there is "
-                "a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
+                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there "
+                "is a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
             ) from error
 
 

@@ -166,7 +166,7 @@ def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
     ):
         raise UserError(
             f"{name} is no classification set: it needs a split train, and an image and a label for each example; it "
-            f"has the splits {', '.join(builder.info.splits)} and {', '.join(features)}"
+            f"has the splits {', '.join(builder.info.splits)} and {', '.join(sorted(features))}"
         )
     return TfdsSet(name, builder)
 
