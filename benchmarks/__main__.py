@@ -43,10 +43,19 @@ def input_pipeline(options: argparse.Namespace, folder: Path) -> str:
     return input_pipeline.report(found, options.json)
 
 
+def finetuning(options: argparse.Namespace, folder: Path) -> str:
+    """fine-tuning from CIFAR-10 to few digits, beside training from scratch"""
+    from benchmarks import finetuning
+
+    found = finetuning.measure(folder, options.weights, options.steps, options.seeds, note)
+    return finetuning.report(found, options.steps)
+
+
 #: Each: what makes its table, and the page that has it.
 BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "differences": (differences, "docs/training.md"),
     "checkpoint_overhead": (checkpoint_overhead, "docs/training.md"),
+    "finetuning": (finetuning, "docs/finetuning.md"),
     "input_pipeline": (input_pipeline, "docs/input_pipeline.md"),
 }
 
@@ -77,6 +86,10 @@ def _measure(arguments: Sequence[str]) -> None:
             command.add_argument("--peer_python", action="append", default=[], metavar="PATH",
                                  help="an interpreter that has TensorFlow or PyTorch; may be repeated")  # fmt: skip
             command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
+        elif name == "finetuning":
+            command.add_argument("--weights", required=True, help="of a cifar_resnet20 trained on CIFAR-10")
+            command.add_argument("--steps", type=int, default=60, help="of each run (%(default)s)")
+            command.add_argument("--seeds", type=int, default=2, help="runs of each way (%(default)s)")
         else:
             command.add_argument("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")
             command.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")

@@ -11,10 +11,12 @@ from resnet_jax.config_checks import check_values
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.registry import VARIANTS
+from resnet_jax.training import tuning
 
 #: Fields that change how a run is carried out, but not what comes out of it, beyond rounding.
 EXECUTION_FIELDS = frozenset(
     {
+        "init_from",  # a place; init_hash says what lies there
         "data.data_dir",
         "data.workers",
         "steps_per_dispatch",
@@ -39,6 +41,20 @@ def base_config() -> ConfigDict:
             # "cross_entropy" of the softmax, or "binary_cross_entropy": each class against the rest, the mean of all.
             "loss": "cross_entropy",
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
+            # Fine-tuning (docs/finetuning.md): the weights to start from, a folder of weights or of a run, and what
+            # they are, filled in when the run begins. `model.name`, `data.normalization` "init_from": theirs.
+            "init_from": placeholder(str),
+            "init_hash": placeholder(str),
+            "finetune": {
+                "head": "auto",  # "new", "keep", or "auto": kept if the weights are of the same classes
+                "frozen": "",  # parts that stay as they are, their batch-norm statistics too: "stem,stage1,stage2/*1"
+                "linear_probe": False,  # everything but the head stays as it is
+                "freeze_statistics": False,  # batch norms use and keep their running statistics
+                "layer_decay": 1.0,  # factor on the learning rate for each stage from the head down
+                "head_rate": 1.0,  # factor on the head's learning rate
+            },
+            # Evaluations without a new lowest error until the run ends, with the best weights; 0: off. Never on tests.
+            "early_stopping": {"patience": 0},
             # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
             "model": {
                 "name": "cifar_resnet20",
@@ -57,6 +73,9 @@ def base_config() -> ConfigDict:
                 "gate_bias": placeholder(float),
                 "shortcut_dropout": placeholder(float),
                 "dropout": placeholder(float),
+                "shortcut_zeros": placeholder(str),
+                "stem_norm": placeholder(bool),
+                "padding": placeholder(str),
                 "stochastic_depth": placeholder(float),
                 "stochastic_depth_per": placeholder(str),
                 "remat": placeholder(bool),
@@ -64,8 +83,13 @@ def base_config() -> ConfigDict:
             "data": {
                 "name": "cifar10",
                 "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
+                "folder": placeholder(str),  # of image_folder: class folders, or train/ and val/ or test/ with such
                 "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
-                "normalization": "per_pixel_mean",  # or per_channel, imagenet
+                "held_out_share": 0.0,  # or: the share of each class, where there is no such set
+                "eval_split": "auto",  # test, validation, held_out; "auto": the first of them that there is
+                "normalization": "per_pixel_mean",  # or per_channel, imagenet, init_from
+                "mean": (),  # of each channel, filled in with init_from
+                "std": (),
                 "padding": 4,  # pixels on each side before a random crop
                 "flip": True,
                 # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
@@ -80,8 +104,12 @@ def base_config() -> ConfigDict:
                     "probability": 1.0,  # that an operation that was drawn is carried out
                     "variant": "paper",  # or "timm": the operations of timm's, which Wightman et al. 2021 used
                 },
+                # Of sets in memory, whose images have one size.
+                "resize": 0,  # to so many pixels of a side; 0: as they are
+                "rgb": False,  # repeat the channel of grey images three times
                 # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
-                "image_size": 224,  # pixels of a side that is tested on, and trained on but for `train_sizes`
+                # Pixels of a side that is tested on, and trained on but for `train_sizes`; 0: those of `init_from`.
+                "image_size": 224,
                 # Other sizes to train on, one after another; each but the first begins at its fraction of `steps`.
                 "train_sizes": (),  # such as (128, 192, 224)
                 "size_boundaries": (),  # such as (0.4, 0.8)
@@ -89,7 +117,7 @@ def base_config() -> ConfigDict:
                 # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
                 "crop": "scale",
                 "shorter_side": (256, 480),
-                "eval_shorter_side": 256,  # before the centre crop
+                "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
                 "workers": 0,  # threads that decode; 0: one for each core
             },
             # None of it is in the papers' recipes: 0 is off.
@@ -184,6 +212,7 @@ def validate_config(config: ConfigDict) -> None:
     if missing := sorted(known.keys() - flat.keys()):
         raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
     check_values(flat)
+    tuning.validate(config)
 
 
 def model_overrides(config: ConfigDict) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.holdout import EVAL_SPLITS
+from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS
 from resnet_jax.errors import UserError
@@ -19,6 +20,7 @@ CHOICES = {
     "schedule.name": ("steps", "cosine"),
     "schedule.warmup": ("none", "steps", "error", "linear"),
     "data.crop": CROPS,
+    "data.eval_split": EVAL_SPLITS,
     "data.rand_augment.variant": tuple(VARIANTS),
     "on_nan": ("stop", "rollback"),
 }
@@ -26,9 +28,8 @@ CHOICES = {
 #: The least value that a number can have.
 LEAST = {
     **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
-    **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.repeats"), 1),
-    **dict.fromkeys(("data.workers",), 0),
-    **dict.fromkeys(("keep_checkpoints",), 1),
+    **dict.fromkeys(("data.repeats", "keep_checkpoints"), 1),
+    **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.workers"), 0),
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
     **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
@@ -111,14 +112,14 @@ def _check_sizes(flat: Mapping[str, Any]) -> None:
             f"config.data.size_boundaries={tuple(flat['data.size_boundaries'])} must be one fewer than "
             f"config.data.train_sizes={sizes}: where each but the first begins"
         )
-    if flat["data.name"] not in STREAMED:
+    if flat["data.name"] not in STREAMED and not flat["data.name"].startswith(TFDS):
         if sizes:
             raise UserError(f"config.data.train_sizes={sizes} is for {' and '.join(STREAMED)}, not {flat['data.name']}")
         return
     trained = max(sizes or (size,)) if flat["data.crop"] != "aspect" else 0
     for field, pixels, least in (
         ("train_sizes" if sizes else "image_size", trained, sides[0]),
-        ("image_size", size, flat["data.eval_shorter_side"]),
+        ("image_size", size, flat["data.eval_shorter_side"] or size),
     ):
         if least < pixels:
             raise UserError(f"config.data.{field}={pixels} is more than the shorter side of {least} "

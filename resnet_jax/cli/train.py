@@ -34,6 +34,8 @@ def main(arguments: Sequence[str]) -> None:
         result = fit(config, values.workdir, progress, force=values.force)
     if not is_chief():
         return
+    if result.kept_step is not None:
+        print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
         f"{result.train_error:.2f} %, {result.evaluated_on.replace('_', '-')} error {result.test_error:.2f} % "

@@ -2,7 +2,11 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
+
+from resnet_jax.data.holdout import share_of_each_class
+from resnet_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Dataset:
       test: examples to evaluate on; with a held-out part, that part.
       num_classes: number of classes.
       classes: their names, by label; empty if they have none.
+      evaluated_on: what `test` is: "test", "validation" or "held_out".
     """
 
     name: str
@@ -42,6 +47,7 @@ class Dataset:
     test: Split
     num_classes: int
     classes: tuple[str, ...] = ()
+    evaluated_on: str = "test"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -58,4 +64,49 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
     """
     order = np.random.Generator(np.random.Philox(0)).permutation(len(dataset.train))
     kept, held = np.sort(order[count:]), np.sort(order[:count])
-    return dataclasses.replace(dataset, train=dataset.train.take(kept), test=dataset.train.take(held))
+    return _parted(dataset, kept, held)
+
+
+def hold_out_share(dataset: Dataset, share: float) -> Dataset:
+    """Like `hold_out`, with a share of each class; see `holdout.share_of_each_class`, by the images' places.
+
+    Raises:
+      UserError: for a class with fewer than two images.
+    """
+    labels = dataset.train.labels
+    classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
+    return _parted(dataset, *share_of_each_class([str(i) for i in range(len(labels))], labels, share, classes))
+
+
+def _parted(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:
+    return dataclasses.replace(
+        dataset, train=dataset.train.take(kept), test=dataset.train.take(held), evaluated_on="held_out"
+    )
+
+
+def fitted(dataset: Dataset, size: int, rgb: bool) -> Dataset:
+    """The set with images of another size and of three channels, as a net may need that has been trained on others.
+
+    Args:
+      dataset: the set.
+      size: pixels of a side; 0: as they are. Images grow linearly and shrink by averaging.
+      rgb: whether grey images get three channels alike.
+
+    Raises:
+      UserError: if there is nothing to repeat: neither grey nor RGB.
+    """
+    channels = dataset.image_shape[2]
+    if rgb and channels not in (1, 3):
+        raise UserError(f"config.data.rgb is for grey images; those of {dataset.name} have {channels} channels")
+
+    def fit(split: Split) -> Split:
+        images = split.images
+        if size and images.shape[1:3] != (size, size):
+            how = cv2.INTER_AREA if size < min(images.shape[1:3]) else cv2.INTER_LINEAR
+            images = np.stack([cv2.resize(image, (size, size), interpolation=how) for image in images])
+            images = images.reshape(len(images), size, size, channels)  # OpenCV drops a single channel
+        return Split(np.repeat(images, 3, axis=-1) if rgb and channels == 1 else images, split.labels)
+
+    if not (size or rgb):
+        return dataset
+    return dataclasses.replace(dataset, train=fit(dataset.train), test=fit(dataset.test))

@@ -47,6 +47,7 @@ class ResidentPipeline:
       random_erasing: see `erasing.random_erasing`; 0: off.
       rand_augment: see there; None: off.
       repeats: see `sampling.batch_indices`.
+      evaluated_on: what the test images are: "test", "validation" or "held_out".
     """
 
     train: Resident
@@ -63,6 +64,7 @@ class ResidentPipeline:
     random_erasing: float = 0.0
     rand_augment: RandAugment | None = None
     repeats: int = 1
+    evaluated_on: str = "test"
 
     #: Steps at which the size of images changes.
     size_changes: ClassVar[tuple[int, ...]] = ()
@@ -131,18 +133,26 @@ def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
                   flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0,
-                  rand_augment: RandAugment | None = None, repeats: int = 1) -> ResidentPipeline:  # fmt: skip
+                  rand_augment: RandAugment | None = None, repeats: int = 1,
+                  given: tuple[Sequence[float], Sequence[float]] = ((), ())) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
-    With the normalisation "imagenet", colours shift along ImageNet's published components, else along the training
-    set's own.
+    With the normalisation "init_from", mean and deviation are `given`, a number for each channel. With "imagenet",
+    colours shift along ImageNet's published components, else along the training set's own.
 
     Raises:
       UserError: for an unknown normalisation, padding that exceeds the image, or colours of grey images.
     """
     if padding > min(dataset.image_shape[:2]):
         raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
-    mean, std = normalization(normalization_kind, dataset.train.images)
+    if normalization_kind == "init_from":
+        mean, std = (np.array(values, np.float32) for values in given)
+        if mean.shape != dataset.image_shape[2:]:
+            raise UserError(f"the weights of config.init_from are for images of {len(mean)} channel(s), and those of "
+                            f"{dataset.name} have {dataset.image_shape[2]}; config.data.rgb=True makes RGB of grey "
+                            "images")  # fmt: skip
+    else:
+        mean, std = normalization(normalization_kind, dataset.train.images)
     basis = None
     if colour_pca:
         basis = colour_basis(None if normalization_kind == "imagenet" else dataset.train.images)
@@ -156,5 +166,5 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         seed, batch_size, per_device * mesh.size, padding, flip, colour_pca, basis, random_erasing,
-        rand_augment, repeats,
+        rand_augment, repeats, dataset.evaluated_on,
     )  # fmt: skip

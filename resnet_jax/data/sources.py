@@ -5,8 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from resnet_jax.data.dataset import Dataset, Split, hold_out
+from resnet_jax.data.dataset import Dataset, Split, fitted, hold_out, hold_out_share
+from resnet_jax.data.holdout import choose_split
+from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.tfds import load_tfds
+from resnet_jax.data.tfds_sets import open_tfds
 from resnet_jax.errors import UserError, unknown_name
 
 #: The first four fifths of scikit-learn's 1,797 digits, in its order.
@@ -49,17 +52,30 @@ BUILT_IN = ("digits", "synthetic")
 
 
 @functools.lru_cache(maxsize=2)  # several runs in one process, as in an ablation, read it once
-def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0) -> Dataset:
-    """A set by name, with `held_out` training examples in the place of the test set if that is not 0.
+def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, share: float = 0.0,
+                 eval_split: str = "auto", resize: int = 0, rgb: bool = False) -> Dataset:  # fmt: skip
+    """A set by name.
+
+    Args:
+      name: one of SOURCES, or "tfds:NAME".
+      data_dir: a TFDS data directory; None for TFDS's own.
+      held_out: training examples to evaluate on, instead of the test set, if that is not 0.
+      share: of each class to evaluate on, where there is neither test nor validation set, or as `eval_split` says.
+      eval_split: see `holdout.choose_split`.
+      resize, rgb: see `dataset.fitted`.
 
     Raises:
       UserError: for an unknown name, a directory without the set, or more held out than there is.
     """
+    if name.startswith(TFDS):
+        return fitted(open_tfds(name, data_dir).load(held_out, share, eval_split), resize, rgb)
     if name not in SOURCES:
-        raise unknown_name("dataset", name, SOURCES)
+        raise unknown_name("dataset", name, [*SOURCES, *STREAMED, "tfds:NAME"])
     if data_dir is not None and name in BUILT_IN:
         raise UserError(f"config.data.data_dir={data_dir} is not for {name}, which needs no files; leave it out")
     dataset = SOURCES[name](data_dir)
     if not 0 <= held_out < len(dataset.train):
         raise UserError(f"config.data.held_out={held_out} must be 0 or more and below {len(dataset.train)} for {name}")
-    return hold_out(dataset, held_out) if held_out else dataset
+    if choose_split(name, {"test"}, "held_out" if held_out else eval_split, bool(held_out or share)) == "held_out":
+        dataset = hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
+    return fitted(dataset, resize, rgb)

@@ -5,7 +5,7 @@ import bisect
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 from jax import Array
@@ -15,17 +15,20 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
 from resnet_jax.data.colour import colour_basis
+from resnet_jax.data.folders import open_folder
+from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.cuts import Crops
 from resnet_jax.data.imagenet.loader import AHEAD, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
-from resnet_jax.data.imagenet.source import Source, folder_source
+from resnet_jax.data.imagenet.source import Source
 from resnet_jax.data.imagenet.tester import Pending, TestLoader
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.pipeline import EVAL_BATCH, augmented
 from resnet_jax.data.placement import place, place_rows, rows_here
 from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sampling import batch_numbers, padded_batches
+from resnet_jax.data.tfds_sets import open_tfds
 from resnet_jax.errors import UserError
 
 
@@ -58,6 +61,8 @@ class StreamingPipeline:
       sizes: pixels of a side that is trained on, one after another.
       size_changes: steps at which each of them but the first begins.
       classes: names of the classes, by label: ImageNet's wnids, or the names of folders.
+      evaluated_on: what the test images are: "test", "validation" or "held_out".
+      remarks: sentences on what of the set was passed over.
     """
 
     train: Normalizer
@@ -77,6 +82,8 @@ class StreamingPipeline:
     sizes: tuple[int, ...] = ()
     size_changes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
+    evaluated_on: str = "test"
+    remarks: tuple[str, ...] = ()
 
     #: Images of more than a step at once would fill the host and the devices.
     steps_per_dispatch: ClassVar[int] = 1
@@ -148,35 +155,47 @@ class StreamingPipeline:
 
     def notes(self) -> Iterator[str]:
         """What one should know ahead of the first step."""
+        yield from self.remarks
         if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
             yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
 
 
-def open_splits(name: str, data_dir: str | None) -> tuple[Source, Source]:
+class Splits(NamedTuple):
+    """Images to train on, to evaluate on, what the latter are, and sentences on what was passed over."""
+
+    train: Source
+    test: Source
+    evaluated_on: str = "test"
+    remarks: tuple[str, ...] = ()
+
+
+def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split: str = "auto") -> Splits:
     """Training and test images of a set.
 
     Args:
-      name: "imagenet", whose classes are the 1,000 of ILSVRC 2012, or "image_folder", whose classes are the folders in
-        train/, sorted.
-      data_dir: what `prepare` wrote; or train/ and val/, each with a folder for each class; for imagenet also anything
-        else that `prepare` takes.
+      name: "imagenet", whose classes are the 1,000 of ILSVRC 2012; "image_folder", whose classes are folders, sorted;
+        "tfds:NAME".
+      data_dir: what `prepare` wrote; or see `folders.open_folder`; for imagenet anything else that `prepare` takes; a
+        TFDS data directory.
+      share, eval_split: what to evaluate on, see `holdout.choose_split`; not for imagenet.
 
     Raises:
       UserError: if it is none of these, cannot be read, or something is missing.
     """
+    if name.startswith(TFDS):
+        return Splits(*open_tfds(name, data_dir).sources(share, eval_split))
     if data_dir is None:
-        raise UserError(f"{name} needs --config.data.data_dir=DIR: what `prepare imagenet` wrote, or train/ and val/")
+        field = "folder=PATH, with a folder of images for each class" if name == "image_folder" else (
+            "data_dir=DIR: what `prepare imagenet` wrote, or train/ and val/")  # fmt: skip
+        raise UserError(f"{name} needs --config.data.{field}")
     root = Path(data_dir).expanduser()
     if manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]:
-        return ShardSource(root, "train"), ShardSource(root, "val")
+        return Splits(ShardSource(root, "train"), ShardSource(root, "val"))
     if name == "imagenet":
         splits = open_originals(root, allow_partial=True, called="config.data.data_dir")
-        return splits["train"], splits["val"]
-    try:
-        classes = sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir())
-    except OSError as error:
-        raise UserError(f"config.data.data_dir={data_dir} holds no train/ that can be read: {error}") from error
-    return folder_source(root / "train", classes), folder_source(root / "val", classes)
+        return Splits(splits["train"], splits["val"])
+    opened = open_folder(root, eval_split, share)
+    return Splits(opened.train, opened.test, opened.evaluated_on, opened.notes)
 
 
 def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
@@ -187,11 +206,14 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     """
     data = config.data
     if data.held_out:
-        raise UserError(f"config.data.held_out={data.held_out} is for sets that live on the devices, not {data.name}")
-    train, test = open_splits(data.name, data.data_dir)
+        raise UserError(f"config.data.held_out={data.held_out} is for sets that live on the devices, not {data.name}; "
+                        "there is config.data.held_out_share")  # fmt: skip
+    # The folder names the set; data_dir, which may be given when evaluating, says where it lies now.
+    splits = open_splits(data.name, data.data_dir or data.folder, data.held_out_share, data.eval_split)
+    train, test = splits.train, splits.test
     size, everywhere = data.image_size, NamedSharding(mesh, P())
     eval_batch = -(-min(EVAL_BATCH, len(test)) // mesh.size) * mesh.size
-    normalizer = place(_normalizer(data.normalization), everywhere)
+    normalizer = place(_normalizer(data), everywhere)
     loader = TrainLoader(
         train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
         crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers, repeats=data.repeats,
@@ -205,10 +227,14 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
         tuple(data.train_sizes) or (size,), tuple(round(f * config.steps) for f in data.size_boundaries),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())),
+        splits.evaluated_on, splits.remarks,
     )  # fmt: skip
 
 
-def _normalizer(kind: str) -> Normalizer:
+def _normalizer(data: ConfigDict) -> Normalizer:
+    kind = data.normalization
+    if kind == "init_from":
+        return Normalizer(mean=np.array(data.mean, np.float32), std=np.array(data.std, np.float32))  # type: ignore[typeddict-item]
     if kind == "per_channel":
         raise UserError("config.data.normalization=per_channel is for sets in memory; imagenet is that of ImageNet")
     mean = np.array(IMAGENET_MEAN, np.float32)

@@ -3,7 +3,7 @@
 import os
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +30,27 @@ def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
     Raises:
       UserError: if `data_dir` does not hold the set, or the download fails.
     """
+    builder = open_builder(name, data_dir, _download)
+    try:
+        splits = {split: read_split(builder.as_data_source(split)) for split in ("train", "test")}
+    except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(f"cannot read {name} in {builder.data_dir}, prepare it anew: {one_line(error)}") from error
+    label = builder.info.features["label"]
+    return Dataset(name, splits["train"], splits["test"], label.num_classes, tuple(label.names))
+
+
+def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None]) -> Any:
+    """The builder of a set that is prepared as array_record.
+
+    Args:
+      name: TFDS's name of it.
+      data_dir: see `load_tfds`.
+      download: prepares a set in TFDS's own directory.
+
+    Raises:
+      UserError: if it is not there.
+      DatasetNotFoundError: if TFDS knows no such set, and none lies in the directory.
+    """
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise UserError(f"config.data.data_dir={data_dir} is not a folder; give a TFDS data directory that has {name}")
     import tensorflow_datasets as tfds
@@ -38,9 +59,11 @@ def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
     # array_record is the one format that TFDS both prepares and reads at random without TensorFlow.
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
+    except tfds.core.registered.DatasetNotFoundError:
+        raise
     except ValueError as error:
         raise UserError(
-            f"{name} in {data_dir or 'TFDS_DATA_DIR'} was not prepared as array_record: {_line(error)}"
+            f"{name} in {data_dir or 'TFDS_DATA_DIR'} was not prepared as array_record: {one_line(error)}"
         ) from error
     if not builder.is_prepared():
         if data_dir is not None:
@@ -48,13 +71,8 @@ def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
                 f"config.data.data_dir={data_dir} holds no prepared {name} (looked for {name}/{builder.version}); "
                 "give a TFDS data directory that has it, or leave the field out to download it"
             )
-        _download(builder)
-    try:
-        splits = {split: _read(builder.as_data_source(split)) for split in ("train", "test")}
-    except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"cannot read {name} in {builder.data_dir}, prepare it anew: {_line(error)}") from error
-    label = builder.info.features["label"]
-    return Dataset(name, splits["train"], splits["test"], label.num_classes, tuple(label.names))
+        download(builder)
+    return builder
 
 
 def _download(builder: Any) -> None:
@@ -75,8 +93,8 @@ def _download(builder: Any) -> None:
             builder.download_and_prepare()
         except Exception as error:  # TFDS raises a different type for each way in which a download can fail
             raise UserError(
-                f"cannot download {builder.name} ({type(error).__name__}: {_line(error)}); prepare it where there is a "
-                "network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
+                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there "
+                "is a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
             ) from error
 
 
@@ -88,11 +106,11 @@ def _cifar_records(path: str, label_bytes: int = 1) -> Iterator[tuple[np.ndarray
         yield record[:label_bytes], Image.fromarray(planes.transpose(1, 2, 0).copy())
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _read(source: Any) -> Split:
+def read_split(source: Any) -> Split:
     """Reads a whole TFDS data source into memory."""
     records = source.__getitems__(range(len(source)))
     return Split(np.stack([r["image"] for r in records]), np.array([r["label"] for r in records], np.int32))

@@ -79,7 +79,7 @@ def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
     trainer = make_trainer(config)
     checkpoints = Checkpoints(directory, config.keep_checkpoints, read_only=True)
-    restored = checkpoints.restore(trainer.init(), replicated(trainer.mesh))
+    restored = checkpoints.restore(trainer.random_init(), replicated(trainer.mesh))
     checkpoints.close()
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")

@@ -156,7 +156,7 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
         protocol=chosen.name,
         metric=chosen.metric if len(configs) == 1 else ENSEMBLE,
         views=chosen.description,
-        evaluated_on="held_out" if configs[0].data.held_out else "test",
+        evaluated_on=trainer.evaluated_on,
         step=steps[0] if len(steps) == 1 else tuple(steps),
         examples=len(labels),
         unreadable=grey,
@@ -208,7 +208,7 @@ test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its nam
 
 
 def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:
-    for field in ("name", "held_out"):
+    for field in ("name", "folder", "held_out", "held_out_share", "eval_split", "resize"):
         if configs and configs[0].data[field] != config.data[field]:
             raise UserError(
                 f"{workdir} has config.data.{field}={config.data[field]} and the first run {configs[0].data[field]}: "

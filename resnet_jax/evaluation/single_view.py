@@ -51,7 +51,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
         model=config.model.name,
         dataset=config.data.name,
         protocol="centre_crop" if isinstance(trainer.pipeline, StreamingPipeline) else "single_view",
-        evaluated_on="held_out" if config.data.held_out else "test",
+        evaluated_on=trainer.evaluated_on,
         step=run.step,
         examples=trainer.pipeline.test_size,
         **scores,

@@ -128,6 +128,20 @@ class Checkpoints:
         wait_for_all("damaged checkpoints moved")
         self._manager.reload()
 
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints behind that of a step.
+
+        Raises:
+          UserError: if there is none of that step, as after damage.
+        """
+        self.wait()
+        if step not in self._manager.all_steps():
+            raise UserError(
+                f"{self._directory} no longer holds the checkpoint of step {step}, which had the lowest error"
+            )
+        for later in [s for s in self._manager.all_steps() if s > step]:
+            self._manager.delete(later)
+
     def wait(self) -> None:
         """Waits until everything is on disk.
 

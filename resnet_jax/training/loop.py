@@ -11,18 +11,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.config import flatten, validate_config
+from resnet_jax.config import flatten, from_dict, to_dict, validate_config
 from resnet_jax.data.sampling import batch_numbers
 from resnet_jax.errors import Stopped, UserError, unknown_name
+from resnet_jax.interop.weights import Weights
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
+from resnet_jax.training.early_stopping import EarlyStopping
 from resnet_jax.training.facts import FACTS, facts_of, facts_to_json
 from resnet_jax.training.loss import guessing_loss
 from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
 from resnet_jax.training.result import make_result
+from resnet_jax.training.start import resolve
 from resnet_jax.training.step import evaluate_test
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.stop import StopRequest
@@ -67,16 +70,29 @@ def fit(
     validate_config(config)
     record = RunRecord(workdir) if is_chief() else OthersRecord(workdir)
     with process_loss_told(record.workdir):
+        config, weights = _resolved(config, record, force)
         if (finished := agreed(lambda: _finished(record, config, force))) is not None:
             return Result(**finished)
         check_batch(make_mesh(devices), config.batch_size, config.accumulate)
-        trainer = together(lambda: make_trainer(config, devices))
+        trainer = together(lambda: make_trainer(config, devices, weights))
         try:
             agreed(lambda: record.begin(config))
             agreed(lambda: record.describe(FACTS, facts_to_json(facts_of(trainer))))
             return _train(trainer, record, progress or NoProgress(), began)
         finally:
             record.close()
+
+
+def _resolved(config: ConfigDict, record: RunRecord, force: Collection[str]) -> tuple[ConfigDict, Weights | None]:
+    """The config with what it takes from its weights, read if they are there; see `start.resolve`."""
+    recorded = None
+    if config.init_from is not None:
+        found = agreed(lambda: to_dict(record.config()) if (record.workdir / "config.json").exists() else None)
+        recorded = from_dict(found) if found is not None else None
+    config, weights = resolve(config, recorded)
+    if recorded is not None and "init_hash" in force:
+        config.init_hash = recorded.init_hash  # what the run did begin with
+    return config, weights
 
 
 def _train(trainer: Trainer, record: RunRecord, progress: ProgressDisplay, began: float) -> Result:
@@ -139,24 +155,31 @@ class _Run:
             self.earlier_seconds = restored.host["seconds"]
         self.damaged = restored.damaged if restored is not None else ()
         agreed(lambda: record.adopt(trainer.config))
-        agreed(lambda: record.truncate(self.step))
+        self._truncate()
 
     def _go_back(self) -> Restored | None:
         """Takes up the newest checkpoint, or the state before the first step."""
         self.stepper.drop()
-        self.state = self.trainer.init()
+        self.state = self.trainer.random_init()
         self.pending: list[dict[str, float]] = []  # steps since the last training line
         average = None
         restored = self.checkpoints.restore(self.state, replicated(self.trainer.mesh))
         if restored is not None:
             self.state, self.pending = restored.state, list(restored.host["pending"])
             average = restored.host.get("loss_average")
+        elif self.config.init_from is not None:
+            self.state = self.trainer.init()
         self.step = int(self.state.step)
         guessing = guessing_loss(self.config.loss, self.trainer.num_classes)
         self.watch = LossWatch(guessing, self.config.loss_jump, average)
         self.test_error: float | None = None  # at this very step
         self.saved = time.monotonic()
         return restored
+
+    def _truncate(self) -> None:
+        """Drops the lines past the step, and what they said."""
+        agreed(lambda: self.record.truncate(self.step))
+        self.stopping = EarlyStopping.of_lines(self.config.early_stopping.patience, agreed(self.record.lines))
 
     def run(self) -> Result:
         """Trains to the end, or to the signal that stops it."""
@@ -167,7 +190,7 @@ class _Run:
         for note in self.trainer.notes():
             self.progress.note(note)
         try:
-            while self.step < config.steps:
+            while self.step < config.steps and not self.stopping.over:
                 try:
                     self._advance(self._next_count())
                 except _Diverged as diverged:
@@ -192,8 +215,8 @@ class _Run:
             self.trace.stop()
         if log:
             self._log()
-        if evaluate:
-            self._evaluate()
+        if evaluate and self._evaluate() and self.stopping.patience:
+            save = True  # the best weights so far, which may be those that the run ends with
         if save or (log and self._minutes_are_over()):
             self._save()
         if stop:
@@ -249,7 +272,7 @@ class _Run:
         for sentence in restored.damaged if restored is not None else ():
             self.progress.note(f"{sentence}; it was moved aside")
         self.skipped.append({"batch": batch, "step": diverged.step, "went_back_to": self.step, "why": str(diverged)})
-        agreed(lambda: self.record.truncate(self.step))
+        self._truncate()
         agreed(lambda: self.record.skip(self.skipped))
         self.progress.note(f"{what}; going back to step {self.step} and leaving out batch {batch}")
 
@@ -282,13 +305,15 @@ class _Run:
         self.pending = []
         self.stepper.meter.reset()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> bool:
+        """Writes one line of the error; whether it is the lowest so far."""
         line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline, self.trainer.mesh)
         if not math.isfinite(line["test_loss"]):
             raise UserError(self._end(f"the test loss became {line['test_loss']} at step {self.step}"))
         self.test_error = line["test_error"]
         agreed(lambda: self.record.append(self.step, line))
         self._show(line, self.step, line=True)
+        return self.stopping.saw(self.step, line["test_error"])
 
     def _show(self, values: Mapping[str, float], step: int, *, line: bool = False) -> None:
         self.shown |= values
@@ -298,14 +323,20 @@ class _Run:
         # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
         agreed(self.record.sync)
         host = {"pending": self.pending, "seconds": self._seconds(), "loss_average": self.watch.average}
-        self.checkpoints.save(self.step, self.state, host, self.test_error)
+        # With early stopping, the first of several equal errors must stay the best: the others are not told.
+        told = self.test_error if not self.stopping.patience or self.step == self.stopping.best else None
+        self.checkpoints.save(self.step, self.state, host, told)
         self.saved = time.monotonic()
 
     def _seconds(self) -> float:
         return self.earlier_seconds + time.monotonic() - self.began
 
     def _result(self) -> Result:
-        lines = agreed(self.record.lines)
+        lines, kept = agreed(self.record.lines), self.step
+        if self.stopping.patience and self.stopping.best is not None:
+            kept = self.stopping.best
+            self.checkpoints.drop_after(kept)
         return make_result(
-            self.trainer, lines, seconds=self._seconds(), commit=self.commit, skipped_batches=len(self.skipped)
-        )
+            self.trainer, lines, seconds=self._seconds(), commit=self.commit, skipped_batches=len(self.skipped),
+            stopped_step=self.step, kept_step=kept,
+        )  # fmt: skip

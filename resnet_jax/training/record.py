@@ -39,11 +39,13 @@ class Result:
       params: parameters.
       flops: multiply-adds for one image.
       train_error: of the batches of the last epoch as they were trained on, as in the paper's figures.
-      test_error: after the last step, single view: what the papers report.
+      test_error: after the last step, single view: what the papers report. With early stopping, of the weights that
+        are kept, which are chosen by it: a little too low.
       best_test_error: lowest of all evaluations. Chosen on the test set, so never a result: beside it, for
         comparison with work that reports it.
-      evaluated_on: "test", or "held_out" for a part of the training set.
+      evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
+      stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
     """
 
     model: str
@@ -66,6 +68,8 @@ class Result:
     best_test_error: float
     evaluated_on: str
     skipped_batches: int = 0
+    stopped_step: int | None = None
+    kept_step: int | None = None
 
 
 class RunRecord:

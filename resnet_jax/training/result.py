@@ -15,8 +15,9 @@ from resnet_jax.training.trainer import Trainer
 
 
 def make_result(
-    trainer: Trainer, lines: Sequence[Mapping[str, Any]], *, seconds: float, commit: str, skipped_batches: int
-) -> Result:
+    trainer: Trainer, lines: Sequence[Mapping[str, Any]], *, seconds: float, commit: str, skipped_batches: int,
+    stopped_step: int, kept_step: int,
+) -> Result:  # fmt: skip
     """The result of a run that has come to its end.
 
     Args:
@@ -25,9 +26,11 @@ def make_result(
       seconds: that it took, earlier parts included.
       commit: of the source when it started.
       skipped_batches: batches that were left out.
+      stopped_step: where training ended.
+      kept_step: whose weights are kept; another one with early stopping.
     """
     config, summary = trainer.config, trainer.summary
-    tests = [line["test_error"] for line in lines if "test_error" in line]
+    tests = {line["step"]: line["test_error"] for line in lines if "test_error" in line}
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
     epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
     return Result(
@@ -47,10 +50,12 @@ def make_result(
         params=summary.params,
         flops=summary.flops,
         train_error=last_epoch_error(lines, epoch),
-        test_error=tests[-1],
-        best_test_error=min(tests),
-        evaluated_on="held_out" if config.data.held_out else "test",
+        test_error=tests[kept_step],
+        best_test_error=min(tests.values()),
+        evaluated_on=trainer.evaluated_on,
         skipped_batches=skipped_batches,
+        stopped_step=stopped_step if config.early_stopping.patience else None,
+        kept_step=kept_step if config.early_stopping.patience else None,
     )
 
 

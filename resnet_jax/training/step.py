@@ -16,8 +16,9 @@ from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.training.loss import Loss, cross_entropy, make_loss
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
-from resnet_jax.training.optimizer import in_warmup, make_optimizer, make_schedule, smooth_error, warmup_rate
+from resnet_jax.training.optimizer import in_warmup, make_schedule, smooth_error, warmup_rate
 from resnet_jax.training.state import AveragedTrainState, TrainState
+from resnet_jax.training.tuning import TunedModel, changes_training, keep_frozen, make_tuned_optimizer
 
 Metrics = dict[str, Array]
 TrainStep = jax.stages.Wrapped
@@ -96,8 +97,10 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
     Metrics are scalars: those of `make_gradients`, `learning_rate`, and the global norms `gradient_norm` (without the
     decay) and `update_norm` (of the parameters' change).
     """
-    gradients = make_accumulated_gradients(model, config.accumulate, mesh, make_loss(config))
-    optimizer = make_optimizer(config.optimizer)
+    tuned = changes_training(config)
+    net: Any = TunedModel(model, config.finetune) if tuned else model
+    gradients = make_accumulated_gradients(net, config.accumulate, mesh, make_loss(config))
+    optimizer = make_tuned_optimizer(config)
     schedule = make_schedule(config)
 
     def update(state: TrainState, images: Array, labels: Array, key: Array) -> tuple[TrainState, Metrics]:
@@ -107,6 +110,7 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
         rate = schedule(state.step)
         rate = jnp.where(warming, jnp.minimum(warmup_rate(config, state.step), rate), rate)
         velocity, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        before = state
         state = state.replace(
             step=state.step + 1,
             params=jax.tree.map(lambda p, v: p - rate * v, state.params, velocity),
@@ -117,10 +121,22 @@ def make_update(model: nn.Module, config: ConfigDict, mesh: Mesh) -> Callable[..
         )
         if isinstance(state, AveragedTrainState):
             state = state.averaged(config.regularization.ema_decay)
+        if tuned:
+            state = _with_frozen(config.finetune, before, state)
         norms = {"gradient_norm": optax.global_norm(grads), "update_norm": rate * optax.global_norm(velocity)}
         return state, metrics | {"learning_rate": rate} | norms
 
     return update
+
+
+def _with_frozen(config: ConfigDict, before: TrainState, after: TrainState) -> TrainState:
+    """The state after an update, with what is frozen bit for bit as it was before."""
+    new = {"params": after.params, "batch_stats": after.batch_stats}
+    kept = keep_frozen(config, {"params": before.params, "batch_stats": before.batch_stats}, new)
+    after = after.replace(**kept)
+    if isinstance(before, AveragedTrainState) and isinstance(after, AveragedTrainState):
+        after = after.replace(average=keep_frozen(config, before.average, after.average))
+    return after
 
 
 def make_train_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh) -> TrainStep:

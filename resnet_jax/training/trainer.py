@@ -4,25 +4,29 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides, validate_config
-from resnet_jax.data.imagenet import STREAMED
+from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.pipeline import make_pipeline
 from resnet_jax.data.placement import place
 from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import StreamingPipeline, make_streaming
+from resnet_jax.data.tfds_sets import open_tfds
 from resnet_jax.errors import UserError
+from resnet_jax.interop.weights import Weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG
 from resnet_jax.training.mesh import make_mesh, replicated
-from resnet_jax.training.optimizer import make_optimizer
+from resnet_jax.training.start import check_start, resolve, start_from, the_weights
 from resnet_jax.training.state import TrainState, init_state
 from resnet_jax.training.step import EvalStep, Pipeline, TrainStep, make_eval_step, make_train_step
+from resnet_jax.training.tuning import changes_training, check_parts, make_tuned_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Trainer:
       classes: their names, by label; empty if they have none.
       pipeline: the data on the devices, or on its way there.
       train_step, eval_step: the jitted steps.
+      weights: those that the run starts from, if they were read already.
     """
 
     config: ConfigDict
@@ -49,11 +54,29 @@ class Trainer:
     pipeline: Pipeline
     train_step: TrainStep
     eval_step: EvalStep
+    weights: Weights | None = None
+
+    @property
+    def evaluated_on(self) -> str:
+        """What `test_error` is of: "test", "validation", or "held_out" for a part of the training set."""
+        return self.pipeline.evaluated_on
 
     def init(self) -> TrainState:
-        """The state before the first step, on every device."""
+        """The state before the first step, on every device; all processes call it together.
+
+        Raises:
+          UserError: if the weights to start from are gone, or are not those that the run began with.
+        """
+        state = self.random_init()
+        if self.config.init_from is None:
+            return state
+        weights = self.weights or the_weights(self.config)
+        return place(start_from(weights, self.config, state, self.classes), replicated(self.mesh))
+
+    def random_init(self) -> TrainState:
+        """A state of the run's structure, with random parameters, for a checkpoint to be read into."""
         height, width, channels = self.pipeline.image_shape
-        optimizer = make_optimizer(self.config.optimizer)
+        optimizer = make_tuned_optimizer(self.config)
         averaged = self.config.regularization.ema_decay > 0
         state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
         return place(state, replicated(self.mesh))
@@ -72,39 +95,59 @@ class Trainer:
             yield from self.pipeline.notes()
 
 
-def make_trainer(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Trainer:
+def make_trainer(
+    config: ConfigDict, devices: Sequence[jax.Device] | None = None, weights: Weights | None = None
+) -> Trainer:
     """Builds all parts of a run.
 
     Args:
       config: the fields of `config.base_config`.
       devices: devices to train on, all by default.
+      weights: those of `config.init_from`, if they were read already.
 
     Raises:
       UserError: for anything in the config that is unknown or does not fit.
     """
     validate_config(config)
+    if weights is None:
+        config, weights = resolve(config)
     mesh = make_mesh(devices)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
     pipeline, num_classes, classes = _make_pipeline(config, mesh)
+    if config.early_stopping.patience and pipeline.evaluated_on == "test":
+        raise UserError(
+            f"config.early_stopping would choose the weights on the test images of {config.data.name}; evaluate on "
+            "others: --config.data.eval_split=validation, where there are such, or "
+            "--config.data.eval_split=held_out --config.data.held_out_share=0.1"
+        )
     model, summary = _build_model(config, num_classes, pipeline.image_shape)
+    if changes_training(config) or weights is not None:
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *pipeline.image_shape))))
+        check_parts(config, shapes["params"])
+        if weights is not None:
+            check_start(weights, config, shapes, classes)
     return Trainer(
         config, mesh, model, summary, num_classes, classes, pipeline,
         make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+        weights,
     )  # fmt: skip
 
 
 def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple[str, ...]]:
     """The set's pipeline, its number of classes, and their names."""
     data = config.data
-    if data.name in STREAMED:
+    if data.name in STREAMED or (data.name.startswith(TFDS) and open_tfds(data.name, data.data_dir).is_streamed):
         streaming = make_streaming(config, mesh)
         return streaming, streaming.num_classes, streaming.classes
-    dataset = load_dataset(data.name, data.data_dir, data.held_out)
+    dataset = load_dataset(
+        data.name, data.data_dir, data.held_out, data.held_out_share, data.eval_split, data.resize, data.rgb
+    )
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
         random_erasing=data.random_erasing, repeats=data.repeats,
         rand_augment=RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
+        given=(data.mean, data.std),
     )  # fmt: skip
     return pipeline, dataset.num_classes, dataset.classes
 

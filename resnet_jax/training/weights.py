@@ -14,10 +14,10 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.facts import facts_of, read_facts
 from resnet_jax.training.importing import import_weights
 from resnet_jax.training.mesh import make_mesh, replicated
-from resnet_jax.training.optimizer import make_optimizer
 from resnet_jax.training.record import CHECKPOINTS, RunRecord
 from resnet_jax.training.state import init_state
 from resnet_jax.training.trainer import make_trainer
+from resnet_jax.training.tuning import make_tuned_optimizer
 
 
 def load_weights(path: str | Path, model: str | None = None) -> Weights:
@@ -64,7 +64,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
     height, width, channels = facts.image_shape
     like = jax.eval_shape(
         lambda: init_state(
-            model, make_optimizer(config.optimizer), config.seed, (height, width, channels),
+            model, make_tuned_optimizer(config), config.seed, (height, width, channels),
             config.regularization.ema_decay > 0,
         )
     )  # fmt: skip

@@ -109,21 +109,3 @@ def list_folder(folder: Path) -> tuple[list[str], list[Path]]:
     if not paths:
         raise UserError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}), by class folder or flat")
     return classes, paths
-
-
-def folder_source(folder: Path, classes: Sequence[str]) -> FileSource:
-    """Images by class folder.
-
-    Args:
-      folder: which holds a folder for each class.
-      classes: their names, in the order of labels.
-
-    Raises:
-      UserError: if it cannot be read, holds no images, or images of other classes.
-    """
-    found, paths = list_folder(folder)
-    labels = {name: label for label, name in enumerate(classes)}
-    if strange := sorted(set(found) - set(labels)):
-        raise UserError(f"{folder} has images of {strange[0] or 'no class'!r}, not among its {len(classes)} classes")
-    names = [f"{wnid}/{path.name}" for wnid, path in zip(found, paths, strict=True)]
-    return FileSource(names, [labels[name] for name in found], paths, None, len(classes), classes)

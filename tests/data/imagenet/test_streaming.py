@@ -166,8 +166,8 @@ def test_the_normalisation_is_that_of_imagenet(tiny_folder):
 
 def test_mistakes(tiny_folder, tmp_path):
     cases = [
-        ({"data__data_dir": None}, "needs --config.data.data_dir"),
-        ({"data__data_dir": str(tmp_path / "no")}, "holds no train/"),
+        ({"data__data_dir": None}, "needs --config.data.folder"),
+        ({"data__data_dir": str(tmp_path / "no")}, "cannot be read: No such file"),
         ({"data__name": "imagenet", "data__data_dir": str(tmp_path / "no")}, "config.data.data_dir=.* is not a folder"),
         ({"data__held_out": 5}, "held_out"),
         ({"data__normalization": "per_channel"}, "per_channel"),

@@ -1,0 +1,119 @@
+"""A plain folder of images by class, parted into training and evaluation."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnet_jax.data.holdout import choose_split, share_of_each_class
+from resnet_jax.data.imagenet.source import ENDINGS, FileSource
+from resnet_jax.errors import UserError
+
+#: Names that the folder of a part may have.
+PARTS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The parts of a set.
+
+    Attributes:
+      train, test: images to train on, and to evaluate on.
+      evaluated_on: what the latter are: "test", "validation" or "held_out".
+      notes: sentences on what was passed over.
+    """
+
+    train: FileSource
+    test: FileSource
+    evaluated_on: str
+    notes: tuple[str, ...] = ()
+
+
+def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called: str = "config.data.folder") -> Opened:
+    """Opens ROOT/CLASS/*.jpg, or ROOT/train/CLASS/*.jpg with the same under val/ or test/. Classes are sorted.
+
+    Args:
+      root: the folder.
+      eval_split: see `holdout.choose_split`.
+      share: see `holdout.share_of_each_class`.
+      called: what errors call it.
+
+    Raises:
+      UserError: for a folder that is not like that or cannot be read, with fewer than two classes, or a class without
+        images.
+    """
+    called = f"{called}={root}"
+    inside = _folders(root, called)
+    parts = {part: root / name for part, names in PARTS.items() for name in names if name in inside}
+    notes: list[str] = []
+    if "train" not in parts:
+        if stray := sorted(set(parts) & {"validation", "test"}):
+            raise UserError(f"{called} holds {parts[stray[0]].name}/ but no train/")
+        parts = {"train": root}
+    classes = _folders(parts["train"], called)
+    if len(classes) < 2:
+        inside_train = f"class folder {classes[0]!r} alone" if classes else "no class folders"
+        raise UserError(f"{called} has {inside_train}; images lie in a folder for each of two classes or more")
+    train = _source(parts["train"], classes, classes, notes)
+    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0)
+    if evaluated_on != "held_out":
+        folder = parts[evaluated_on]
+        there = _folders(folder, called)
+        if strange := sorted(set(there) - set(classes)):
+            raise UserError(f"{folder} has images of {strange[0]!r}, which {parts['train']} has not")
+        return Opened(train, _source(folder, there, classes, notes), evaluated_on, tuple(notes))
+    kept, held = share_of_each_class(train.names, train.labels, share, classes)
+    return Opened(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
+
+
+def _folders(folder: Path, called: str) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones do not count."""
+    try:
+        entries = list(folder.iterdir())
+    except NotADirectoryError as error:
+        raise UserError(f"{called} is a file; give a folder with a folder of images for each class") from error
+    except OSError as error:
+        raise UserError(f"{called} cannot be read: {error.strerror or error}") from error
+    return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: list[str]) -> FileSource:
+    """The images in the class folders `found`; every other file is noted."""
+    names: list[str] = []
+    labels: list[int] = []
+    paths: list[Path] = []
+    strange = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    for name in found:
+        try:
+            entries = sorted((folder / name).iterdir())
+        except OSError as error:
+            raise UserError(f"{folder / name} cannot be read: {error.strerror or error}") from error
+        images = [path for path in entries if path.suffix.lower() in ENDINGS and not path.is_dir()]
+        if not images:
+            nested = next((path for path in entries if path.is_dir()), None)
+            why = (
+                f": its images lie in {nested.name}/, a folder too deep"
+                if nested
+                else f" ({', '.join(sorted(ENDINGS))})"
+            )
+            raise UserError(f"class folder {folder / name} holds no image{why}")
+        strange += (path for path in entries if path not in set(images) and not path.name.startswith("."))
+        names += (f"{name}/{path.name}" for path in images)
+        labels += [classes.index(name)] * len(images)
+        paths += images
+    if strange:
+        notes.append(
+            f"{len(strange)} entries of {folder} are no images ({', '.join(sorted(ENDINGS))}) in a class folder, and "
+            f"are left out, as {strange[0]}"
+        )
+    return FileSource(names, labels, paths, None, len(classes), tuple(classes))
+
+
+def _take(source: FileSource, places: Sequence[int]) -> FileSource:
+    assert not isinstance(source.paths, Path)
+    paths = source.paths
+    return dataclasses.replace(
+        source,
+        names=[source.names[i] for i in places],
+        labels=[source.labels[i] for i in places],
+        paths=[paths[i] for i in places],
+    )

@@ -1,0 +1,74 @@
+"""Which images a set is evaluated on: its own test or validation images, or a share of the training images."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from resnet_jax.errors import UserError
+
+#: Values of `config.data.eval_split`.
+EVAL_SPLITS = ("auto", "test", "validation", "held_out")
+
+
+def choose_split(name: str, there: Collection[str], eval_split: str, held_out: bool) -> str:
+    """What a set is evaluated on: "test", "validation" or "held_out".
+
+    Args:
+      name: of the set.
+      there: which of "test" and "validation" it has.
+      eval_split: `config.data.eval_split`.
+      held_out: whether the config holds training images out.
+
+    Raises:
+      UserError: if it has no such part.
+    """
+    if eval_split == "held_out" and not held_out:
+        raise UserError("config.data.eval_split=held_out needs config.data.held_out_share, as 0.2")
+    if eval_split in ("test", "validation") and eval_split not in there:
+        has = " and ".join(sorted(there)) or "training images alone"
+        raise UserError(f"config.data.eval_split={eval_split}, but {name} has {has}")
+    if eval_split != "auto":
+        return eval_split
+    for split in ("test", "validation"):
+        if split in there:
+            return split
+    if held_out:
+        return "held_out"
+    raise UserError(
+        f"{name} has training images alone; config.data.held_out_share=0.2 evaluates on a fifth of each class"
+    )
+
+
+def share_of_each_class(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
+                        ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Parts the training images: places of those to train on, and of those to evaluate on, ascending.
+
+    Of each class, those whose names have the lowest hashes (SHA-256) are evaluated on, so that the split depends on
+    the names alone: not on the seed, the machine, or the other classes, and an image more moves at most one other.
+
+    Args:
+      names: of the images, unlike within a class.
+      labels: of the images.
+      share: of each class that is evaluated on, rounded, at least one image.
+      classes: their names, by label.
+
+    Raises:
+      UserError: for a class with fewer than two images.
+    """
+    labels = np.asarray(labels)
+    held: list[int] = []
+    for label, name in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise UserError(
+                f"class {name!r} has {len(members)} image(s): training and evaluation need one each at least"
+            )
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        held += sorted(members.tolist(), key=lambda i: _hash(names[i]))[:count]
+    evaluated = np.sort(np.array(held, np.int64))
+    return np.setdiff1d(np.arange(len(labels)), evaluated), evaluated
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

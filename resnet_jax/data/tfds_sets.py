@@ -1,0 +1,182 @@
+"""Any classification set of tensorflow-datasets, by name: in memory, or streamed if its images differ in size."""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.data.dataset import Dataset, hold_out, hold_out_share
+from resnet_jax.data.holdout import choose_split, share_of_each_class
+from resnet_jax.data.imagenet import TFDS
+from resnet_jax.data.imagenet.source import Example, RecordError, Source
+from resnet_jax.data.tfds import one_line, open_builder, read_split
+from resnet_jax.errors import UserError
+
+#: Sets of more bytes of pixels than this are streamed, whatever their images' size.
+RESIDENT_BYTES = 4 * 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """Images of a split as TFDS stores them, encoded; see `imagenet.source.Source`.
+
+    Attributes:
+      records: what TFDS reads.
+      split: its name.
+      classes: names by label.
+      places: which of the records; None for all.
+    """
+
+    records: Any
+    split: str
+    classes: tuple[str, ...]
+    places: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many there are."""
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.records) if self.places is None else len(self.places)
+
+    def load(self, index: int) -> Example:
+        """See `Source`."""
+        try:
+            record = self.records[self._place(index)]
+        except (RuntimeError, OSError, ValueError) as error:
+            raise RecordError(one_line(error)) from error
+        return Example(self.name(index), int(record["label"]), bytes(record["image"]))
+
+    def name(self, index: int) -> str:
+        """See `Source`."""
+        return f"{self.split}[{self._place(index)}]"
+
+    def _place(self, index: int) -> int:
+        return index if self.places is None else int(self.places[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSet:
+    """A set that is there.
+
+    Attributes:
+      name: as in `config.data.name`.
+      builder: TFDS's.
+    """
+
+    name: str
+    builder: Any
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by label."""
+        return tuple(self.builder.info.features["label"].names)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its images differ in size, or are too many for the devices."""
+        shape = self.builder.info.features["image"].shape
+        if None in shape:
+            return True
+        examples = sum(split.num_examples for split in self.builder.info.splits.values())
+        return math.prod(shape) * examples > RESIDENT_BYTES
+
+    def load(self, held_out: int, share: float, eval_split: str) -> Dataset:
+        """The set in memory; see `holdout.choose_split`.
+
+        Raises:
+          UserError: if it cannot be read, or has no such part.
+        """
+        wanted = "held_out" if held_out else eval_split
+        evaluated_on = choose_split(self.name, self._others(), wanted, bool(held_out or share))
+        train = self._read("train")
+        if held_out >= len(train):
+            raise UserError(f"config.data.held_out={held_out} must be below {len(train)} for {self.name}")
+        # With a part held out, nothing else is needed of it.
+        test = train if evaluated_on == "held_out" else self._read(evaluated_on)
+        dataset = Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
+        if evaluated_on != "held_out":
+            return dataset
+        return hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
+
+    def sources(self, share: float, eval_split: str) -> tuple[Source, Source, str]:
+        """Encoded images to train on, and to evaluate on, and what the latter are.
+
+        Raises:
+          UserError: as `load`.
+        """
+        evaluated_on = choose_split(self.name, self._others(), eval_split, share > 0)
+        train = self._source("train")
+        if evaluated_on != "held_out":
+            return train, self._source(evaluated_on), evaluated_on
+        labels = [int(record["label"]) for record in train.records]
+        names = [train.name(index) for index in range(len(train))]
+        kept, held = share_of_each_class(names, labels, share, self.classes)
+        return dataclasses.replace(train, places=kept), dataclasses.replace(train, places=held), evaluated_on
+
+    def _others(self) -> set[str]:
+        return {"test", "validation"} & set(self.builder.info.splits)
+
+    def _read(self, split: str) -> Any:
+        try:
+            return read_split(self.builder.as_data_source(split))
+        except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
+            raise self._unreadable(error) from error
+
+    def _source(self, split: str) -> TfdsSource:
+        import tensorflow_datasets as tfds
+
+        try:
+            records = self.builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
+            raise self._unreadable(error) from error
+        return TfdsSource(records, split, self.classes)
+
+    def _unreadable(self, error: Exception) -> UserError:
+        return UserError(f"cannot read {self.name} in {self.builder.data_dir}, prepare it anew: {one_line(error)}")
+
+
+@functools.lru_cache(maxsize=2)
+def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
+    """Opens a prepared set.
+
+    Args:
+      name: "tfds:NAME", or "tfds:NAME/CONFIG".
+      data_dir: a TFDS data directory; None for TFDS's own.
+
+    Raises:
+      UserError: if it is not there, not prepared as array_record, or no set of images with one label each.
+    """
+    import tensorflow_datasets as tfds
+
+    short = name.removeprefix(TFDS)
+    try:
+        builder = open_builder(short, data_dir, functools.partial(_prepare, short))
+    except tfds.core.registered.DatasetNotFoundError as error:
+        where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
+        raise UserError(f"{where} holds no {short!r}, nor does tensorflow-datasets know it") from error
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    if not (
+        isinstance(features.get("image"), tfds.features.Image)
+        and isinstance(features.get("label"), tfds.features.ClassLabel)
+        and "train" in builder.info.splits
+    ):
+        raise UserError(
+            f"{name} is no classification set: it needs a split train, and an image and a label for each example; it "
+            f"has the splits {', '.join(builder.info.splits)} and {', '.join(sorted(features))}"
+        )
+    return TfdsSet(name, builder)
+
+
+def _prepare(name: str, builder: Any) -> None:
+    """Downloads and prepares a set, for which most need TensorFlow."""
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS raises a different type for each way in which this can fail
+        raise UserError(
+            f"cannot prepare {name} ({type(error).__name__}: {one_line(error)}); where TensorFlow and a network are, "
+            f"`tfds build {name} --file_format=array_record --data_dir=DIR` does; --config.data.data_dir=DIR reads it"
+        ) from error

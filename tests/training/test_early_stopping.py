@@ -1,0 +1,66 @@
+"""Early stopping: when a run ends, which weights are kept, that a kill changes neither, and never on a test set."""
+
+import jax
+import pytest
+
+from resnet_jax.errors import UserError
+from resnet_jax.evaluation.single_view import evaluate
+from resnet_jax.training import loop
+from resnet_jax.training.early_stopping import EarlyStopping
+from resnet_jax.training.loop import fit
+from resnet_jax.training.record import RunRecord
+from resnet_jax.training.trainer import make_trainer
+
+#: By step: the lowest comes at step 3 and again at step 4, and two evaluations without progress end the run at step 5.
+ERRORS = {1: 50.0, 2: 60.0, 3: 40.0, 4: 40.0, 5: 45.0, 6: 10.0}
+
+
+def test_it_counts_evaluations_since_the_lowest():
+    stopping, seen = EarlyStopping(2), []
+    for step, error in ERRORS.items():
+        seen.append((stopping.saw(step, error), stopping.over))
+        if stopping.over:
+            break
+    assert seen == [(True, False), (False, False), (True, False), (False, False), (False, True)]
+    assert (stopping.best, stopping.error) == (3, 40.0)
+    lines = [{"step": s, "test_error": e} for s, e in ERRORS.items() if s <= 5] + [{"step": 5, "loss": 1.0}]
+    assert EarlyStopping.of_lines(2, lines) == stopping
+    assert not EarlyStopping.of_lines(0, lines).over
+
+
+def test_a_run_ends_with_its_best_weights_and_a_kill_changes_nothing(tiny_config, tmp_path, monkeypatch):
+    """Killed at step 4, behind the best and ahead of the end; checkpoints are due at the end alone."""
+    config = tiny_config(
+        early_stopping__patience=2, eval_every=1, checkpoint_every=6, data__eval_split="held_out",
+        data__held_out_share=0.1, keep_checkpoints=1,
+    )  # fmt: skip
+    evaluated = loop.evaluate_test
+
+    def scripted(step, state, *args):
+        return evaluated(step, state, *args) | {"test_error": ERRORS[int(state.step)]}
+
+    advance = loop._Run._advance
+
+    def dies(self, count):
+        if self.step == 4:
+            raise RuntimeError("killed")
+        advance(self, count)
+
+    monkeypatch.setattr(loop, "evaluate_test", scripted)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(loop._Run, "_advance", dies)
+        fit(config, tmp_path / "run", devices=jax.devices()[:1])
+    result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
+    assert (result.stopped_step, result.kept_step, result.test_error) == (5, 3, 40.0)
+    assert (result.steps, result.evaluated_on) == (6, "held_out")
+    assert [x["step"] for x in RunRecord(tmp_path / "run").lines() if "test_error" in x] == [1, 2, 3, 4, 5]
+    assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["3"]
+    found = evaluate(tmp_path / "run")
+    assert (found.step, found.evaluated_on, found.examples) == (3, "held_out", 142)  # a tenth of each class, rounded
+    assert fit(config, tmp_path / "run") == result
+
+
+def test_nothing_is_chosen_on_a_test_set(tiny_config):
+    for fields in ({}, {"data__held_out_share": 0.2}):  # digits have a test set, which comes first
+        with pytest.raises(UserError, match="would choose the weights on the test images of digits; .*held_out"):
+            make_trainer(tiny_config(early_stopping__patience=2, **fields), jax.devices()[:1])
