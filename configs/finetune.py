@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = base_config()
     config.model.name = "init_from"
     config.data.name = "image_folder"
-    config.data.normalization = "init_from"
+    config.data.normalization = "weights"
     config.data.held_out_share = 0.2
     config.data.image_size = 0  # that of the weights
     config.data.eval_shorter_side = 0

@@ -42,7 +42,7 @@ def base_config() -> ConfigDict:
             "loss": "cross_entropy",
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
             # Fine-tuning (docs/finetuning.md): the weights to start from, a folder of weights or of a run, and what
-            # they are, filled in when the run begins. `model.name`, `data.normalization` "init_from": theirs.
+            # they are, filled in when the run begins. `model.name` "init_from", `data.normalization` "weights": theirs.
             "init_from": placeholder(str),
             "init_hash": placeholder(str),
             "finetune": {
@@ -87,7 +87,7 @@ def base_config() -> ConfigDict:
                 "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
                 "held_out_share": 0.0,  # or: the share of each class, where there is no such set
                 "eval_split": "auto",  # test, validation, held_out; "auto": the first of them that there is
-                "normalization": "per_pixel_mean",  # or per_channel, imagenet, init_from
+                "normalization": "per_pixel_mean",  # or per_channel, imagenet, weights
                 "mean": (),  # of each channel, filled in with init_from
                 "std": (),
                 "padding": 4,  # pixels on each side before a random crop

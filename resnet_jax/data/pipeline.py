@@ -137,7 +137,7 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
                   given: tuple[Sequence[float], Sequence[float]] = ((), ())) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
-    With the normalisation "init_from", mean and deviation are `given`, a number for each channel. With "imagenet",
+    With the normalisation "weights", mean and deviation are `given`, a number for each channel. With "imagenet",
     colours shift along ImageNet's published components, else along the training set's own.
 
     Raises:
@@ -145,7 +145,7 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     """
     if padding > min(dataset.image_shape[:2]):
         raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
-    if normalization_kind == "init_from":
+    if normalization_kind == "weights":
         mean, std = (np.array(values, np.float32) for values in given)
         if mean.shape != dataset.image_shape[2:]:
             raise UserError(f"the weights of config.init_from are for images of {len(mean)} channel(s), and those of "

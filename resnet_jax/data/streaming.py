@@ -233,7 +233,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
 
 def _normalizer(data: ConfigDict) -> Normalizer:
     kind = data.normalization
-    if kind == "init_from":
+    if kind == "weights":
         return Normalizer(mean=np.array(data.mean, np.float32), std=np.array(data.std, np.float32))  # type: ignore[typeddict-item]
     if kind == "per_channel":
         raise UserError("config.data.normalization=per_channel is for sets in memory; imagenet is that of ImageNet")

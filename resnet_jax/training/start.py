@@ -19,8 +19,8 @@ from resnet_jax.training.distributed import all_agree
 from resnet_jax.training.state import AveragedTrainState, TrainState
 from resnet_jax.training.tuning import is_head
 
-#: What a config can say to take a field from the weights.
-THEIRS = "init_from"
+#: What a config can say to take a net, and a normalisation, from the weights.
+THEIRS, THEIR_STATISTICS = "init_from", "weights"
 
 #: Fields of a net that make no difference to what it computes once it is trained: those of the weights' training are
 #: not taken over.
@@ -113,7 +113,7 @@ def _take_over(config: ConfigDict, weights: Weights) -> None:
                 )
             if config.model[field] is None:
                 config.model[field] = tuple(value) if isinstance(value, list | tuple) else value
-    if config.data.normalization == THEIRS:
+    if config.data.normalization == THEIR_STATISTICS:
         config.data.mean, config.data.std = (_of_channels(values) for values in (weights.mean, weights.std))
     if config.data.image_size == 0:
         config.data.image_size = weights.image_size
@@ -133,7 +133,7 @@ def _take_recorded(config: ConfigDict, recorded: ConfigDict) -> None:
         for field in set(recorded.model) - OF_TRAINING:
             if config.model[field] is None and recorded.model[field] is not None:
                 config.model[field] = recorded.model[field]
-    if config.data.normalization == THEIRS:
+    if config.data.normalization == THEIR_STATISTICS:
         config.data.mean, config.data.std = recorded.data.mean, recorded.data.std
     if config.data.image_size == 0:
         config.data.image_size = recorded.data.image_size

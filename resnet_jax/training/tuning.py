@@ -43,8 +43,8 @@ def validate(config: ConfigDict) -> None:
     if config.init_from is None:
         if config.model.name == "init_from":
             raise UserError("set config.init_from to the weights to start from, or config.model.name to a net's name")
-        if data.normalization == "init_from":
-            raise UserError("config.data.normalization=init_from needs config.init_from, the weights to start from")
+        if data.normalization == "weights":
+            raise UserError("config.data.normalization=weights needs config.init_from, the weights to start from")
         if data.image_size == 0:
             raise UserError("config.data.image_size=0 is that of the weights: it needs config.init_from")
         if tune.linear_probe or tune.frozen or tune.head == "keep":

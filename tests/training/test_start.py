@@ -40,7 +40,7 @@ def a_folder_of_weights(folder, channels=3, classes=("a", "b", "c"), seed=0, **f
 def of(tiny_config, weights, **fields):
     """A run from weights, with all that it can take from them."""
     taken = {"model__name": "init_from", "model__stage_sizes": None, "model__widths": None}
-    return tiny_config(**taken | {"init_from": str(weights), "data__normalization": "init_from"} | fields)
+    return tiny_config(**taken | {"init_from": str(weights), "data__normalization": "weights"} | fields)
 
 
 def flat(tree):
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_said_at_once_and_nothing_is_written(tiny_config, t
 
 def test_grey_images_for_a_net_of_colours_are_said(tiny_config, tmp_path):
     folder = a_folder_of_weights(tmp_path / "w", 3)
-    for kind in ("init_from", "per_channel"):
+    for kind in ("weights", "per_channel"):
         with pytest.raises(UserError, match="config.data.rgb=True makes RGB of grey images"):
             make_trainer(of(tiny_config, folder, data__normalization=kind), jax.devices()[:1])
 

@@ -169,7 +169,7 @@ def test_parts_that_are_not_there_and_nothing_left_are_said():
         ({"finetune.linear_probe": True}, "need config.init_from"),
         ({"finetune.frozen": "stem"}, "need config.init_from"),
         ({"model.name": "init_from"}, "set config.init_from"),
-        ({"data.normalization": "init_from"}, "needs config.init_from"),
+        ({"data.normalization": "weights"}, "needs config.init_from"),
         ({"data.image_size": 0}, "needs config.init_from"),
         ({"data.folder": "x"}, "is for config.data.name=image_folder, not cifar10"),
         ({"data.held_out": 5, "data.held_out_share": 0.1}, "set one of them"),
