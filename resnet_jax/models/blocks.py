@@ -79,6 +79,7 @@ class Unit(nn.Module):
       conv, norm, shortcut: factories with the net's fields bound.
       last_norm: like `norm`, for the batch norm that ends the residual (its scale may start at zero).
       drop_rate: probability that a training batch goes without the residual; see `stochastic_depth`.
+      dilations: of kernels up to the layer that strides, and of those behind it; see `ResNet.output_stride`.
     """
 
     block: str
@@ -92,6 +93,7 @@ class Unit(nn.Module):
     last_norm: ModuleFactory
     shortcut: ModuleFactory
     drop_rate: float = 0.0
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -104,7 +106,9 @@ class Unit(nn.Module):
         strided = stride_index(self.block, self.stride_on)
         for i, (kernel_size, multiple) in enumerate(layers, start=1):
             strides = self.strides if i - 1 == strided else 1
-            residual = self.conv(self.width * multiple, kernel_size, strides, name=f"conv{i}")(residual)
+            dilation = self.dilations[i - 1 > strided]
+            layer = self.conv(self.width * multiple, kernel_size, strides, dilation=dilation, name=f"conv{i}")
+            residual = layer(residual)
             is_last = i == len(layers)
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
             residual = apply_order(order.last if is_last else order.between, residual, norm, train)
@@ -138,8 +142,9 @@ class Stage(nn.Module):
       size: number of units.
       strides: stride of the first unit.
       first: whether this is the net's first stage.
-      unit: factory of a unit, taking `strides`, `first`, `drop_rate` and `name`.
+      unit: factory of a unit, taking `strides`, `first`, `drop_rate`, `dilations` and `name`.
       drop_rates: of each unit; none: zero.
+      dilations: of kernels ahead of the place where the stage strides, or would, and behind it.
     """
 
     size: int
@@ -147,6 +152,7 @@ class Stage(nn.Module):
     first: bool
     unit: ModuleFactory
     drop_rates: Sequence[float] = ()
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -156,6 +162,7 @@ class Stage(nn.Module):
                 strides=self.strides if i == 1 else 1,
                 first=self.first and i == 1,
                 drop_rate=self.drop_rates[i - 1] if self.drop_rates else 0.0,
+                dilations=self.dilations if i == 1 else (self.dilations[1], self.dilations[1]),
                 name=f"block{i}",
             )
             x = unit(x, train)

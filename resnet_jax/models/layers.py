@@ -28,9 +28,9 @@ def he_normal(mode: InitMode) -> Initializer:
 
 
 def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
-         dtype: Dtype = jnp.float32, use_bias: bool = False, name: str | None = None,
+         dtype: Dtype = jnp.float32, use_bias: bool = False, name: str | None = None, dilation: int = 1,
          bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
-    """A square convolution padded by (k - 1) / 2 on every side.
+    """A square convolution padded by (k - 1) / 2 on every side, times the dilation, which spreads its kernel out.
 
     `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1).
     """
@@ -38,7 +38,8 @@ def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMo
         features,
         (kernel_size, kernel_size),
         strides=strides,
-        padding=(kernel_size - 1) // 2,
+        padding=dilation * (kernel_size - 1) // 2,
+        kernel_dilation=dilation,
         use_bias=use_bias,
         kernel_init=he_normal(init_mode),
         bias_init=bias_init,
@@ -56,7 +57,7 @@ def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
 def max_pool(x: Array, window: int, strides: int, padding: int = 0) -> Array:
     """Max-pooling of (batch, height, width, channels) with the same explicit padding on every side."""
     pad = (padding, padding)
-    return nn.max_pool(x, (window, window), strides=(strides, strides), padding=(pad, pad))
+    return nn.max_pool(x, window_shape=(window, window), strides=(strides, strides), padding=(pad, pad))
 
 
 relu = jax.nn.relu
