@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a net as a config says",
     "prepare": "write ImageNet as files that training reads fast",
     "evaluate": "score the newest checkpoint of a run",
+    "predict": "what a trained net sees in images of your own, and where",
     "analyze": "layer responses, gradient norms, loss surface and lesions of trained runs, as figures",
     "summary": "layers, depth, parameters and multiply-adds of a net; --list names all",
 }
