@@ -56,9 +56,8 @@ def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
 
 def max_pool(x: Array, window: int, strides: int, padding: int = 0) -> Array:
     """Max-pooling of (batch, height, width, channels) with the same explicit padding on every side."""
-    # What `nn.max_pool` does, by itself: jax2onnx takes over Flax's, and loses the padding.
-    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, strides, strides, 1), pads)
+    pad = (padding, padding)
+    return nn.max_pool(x, (window, window), strides=(strides, strides), padding=(pad, pad))
 
 
 relu = jax.nn.relu
