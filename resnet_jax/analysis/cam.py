@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
@@ -19,7 +20,7 @@ from resnet_jax.models.resnet import ResNet
 
 
 def grad_cam(
-    model: nn.Module, variables: Mapping[str, Any], images: Array, classes: Array, layer: str | None = None
+    model: nn.Module, variables: Mapping[str, Any], images: Array, classes: Array | np.ndarray, layer: str | None = None
 ) -> Array:
     """Maps of where each image speaks for its class, float32 (batch, height, width), 0 or more.
 
@@ -67,7 +68,7 @@ def grad_cam(
             return output
 
         with nn.intercept_methods(move):
-            logits = model.apply(variables, images, train=False)
+            logits: Any = model.apply(variables, images, train=False)
         return jnp.take_along_axis(logits, jnp.asarray(classes)[:, None], axis=1).sum(), found[0]
 
     like = outputs[layer]

@@ -112,12 +112,13 @@ def _answer(weights: "Weights", images: Sequence[str], values: flags.FlagValues,
 
 
 def _maps(weights: "Weights", pixels: "np.ndarray", labels: "np.ndarray") -> "np.ndarray":
+    import jax.numpy as jnp
     import numpy as np
 
     from resnet_jax.analysis.cam import grad_cam
     from resnet_jax.data.augment import normalize
 
-    images = normalize(pixels, weights.mean, weights.std)
+    images = normalize(*map(jnp.asarray, (pixels, weights.mean, weights.std)))
     return np.asarray(grad_cam(weights.create_model(), weights.variables, images, labels))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import normalize
@@ -99,10 +100,11 @@ class Predictor:
         """Puts the weights on the device."""
         self.weights = weights
         model = weights.create_model()
+        mean, std = jnp.asarray(weights.mean), jnp.asarray(weights.std)
         self._variables = jax.device_put(weights.variables)
 
         def forward(variables: Any, pixels: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return forward_with_embeddings(model, variables, normalize(pixels, weights.mean, weights.std))
+            return forward_with_embeddings(model, variables, normalize(pixels, mean, std))
 
         self._forward = jax.jit(forward)
 

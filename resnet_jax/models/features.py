@@ -99,5 +99,5 @@ def forward_with_embeddings(model: nn.Module, variables: Mapping[str, Any], imag
         return next_call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        logits = model.apply(variables, images, train=False)
+        logits: Any = model.apply(variables, images, train=False)
     return logits, found[0].astype(jnp.float32)
