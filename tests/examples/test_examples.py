@@ -35,9 +35,9 @@ def test_detection(capsys, tmp_path):
 
 
 def test_segmentation(capsys):
-    assert load("segmentation_features").main().shape == (1, 96, 96, 21)
+    assert load("segmentation_features").main().shape == (1, 64, 64, 21)
     out = capsys.readouterr().out
-    assert "C5: stride 8, dilation 4" in out and "strided (1, 3, 3, 64) dilated (1, 12, 12, 64)" in out
+    assert "C5: stride 8, dilation 4" in out and "strided (1, 2, 2, 64) dilated (1, 8, 8, 64)" in out
 
 
 def test_retrieval(tmp_path, tiny_config):
