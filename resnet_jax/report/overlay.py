@@ -24,8 +24,8 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     times = max(1, -(-SIDE // min(pixels.shape[:2])))
     large = pixels.repeat(times, axis=0).repeat(times, axis=1).astype(np.float32)
     height, width = large.shape[:2]
-    share = np.asarray(heat, np.float32) / max(float(np.max(heat)), 1e-30)
-    share = np.clip(cv2.resize(share, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)[..., None]
+    relative = np.asarray(heat, np.float32) / max(float(np.max(heat)), 1e-30)
+    share = np.clip(cv2.resize(relative, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)[..., None]
     colour = np.float32(matplotlib.colormaps["turbo"](share[..., 0])[..., :3] * 255)
     weight = 0.65 * share  # cold places keep the image's own colours
     return np.rint((1 - weight) * large + weight * colour).astype(np.uint8)
