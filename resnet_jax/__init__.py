@@ -10,11 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resnet_jax.analysis.cam import grad_cam as grad_cam
     from resnet_jax.config import base_config as base_config
     from resnet_jax.errors import UserError as UserError
+    from resnet_jax.evaluation.predict import classes_of as classes_of
+    from resnet_jax.evaluation.predict import embed as embed
+    from resnet_jax.evaluation.predict import predict as predict
+    from resnet_jax.evaluation.predict import prepare_image as prepare_image
     from resnet_jax.evaluation.single_view import evaluate as evaluate
+    from resnet_jax.interop.onnx import export_onnx as export_onnx
+    from resnet_jax.interop.stablehlo import export_stablehlo as export_stablehlo
     from resnet_jax.interop.weights import Weights as Weights
     from resnet_jax.interop.weights import save_weights as save_weights
+    from resnet_jax.models.features import feature_info as feature_info
     from resnet_jax.models.features import forward_with_features as forward_with_features
     from resnet_jax.models.registry import create_model as create_model
     from resnet_jax.models.registry import list_models as list_models
@@ -28,12 +36,20 @@ _HOMES = {
     "UserError": "errors",
     "Weights": "interop.weights",
     "base_config": "config",
+    "classes_of": "evaluation.predict",
     "create_model": "models.registry",
+    "embed": "evaluation.predict",
     "evaluate": "evaluation.single_view",
+    "export_onnx": "interop.onnx",
+    "export_stablehlo": "interop.stablehlo",
+    "feature_info": "models.features",
     "fit": "training.loop",
     "forward_with_features": "models.features",
+    "grad_cam": "analysis.cam",
     "list_models": "models.registry",
     "load_weights": "training.weights",
+    "predict": "evaluation.predict",
+    "prepare_image": "evaluation.predict",
     "save_weights": "interop.weights",
     "summarize": "models.summary",
 }

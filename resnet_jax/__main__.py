@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a net as a config says",
     "prepare": "write ImageNet as files that training reads fast",
     "evaluate": "score the newest checkpoint of a run, or weights",
+    "predict": "what a trained net sees in images of your own, and where",
     "convert": "weights of PyTorch, timm, transformers or Flax into a folder of ours",
     "export": "weights or a run's for other programs",
     "analyze": "layer responses, gradient norms, loss surface and lesions of trained runs, as figures",

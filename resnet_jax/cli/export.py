@@ -25,6 +25,18 @@ def _safetensors(layout: str | None) -> Callable[["Weights", str], Mapping[str, 
     return write
 
 
+def _stablehlo(weights: "Weights", out: str) -> Mapping[str, Any]:
+    from resnet_jax.interop.stablehlo import write_stablehlo
+
+    return write_stablehlo(weights, out)
+
+
+def _onnx(weights: "Weights", out: str) -> Mapping[str, Any]:
+    from resnet_jax.interop.onnx import export_onnx
+
+    return export_onnx(weights, out)
+
+
 #: What each format writes: (weights, file) -> facts, `notes` among them, which are told.
 FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
     "safetensors": _safetensors(None),
@@ -32,6 +44,8 @@ FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
         name: _safetensors(name)
         for name in ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")
     },
+    "stablehlo": _stablehlo,
+    "onnx": _onnx,
 }
 
 
@@ -40,8 +54,8 @@ def main(arguments: Sequence[str]) -> None:
     values = verb_flags()
     flags.DEFINE_string("weights", None, "a folder of weights, a run, or a file as for convert", flag_values=values)
     flags.DEFINE_string(
-        "format", "safetensors", "safetensors in the names of the PyTorch code that has the net, or in those of: "
-        + ", ".join(list(FORMATS)[1:]), flag_values=values,
+        "format", "safetensors", "safetensors in the names of the PyTorch code that has the net, or in those of "
+        + ", ".join(list(FORMATS)[1:-2]) + "; or a program: stablehlo (run by JAX alone), onnx", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string("out", None, "the file to write", flag_values=values)
     flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)

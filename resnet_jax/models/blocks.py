@@ -80,6 +80,7 @@ class Unit(nn.Module):
       last_norm: like `norm`, for the batch norm that ends the residual (its scale may start at zero).
       drop_rate, drop_per: probability that a training batch goes without the residual, or an example of it; see
         `_stochastic_depth`.
+      dilations: of kernels up to the layer that strides, and of those behind it; see `ResNet.output_stride`.
     """
 
     block: str
@@ -94,6 +95,7 @@ class Unit(nn.Module):
     shortcut: ModuleFactory
     drop_rate: float = 0.0
     drop_per: str = "batch"
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -106,7 +108,9 @@ class Unit(nn.Module):
         strided = stride_index(self.block, self.stride_on)
         for i, (kernel_size, multiple) in enumerate(layers, start=1):
             strides = self.strides if i - 1 == strided else 1
-            residual = self.conv(self.width * multiple, kernel_size, strides, name=f"conv{i}")(residual)
+            dilation = self.dilations[i - 1 > strided]
+            layer = self.conv(self.width * multiple, kernel_size, strides, dilation=dilation, name=f"conv{i}")
+            residual = layer(residual)
             is_last = i == len(layers)
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
             residual = apply_order(order.last if is_last else order.between, residual, norm, train)
@@ -146,8 +150,9 @@ class Stage(nn.Module):
       size: number of units.
       strides: stride of the first unit.
       first: whether its first unit is the net's first, whose pre-activation is the stem's.
-      unit: factory of a unit, taking `strides`, `first`, `drop_rate` and `name`.
+      unit: factory of a unit, taking `strides`, `first`, `drop_rate`, `dilations` and `name`.
       drop_rates: of each unit; none: zero.
+      dilations: of kernels ahead of the place where the stage strides, or would, and behind it.
     """
 
     size: int
@@ -155,6 +160,7 @@ class Stage(nn.Module):
     first: bool
     unit: ModuleFactory
     drop_rates: Sequence[float] = ()
+    dilations: tuple[int, int] = (1, 1)
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -164,6 +170,7 @@ class Stage(nn.Module):
                 strides=self.strides if i == 1 else 1,
                 first=self.first and i == 1,
                 drop_rate=self.drop_rates[i - 1] if self.drop_rates else 0.0,
+                dilations=self.dilations if i == 1 else (self.dilations[1], self.dilations[1]),
                 name=f"block{i}",
             )
             x = unit(x, train)

@@ -1,11 +1,52 @@
-"""Named intermediate features of a forward pass."""
+"""What a net computes on the way to its logits: by name, by stage, and as one vector."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 from jax import Array
+
+from resnet_jax.errors import UserError
+from resnet_jax.models.blocks import BLOCKS
+from resnet_jax.models.resnet import ResNet, stage_strides, stem_stride
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureInfo:
+    """What a net with `features_only` gives of one stage.
+
+    Attributes:
+      name: `C2` to `C5` for the four stages of an ImageNet net, as detectors call the outputs of conv2_x to conv5_x
+        in table 1 of the 2015 paper; `C2` to `C4` for the three of a CIFAR net.
+      path: of the stage's parameters, `stage1`.
+      stride: pixels of the image from one position to the next.
+      dilation: of the stage's last kernel.
+      channels: features at a position.
+    """
+
+    name: str
+    path: str
+    stride: int
+    dilation: int
+    channels: int
+
+
+def feature_info(model: nn.Module) -> tuple[FeatureInfo, ...]:
+    """Strides and channels of what `create_model(..., features_only=True)` gives, the finest first.
+
+    Raises:
+      UserError: for a net without residual stages, VGG.
+    """
+    if not isinstance(model, ResNet):
+        raise UserError(f"{type(model).__name__} has no residual stages; forward_with_features gives layers by name")
+    multiple, stride, found = BLOCKS[model.block][-1][1], stem_stride(model), []
+    for i, (width, (own, dilations)) in enumerate(zip(model.widths, stage_strides(model), strict=True), start=1):
+        stride *= own
+        found.append(FeatureInfo(f"C{i + 1}", f"stage{i}", stride, dilations[1], width * multiple))
+    return tuple(found)
 
 
 def forward_with_features(
@@ -38,3 +79,25 @@ def forward_with_features(
     flat = traverse_util.flatten_dict(state.get("intermediates", {}))
     # Flax stores each output as a tuple under "__call__"; the net itself has the empty path and is the logits.
     return logits, {"/".join(path[:-1]): value[0] for path, value in flat.items() if len(path) > 1}
+
+
+def forward_with_embeddings(model: nn.Module, variables: Mapping[str, Any], images: Array) -> tuple[Array, Array]:
+    """Logits (batch, num_classes), and the vectors (batch, features) that the classifier makes them of, float32.
+
+    For a residual net those are the last stage's features, averaged over all positions; for VGG the second hidden
+    layer's, behind its ReLU.
+
+    Args:
+      model: a net of this package, with its classifier.
+      variables, images: see `forward_with_features`.
+    """
+    found: list[Array] = []
+
+    def record(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.module.path == ("head",):
+            found.append(args[0])
+        return next_call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        logits: Any = model.apply(variables, images, train=False)
+    return logits, found[0].astype(jnp.float32)

@@ -58,6 +58,10 @@ class ResNet(nn.Module):
       stochastic_depth: probability that a training batch skips the last unit's residual; it rises linearly from the
         first unit on (Huang et al. 2016, equation 4: 1 - p_L).
       stochastic_depth_per: what is drawn for: "batch" as in that paper, or "example" ("drop path" in timm).
+      features_only: give the stages' outputs instead of logits, and have no `head`; see `features.feature_info`.
+      output_stride: pixels from one position of the last stage to the next; None: as the net is. A smaller one leaves
+        out the strides of the last stages and dilates the kernels behind them instead, so that the same weights give
+        the same values, at more positions (Chen et al. 2017, "DeepLab", section 3.1).
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
       dtype: dtype of the computation; parameters and statistics are float32.
 
@@ -85,6 +89,8 @@ class ResNet(nn.Module):
     padding: Padding = "symmetric"
     stochastic_depth: float = 0.0
     stochastic_depth_per: str = "batch"
+    features_only: bool = False
+    output_stride: int | None = None
     remat: bool = False
     dtype: Dtype = jnp.float32
 
@@ -93,8 +99,12 @@ class ResNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array:
+    def __call__(self, x: Array, train: bool = False) -> Array | tuple[Array, ...]:
         """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32.
+
+        With `features_only`, to a tuple of the stages' outputs, (batch, height / stride, width / stride, features), the
+        finest first. The last one is what the classifier would average: behind the final BN and ReLU of a net with
+        pre-activation, whose other stages end in a sum that neither has touched.
 
         In training, `batch_stats` must be mutable; the shortcut "dropout" and `stochastic_depth` also need an rng
         named "dropout".
@@ -126,14 +136,18 @@ class ResNet(nn.Module):
         ops = "bn relu" if self.stem_norm else ""
         stem = Stem(self.stem, self.widths[0], ops, self.padding, conv, norm, name="stem")
         x = stem(x.astype(self.dtype), train)
-        for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
+        outputs = []
+        plan = zip(self.stage_sizes, self.widths, stage_strides(self), strict=True)
+        for i, (size, width, (strides, dilations)) in enumerate(plan, start=1):
             done, units = sum(self.stage_sizes[: i - 1]), sum(self.stage_sizes)
             # Unit l of L is dropped with l / L times the last one's probability.
             rates = tuple(self.stochastic_depth * (done + k) / units for k in range(1, size + 1))
-            first = i == 1 and self.stem_norm
-            stage = Stage(size, 1 if i == 1 else 2, first, partial(unit, width=width), rates, name=f"stage{i}")
-            x = stage(x, train)
+            first, factory = i == 1 and self.stem_norm, partial(unit, width=width)
+            x = Stage(size, strides, first, factory, rates, dilations, name=f"stage{i}")(x, train)
+            outputs.append(x)
         x = Final(order.final, norm, name="final")(x, train)
+        if self.features_only:
+            return (*outputs[:-1], x)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
         x = global_average_pool(x.astype(jnp.float32))
         return classifier(self.num_classes, jnp.float32, name="head")(x)
@@ -166,6 +180,23 @@ class Final(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         return apply_order(self.ops, x, partial(self.norm, name="bn"), train)
+
+
+def stem_stride(net: ResNet) -> int:
+    """Pixels from one position behind the stem to the next."""
+    return 4 if net.stem == "imagenet" else 1
+
+
+def stage_strides(net: ResNet) -> list[tuple[int, tuple[int, int]]]:
+    """(stride, (dilation ahead of it, dilation behind it)) of each stage; see `ResNet.output_stride`."""
+    stride, dilation, plan = stem_stride(net), 1, []
+    for i in range(len(net.stage_sizes)):
+        own, before = (1 if i == 0 else 2), dilation
+        if net.output_stride is not None and stride * own > net.output_stride:
+            dilation, own = dilation * own, 1
+        stride *= own
+        plan.append((own, (before, dilation)))
+    return plan
 
 
 def _check_fields(net: ResNet) -> None:
@@ -215,5 +246,8 @@ def _check_fields(net: ResNet) -> None:
         raise UserError(f"stochastic_depth={net.stochastic_depth} must be in [0, 1)")
     if net.stochastic_depth and net.shortcut == "none":
         raise UserError("stochastic_depth needs a shortcut: without its residual a plain unit passes nothing on")
+    possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
+    if net.output_stride not in (None, *possible):
+        raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")
     if not 0 <= net.shortcut_dropout < 1:
         raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")

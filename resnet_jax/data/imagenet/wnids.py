@@ -16,6 +16,15 @@ def official_wnids() -> tuple[str, ...]:
     return tuple(Path(__file__).with_name("wnids.txt").read_text().split())
 
 
+@functools.cache
+def class_names() -> tuple[str, ...]:
+    """What the classes are called, by label: of each WordNet id's lemmas the one that torchvision takes, all different.
+
+    WordNet's first lemma, but for two that it calls the same: "crane bird" and "maillot tank suit".
+    """
+    return tuple(Path(__file__).with_name("names.txt").read_text().splitlines())
+
+
 def check_wnids(found: Iterable[str], where: str, allow_partial: bool) -> None:
     """Checks the classes that a source has.
 

@@ -1,0 +1,42 @@
+"""C2 to C5 of an ImageNet net, as a feature pyramid (Lin et al. 2017) takes them, with the weights of a classifier.
+
+python examples/detection_features.py [WEIGHTS]
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+
+import resnet_jax
+
+
+def pyramid(outputs: tuple[jax.Array, ...], channels: int, key: jax.Array) -> list[jax.Array]:
+    """P2 to P5 without their 3x3 convolutions: 1x1 to equal channels, added from the coarsest down (figure 3 there)."""
+    merged: list[jax.Array] = []
+    for output, one in zip(reversed(outputs), jax.random.split(key, len(outputs)), strict=True):
+        lateral = output @ (jax.random.normal(one, (output.shape[-1], channels)) / output.shape[-1] ** 0.5)
+        if merged:
+            batch, height, width, _ = lateral.shape
+            lateral += jax.image.resize(merged[0], (batch, height, width, channels), "nearest")
+        merged.insert(0, lateral)
+    return merged
+
+
+def main(weights_folder: str | None = None) -> list[jax.Array]:
+    """Prints what comes out of each stage; without weights of a net of 18 layers that starts at random."""
+    images = jnp.zeros((1, 128, 192, 3))  # any size that the strides divide
+    if weights_folder:
+        weights = resnet_jax.load_weights(weights_folder)
+        model, variables = weights.create_model(features_only=True), weights.variables
+    else:
+        model = resnet_jax.create_model("resnet18", stage_sizes=(1, 1, 1, 1), features_only=True)
+        variables = model.init(jax.random.key(0), images)
+    outputs = model.apply(variables, images)
+    for info, output in zip(resnet_jax.feature_info(model), outputs, strict=True):
+        print(f"{info.name}: stride {info.stride}, {info.channels} channels, {output.shape}")
+    return pyramid(outputs, 64, jax.random.key(1))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

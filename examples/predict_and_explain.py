@@ -1,0 +1,31 @@
+"""What a net sees in an image, and where, as `python -m resnet_jax predict --explain` tells it.
+
+python examples/predict_and_explain.py WEIGHTS IMAGE OUT.png
+"""
+
+import sys
+
+import numpy as np
+
+import resnet_jax
+from resnet_jax.report.overlay import overlay, write_png
+
+
+def main(weights_folder: str, image: str, out: str) -> str:
+    """Prints the three most probable classes, and draws where the first one is seen; gives its name."""
+    weights = resnet_jax.load_weights(weights_folder)
+    probabilities = resnet_jax.predict(weights, [image])[0]
+    best = [resnet_jax.classes_of(weights)[label] for label in np.argsort(-probabilities)[:3]]
+    for one in best:
+        print(f"{100 * probabilities[one.label]:5.1f} %  {one.name}")
+
+    pixels = resnet_jax.prepare_image(weights, image).pixels
+    normalised = (pixels[None].astype(np.float32) / 255 - weights.mean) / weights.std
+    labels = np.array([best[0].label])
+    maps = resnet_jax.grad_cam(weights.create_model(), weights.variables, normalised, labels)
+    write_png(out, overlay(pixels, np.asarray(maps[0])))
+    return best[0].name
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

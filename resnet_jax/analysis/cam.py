@@ -1,0 +1,77 @@
+"""Where in an image a net sees a class: Grad-CAM (Selvaraju et al. 2017, "Grad-CAM", section 3).
+
+With y the logit of the class and A the features of a layer, channel k weighs alpha_k, the mean over positions of
+dy / dA_k (equation 1), and the map is ReLU(sum_k alpha_k A_k) (equation 2). For a net that ends in global average
+pooling and one linear layer, at its last stage, that is the class activation map of Zhou et al. 2016 divided by the
+number of positions, where that is positive.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from resnet_jax.errors import unknown_name
+from resnet_jax.models.resnet import ResNet
+
+
+def grad_cam(
+    model: nn.Module, variables: Mapping[str, Any], images: Array, classes: Array | np.ndarray, layer: str | None = None
+) -> Array:
+    """Maps of where each image speaks for its class, float32 (batch, height, width), 0 or more.
+
+    Height and width are the layer's; the scale has no meaning, so maps are shown divided by their maximum. A map of
+    zeros says that nothing speaks for the class.
+
+    Args:
+      model: a net of this package.
+      variables: its variables.
+      images: (batch, height, width, channels), normalised as for training.
+      classes: labels, (batch,).
+      layer: path of a layer whose output has positions, `stage3` or `stage4/block2/bn1`; None: the last one, that
+        `final` has of a residual net and the last stage of VGG.
+
+    Raises:
+      UserError: if there is no such layer.
+    """
+    if isinstance(model, ResNet) and model.remat:
+        model = model.clone(remat=False)  # what is inside a rematerialised unit cannot be taken out
+    if layer is None:
+        layer = "final" if isinstance(model, ResNet) else f"stage{len(model.stage_sizes)}"
+
+    outputs: dict[str, Any] = {}
+
+    def look(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = next_call(*args, **kwargs)
+        if context.method_name == "__call__" and jnp.ndim(output) == 4:
+            outputs["/".join(context.module.path)] = jax.ShapeDtypeStruct(output.shape, output.dtype)
+        return output
+
+    with nn.intercept_methods(look):
+        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    if layer not in outputs:
+        raise unknown_name("layer with positions", layer, outputs)
+
+    def score(moved: Array) -> tuple[Array, Array]:
+        """The sum of the images' logits, the layer's output moved by so much; and that output."""
+        found: list[Array] = []
+
+        def move(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = next_call(*args, **kwargs)
+            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
+                found.append(output)
+                return output + moved
+            return output
+
+        with nn.intercept_methods(move):
+            logits: Any = model.apply(variables, images, train=False)
+        return jnp.take_along_axis(logits, jnp.asarray(classes)[:, None], axis=1).sum(), found[0]
+
+    like = outputs[layer]
+    gradient, features = jax.grad(score, has_aux=True)(jnp.zeros(like.shape, like.dtype))
+    alpha = gradient.astype(jnp.float32).mean(axis=(1, 2), keepdims=True)
+    return jax.nn.relu((alpha * features.astype(jnp.float32)).sum(axis=-1))

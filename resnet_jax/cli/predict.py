@@ -1,0 +1,164 @@
+"""`predict`: what a trained net sees in images of one's own, and where."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resnet_jax.evaluation.predict import Class
+    from resnet_jax.interop.weights import Weights
+
+USAGE = (
+    "predict --weights=DIR IMAGE... [--top=5] [--json] [--explain [--class=NAME] [--out=DIR]] [--embed=FILE.npz]; "
+    "IMAGE may be - for the standard input"
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the most probable classes of each image. One that cannot be read is said, and the others go on."""
+    values = verb_flags()
+    flags.DEFINE_string("weights", None, "folder of weights, or of a run", flag_values=values)
+    flags.DEFINE_integer("top", 5, "how many classes to name", flag_values=values)
+    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
+    flags.DEFINE_bool(
+        "explain", False, "write IMAGE.cam.png: where in the image the net sees the class (Grad-CAM)",
+        flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_string("class", None, "class to explain: id, name or label; unset: the first", flag_values=values)
+    flags.DEFINE_string("out", None, "folder for what --explain writes; unset: beside the images", flag_values=values)
+    flags.DEFINE_string(
+        "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz", flag_values=values
+    )
+    images = parse(values, USAGE, arguments)
+    wanted = values["class"].value
+    if not images or not values.weights:
+        raise UserError(f"predict needs --weights and at least one IMAGE; usage: {USAGE}")
+    if values.top < 1:
+        raise UserError(f"--top={values.top} must be 1 or more")
+    if not values.explain and (wanted is not None or values.out is not None):
+        raise UserError("--class and --out are for --explain")
+    if values.embed is not None and Path(values.embed).suffix != ".npz":
+        raise UserError(f"--embed={values.embed} must end in .npz")
+
+    from resnet_jax.evaluation.predict import find_class
+    from resnet_jax.training.weights import load_weights
+
+    weights = load_weights(values.weights)
+    explained = None if wanted is None else find_class(weights, wanted)
+    answers = _answer(weights, images, values, explained)
+    if values.json:
+        print(json.dumps({"model": weights.model, "images": answers}))
+    failed = [answer["error"] for answer in answers if "error" in answer]
+    if len(failed) == 1 == len(images):
+        raise UserError(failed[0])
+    if failed:
+        raise UserError(f"{len(failed)} of {len(images)} images were not answered")
+
+
+def _answer(weights: "Weights", images: Sequence[str], values: flags.FlagValues, explained: "Class | None") -> list:
+    """What is said of each image; text is printed as it comes."""
+    import numpy as np
+
+    from resnet_jax.evaluation.predict import BATCH, Predictor, classes_of, prepare_image
+
+    predictor, classes = Predictor(weights), classes_of(weights)
+    names, vectors, written = [], [], set[Path]()
+    answers: list[dict[str, Any]] = []
+    for start in range(0, len(images), BATCH):
+        group: list[dict[str, Any]] = []
+        shown: list[np.ndarray] = []
+        for image in images[start : start + BATCH]:
+            try:
+                pixels, note = prepare_image(weights, image)
+                group.append({"image": image, "row": len(shown)} | ({"note": note} if note else {}))
+                shown.append(pixels)
+            except UserError as error:
+                group.append({"image": image, "error": str(error)})
+        if shown:
+            pixels = np.stack(shown)
+            probabilities, embeddings = predictor(pixels)
+            tops = np.argsort(-probabilities, axis=1, kind="stable")[:, : values.top]
+            if values.explain:
+                labels = tops[:, 0] if explained is None else np.full(len(tops), explained.label)
+                maps = _maps(weights, pixels, labels)
+        for answer in group:
+            row = answer.pop("row", None)
+            if row is not None:
+                answer["top"] = [
+                    {"label": c.label, "class": c.id, "name": c.name, "probability": float(probabilities[row, c.label])}
+                    for c in (classes[label] for label in tops[row])
+                ]
+                if values.explain:
+                    path = _overlay_path(answer["image"], values.out, written)
+                    answer["explained"] = classes[labels[row]].name
+                    answer["overlay"] = str(_write_overlay(path, pixels[row], maps[row]))
+                names.append(answer["image"])
+                vectors.append(embeddings[row])
+            if not values.json:
+                _print(answer, many=len(images) > 1)
+        answers += group
+    if values.embed is not None and vectors:
+        _write_embeddings(Path(values.embed).expanduser(), names, np.stack(vectors))
+    return answers
+
+
+def _maps(weights: "Weights", pixels: "np.ndarray", labels: "np.ndarray") -> "np.ndarray":
+    import jax.numpy as jnp
+    import numpy as np
+
+    from resnet_jax.analysis.cam import grad_cam
+    from resnet_jax.data.augment import normalize
+
+    images = normalize(*map(jnp.asarray, (pixels, weights.mean, weights.std)))
+    return np.asarray(grad_cam(weights.create_model(), weights.variables, images, labels))
+
+
+def _overlay_path(image: str, out: str | None, written: set[Path]) -> Path:
+    """Where an overlay goes; two images of one name in one folder do not overwrite each other."""
+    name = "stdin" if image == "-" else Path(image).name
+    folder = Path(out).expanduser() if out is not None else Path() if image == "-" else Path(image).expanduser().parent
+    path, number = folder / f"{name}.cam.png", 1
+    while path in written:
+        number += 1
+        path = folder / f"{name}.{number}.cam.png"
+    written.add(path)
+    return path
+
+
+def _write_overlay(path: Path, pixels: "np.ndarray", heat: "np.ndarray") -> Path:
+    from resnet_jax.report.overlay import overlay, write_png
+
+    return write_png(path, overlay(pixels, heat))
+
+
+def _write_embeddings(path: Path, names: Sequence[str], embeddings: "np.ndarray") -> None:
+    import numpy as np
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, images=np.array(names), embeddings=embeddings)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _print(answer: dict[str, Any], many: bool) -> None:
+    if "error" in answer:
+        if many:  # a single one is the command's own error
+            print(f"error: {answer['error']}", file=sys.stderr, flush=True)
+        return
+    print(answer["image"] + (f" ({answer['note']})" if "note" in answer else ""))
+    for one in answer["top"]:
+        known = "" if one["name"] == one["class"] else f" ({one['class']})"
+        print(f"  {100 * one['probability']:5.1f} %  {one['name']}{known}")
+    if "overlay" in answer:
+        print(f"  where it sees {answer['explained']}: {answer['overlay']}")
+    sys.stdout.flush()
