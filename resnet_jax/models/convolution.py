@@ -1,11 +1,20 @@
-"""The convolution behind every layer: XLA's own, but for images smaller than the kernel."""
+"""The convolution behind every layer: XLA's own everywhere but on a CPU, where its kernel gradient is slow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+#: Slices of the batch that a kernel's gradient is computed over: more gave no more (docs/performance.md).
+SLICES = 8
+
+#: Output positions of an image from which slicing gains: 14x14 does, 8x8 does not.
+SLICED_POSITIONS = 128
+
+Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
 def conv_general_dilated(
@@ -17,16 +26,18 @@ def conv_general_dilated(
 ) -> Array:
     """`jax.lax.conv_general_dilated` as `nn.Conv` calls it, (batch, height, width, channels).
 
-    XLA's CPU backend has no fast convolution for an image smaller than its kernel, such as the 2x2 of the last stage
-    of a CIFAR net on 8x8 digits: 3.2 ms where a 4x4 image takes 0.2, and two thirds of ResNet-56's step. As a matrix
-    product of patches it takes 0.15 ms. On any other platform, and with dilation or groups, it is XLA's own.
+    On a CPU the same sums are taken in another order where XLA's own takes several times as long: for images smaller
+    than their kernel (`conv_of_patches`), and in the gradient of kernels (`kernel_gradient`). On any other platform,
+    and with dilation, groups or a precision, it is XLA's own.
     """
-    smaller = images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]
+    if jax.default_backend() != "cpu" or not _is_ordinary(options):
+        return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], window_strides, padding)
-    if smaller and jax.default_backend() == "cpu" and _is_ordinary(options):
+    if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
         return conv_of_patches(images, kernel, window_strides, padding)
-    return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
+    window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
+    return _conv_on_cpu(partial(_conv, window=window, **options), window, images, kernel)
 
 
 def _is_ordinary(options: dict[str, Any]) -> bool:
@@ -34,8 +45,65 @@ def _is_ordinary(options: dict[str, Any]) -> bool:
     return set(dilations) <= {1} and options.get("feature_group_count", 1) == 1 and options.get("precision") is None
 
 
+def _conv(images: Array, kernel: Array, *, window: Window, **options: Any) -> Array:
+    return jax.lax.conv_general_dilated(images, kernel, *window, **options)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _conv_on_cpu(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array) -> Array:
+    return conv(images, kernel)
+
+
+def _forward(
+    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return conv(images, kernel), (images, kernel)
+
+
+def _backward(
+    conv: Callable[[Array, Array], Array], window: Window, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    images, kernel = saved
+    (images_gradient,) = jax.vjp(lambda x: conv(x, kernel), images)[1](cotangent)
+    return images_gradient, kernel_gradient(conv, window, images, kernel, cotangent)
+
+
+_conv_on_cpu.defvjp(_forward, _backward)
+
+
+def kernel_gradient(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array,
+                    cotangent: Array) -> Array:  # fmt: skip
+    """The gradient of a convolution's kernel, (rows, columns, channels, features), as a CPU computes it fastest.
+
+    A 1x1 kernel's is one matrix product over all positions. A larger one's is XLA's own, over slices of the batch that
+    are added up: its convolution of whole batches with one another runs out of cache.
+
+    Args:
+      conv: the convolution of images with a kernel.
+      window: its strides and padding.
+      images: (batch, height, width, channels).
+      kernel: where the gradient is taken; only its shape matters.
+      cotangent: of the outputs, (batch, out height, out width, features).
+    """
+    strides, padding = window
+    batch, height, width, _ = cotangent.shape
+    if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
+        seen = images[:, :: strides[0], :: strides[1]]
+        return jnp.einsum("bhwc,bhwf->cf", seen, cotangent)[None, None].astype(kernel.dtype)
+    # Several devices share the batch, and slices would be of one device's images each.
+    slices = SLICES if jax.device_count() == 1 and height * width >= SLICED_POSITIONS and batch % SLICES == 0 else 1
+    parts = zip(jnp.split(images, slices), jnp.split(cotangent, slices), strict=True)
+    gradients = [jax.vjp(lambda w, x=x: conv(x, w), kernel)[1](g)[0] for x, g in parts]
+    return sum(gradients[1:], start=gradients[0])
+
+
 def conv_of_patches(images: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Array:
-    """The same convolution as one matrix product: patches (positions, taps * channels) with the kernel."""
+    """The same convolution as one matrix product: patches (positions, taps * channels) with the kernel.
+
+    XLA's CPU backend has no fast convolution for an image smaller than its kernel, such as the 2x2 of the last stage
+    of a CIFAR net on 8x8 digits: 3.2 ms where a 4x4 image takes 0.2, and two thirds of ResNet-56's step. This takes
+    0.15 ms.
+    """
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     rows, columns = kernel.shape[:2]
     height = (padded.shape[1] - rows) // strides[0] + 1
