@@ -49,5 +49,4 @@ def test_only_images_smaller_than_the_kernel_take_that_way(size, patches):
         x, w, (1, 1), ((2, 2), (2, 2)), rhs_dilation=(2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(ours, dilated, rtol=1e-6)
-    primitives = {e.primitive.name for e in jax.make_jaxpr(call)(x, w).eqns}
-    assert ("conv_general_dilated" not in primitives) == patches
+    assert ("conv_general_dilated" not in str(jax.make_jaxpr(call)(x, w))) == patches
