@@ -19,6 +19,7 @@ EXECUTION_FIELDS = frozenset(
     {
         "data.data_dir",
         "data.workers",
+        "model.scan",
         "steps_per_dispatch",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -83,6 +84,7 @@ def base_config() -> ConfigDict:
                 "dropout": placeholder(float),
                 "stochastic_depth": placeholder(float),
                 "remat": placeholder(bool),
+                "scan": placeholder(bool),
             },
             "data": {
                 "name": "cifar10",

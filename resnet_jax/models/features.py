@@ -7,6 +7,8 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
+from resnet_jax.models.scan import unrolled
+
 
 def forward_with_features(
     model: nn.Module,
@@ -28,7 +30,7 @@ def forward_with_features(
     Returns:
       Logits (batch, num_classes), and a dict from path to output.
     """
-    logits, state = model.apply(
+    logits, state = unrolled(model).apply(
         variables,
         images,
         train=False,
