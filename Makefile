@@ -3,13 +3,14 @@
 # make test        the tests
 # make soak        a longer fault test: 200 kills, about twenty minutes
 # make lint        ruff and mypy
+# make bench       whether a speed has been lost: ratios against benchmarks/reference.json, some minutes
 # Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install ablation test soak lint readme clean
+.PHONY: install ablation test soak lint bench readme clean
 
 install: $(VENV)/installed
 
@@ -27,6 +28,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks regression
 
 # Rewrites the README's tables and pictures from the records under results/.
 readme: $(VENV)/installed

@@ -1,6 +1,7 @@
 """Like units as one loop, so that a program's size and compile time do not grow with the depth."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,8 @@ def scan_units(stage: nn.Module, unit: nn.Module, names: Sequence[str], x: Array
     mutable = [kind for kind in stacked if kind != "params" and stage.is_mutable_collection(kind)]
 
     def step(x: Array, variables: dict) -> tuple[Array, dict]:
-        return unit.apply(variables, x, train, mutable=mutable)
+        new: Any = unit.apply(variables, x, train, mutable=mutable)
+        return new
 
     x, changed = jax.lax.scan(step, x, stacked)
     for kind, trees in changed.items():
