@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from benchmarks.peers import Contestant, Task
 from resnet_jax.config import base_config, model_overrides, validate_config
@@ -79,16 +80,21 @@ def steps_per_dispatch(trainer: Trainer) -> int:
     return 1 if platform(trainer.mesh) == "cpu" else trainer.pipeline.steps_per_dispatch
 
 
+def check_net(name: str, model: nn.Module) -> None:
+    """Raises UserError for a net that the peers do not have."""
+    if not isinstance(model, ResNet) or model.block == "single" or model.activation != "original":
+        known = [n for n, v in VARIANTS.items() if v.net is ResNet and "preact" not in n and "1layer" not in n]
+        raise UserError(f"the peers have no {name}; they have {', '.join(known)}")
+
+
 def task(trainer: Trainer) -> Task:
     """The same net, weights, batches and optimiser for others.
 
     Raises:
       UserError: for a net that the peers do not have.
     """
-    name, model, pipeline = trainer.config.model.name, trainer.model, trainer.pipeline
-    if not isinstance(model, ResNet) or model.block == "single" or model.activation != "original":
-        known = [n for n, v in VARIANTS.items() if v.net is ResNet and "preact" not in n and "1layer" not in n]
-        raise UserError(f"the peers have no {name}; they have {', '.join(known)}")
+    model, pipeline = trainer.model, trainer.pipeline
+    check_net(trainer.config.model.name, model)
     assert isinstance(pipeline, ResidentPipeline)
     fields = {
         field: getattr(model, field)

@@ -56,8 +56,10 @@ def check(found: dict[str, float]) -> str:
     """The table of `compare` with the committed reference.
 
     Raises:
-      UserError: if any ratio is less than it may be, with its name.
+      UserError: if any ratio is less than it may be, with its name, or there is no reference.
     """
+    if not REFERENCE.exists():
+        raise UserError(f"there is no {REFERENCE.name} yet: python -m benchmarks regression --record writes it")
     rows = compare(found, json.loads(REFERENCE.read_text()))
     text = table(["ratio", "reference", "now", ""], rows)
     if slower := [row for row in rows if row[-1] == "slower"]:

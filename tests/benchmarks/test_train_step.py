@@ -1,5 +1,6 @@
 """Contests: the peers' nets are ours, the numbers are what they are called, and a step that differs is refused."""
 
+import importlib.util
 import json
 from functools import partial
 
@@ -24,7 +25,7 @@ def test_a_peer_computes_our_losses(peer, fields):
     trainer = ours.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
     mine, theirs = ours.contestant(trainer), train_step.contestants_of(peer, ours.task(trainer), [])
     assert train_step.check("eval", mine, theirs, "float32") < 2e-5
-    assert train_step.check("train_step", mine, theirs, "float32") < 2e-3
+    assert train_step.check("train_step", mine, theirs, "float32") < 5e-4
 
 
 def test_what_does_not_compute_the_same_is_refused():
@@ -59,7 +60,7 @@ def test_a_contest_measures_rates_and_takes_turns(monkeypatch):
 def test_the_roof_is_what_a_product_and_a_copy_take(monkeypatch):
     monkeypatch.setattr(roof, "_least_seconds", lambda work, seconds: 0.5)
     found = roof.measure_roof("float32")
-    assert (found.flops, found.bandwidth) == (2 * 2048**3 / 0.5, 8 * 2**25 / 0.5)
+    assert (found.flops, found.bandwidth) == (2 * 1024**3 / 0.5, 8 * 2**25 / 0.5)
     assert roof.training_flops(10) == 60
 
 
@@ -77,3 +78,6 @@ def test_mistakes(capsys):
     assert "unknown peer 'banana'" in capsys.readouterr().err
     assert main(["train_step", "--model=vgg16", "--batch_size=8", "--image_size=32", "--rounds=1"]) == 2
     assert "the peers have no vgg16" in capsys.readouterr().err
+    if importlib.util.find_spec("torch") is None:
+        assert main(["train_step", "--peer=torch"]) == 2
+        assert "pip install -r benchmarks/requirements-peers.txt" in capsys.readouterr().err

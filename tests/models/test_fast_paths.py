@@ -74,8 +74,7 @@ def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch):
     """Within float32 rounding: no further off than a weight that is moved by one unit in its last place brings about.
 
     Rounding grows from step to step, by itself (docs/training.md), so that no fixed tolerance says what is rounding.
-    Twenty times the nudges' largest effect is allowed, since every sum is rounded anew in every step, not one weight
-    once; a kernel gradient that is wrong by a thousandth is far outside.
+    Four times the nudges' largest effect is allowed: 2.2e-7 was found where nudges brought about 2.8e-7 to 3.7e-7.
     """
     trainer = small_trainer()
     fast = losses(trainer, 50)
@@ -86,5 +85,5 @@ def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch):
     print(f"relative difference of a loss: {np.abs(fast / plain - 1).max():.1e}, of nudges", end=" ")
     print(*(f"{np.abs(other / fast - 1).max():.1e}" for other in nudged))
     by_itself = max(np.abs(other / fast - 1).max() for other in nudged)
-    assert 0 < np.abs(fast / plain - 1).max() <= 20 * max(by_itself, 2.0**-23)
+    assert 0 < np.abs(fast / plain - 1).max() <= 4 * max(by_itself, 2.0**-23)
     assert by_itself < 1e-4, "chaos: the bound says nothing"
