@@ -8,6 +8,7 @@ import pytest
 from resnet_jax.errors import UserError
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.registry import create_model
+from resnet_jax.training.trainer import make_trainer
 
 
 def net(**fields):
@@ -83,3 +84,10 @@ def test_features_of_units_in_a_loop_have_their_names():
 def test_units_that_draw_are_refused(fields):
     with pytest.raises(UserError, match="scan is for units that are alike"):
         net(scan=True, **fields)
+
+
+def test_a_run_of_a_deep_net_is_told_of_it(tiny_config, monkeypatch):
+    monkeypatch.setattr("resnet_jax.training.trainer.LONG_TO_COMPILE", 8)
+    assert any("config.model.scan=True" in note for note in make_trainer(tiny_config(), jax.devices()[:1]).notes())
+    looped = make_trainer(tiny_config(model__scan=True), jax.devices()[:1])
+    assert not any("scan" in note for note in looped.notes())
