@@ -4,13 +4,14 @@
 # make soak        a longer fault test: 200 kills, about twenty minutes
 # make imagenet-check  plain-18 and ResNet-18 at 224 pixels: prepared, trained, killed, tested by every protocol
 # make lint        ruff and mypy
+# make bench       whether a speed has been lost: ratios against benchmarks/reference.json, some minutes
 # Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install ablation test soak imagenet-check lint readme clean
+.PHONY: install ablation test soak imagenet-check lint bench readme clean
 
 install: $(VENV)/installed
 
@@ -32,6 +33,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks regression
 
 # Rewrites the README's tables and pictures from the records under results/.
 readme: $(VENV)/installed

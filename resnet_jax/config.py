@@ -19,6 +19,7 @@ EXECUTION_FIELDS = frozenset(
         "init_from",  # a place; init_hash says what lies there
         "data.data_dir",
         "data.workers",
+        "model.scan",
         "steps_per_dispatch",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -79,6 +80,7 @@ def base_config() -> ConfigDict:
                 "stochastic_depth": placeholder(float),
                 "stochastic_depth_per": placeholder(str),
                 "remat": placeholder(bool),
+                "scan": placeholder(bool),
             },
             "data": {
                 "name": "cifar10",

@@ -19,6 +19,7 @@ from jax import Array
 from resnet_jax.analysis.runs import Report, no_report, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import resident_pipeline, run_config
+from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
 from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
@@ -73,7 +74,9 @@ def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[...
 
         with nn.intercept_methods(shift):
             variables = {"params": params, "batch_stats": batch_stats}
-            logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+            logits, _ = unrolled(model).apply(
+                variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            )
         return logits, outputs
 
     def norms(params: Any, batch_stats: Any, images: Array, labels: Array, key: Array) -> Norms:

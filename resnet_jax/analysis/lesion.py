@@ -30,6 +30,7 @@ from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
+from resnet_jax.models.scan import unrolled
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.training.mesh import batch_sharded, replicated
 from resnet_jax.training.step import is_error
@@ -120,7 +121,7 @@ def lesioned_logits(
         return next_call(x, activated, jnp.where(keep[path], residual, left), *rest, **kwargs)
 
     with nn.intercept_methods(remove):
-        return model.apply(variables, images, train=False)  # type: ignore[return-value]
+        return unrolled(model).apply(variables, images, train=False)  # type: ignore[return-value]
 
 
 def exchangeable(variables: Mapping[str, Any], units: Sequence[UnitInfo]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from resnet_jax.cli.cache import use_compilation_cache
 from resnet_jax.errors import ProcessLost, Stopped, UserError
 
 #: Exit statuses: a mistake of the user's; a run that saved its state and can go on (EX_TEMPFAIL); a stop by Ctrl-C
@@ -12,8 +13,13 @@ from resnet_jax.errors import ProcessLost, Stopped, UserError
 MISTAKE, STOPPED, INTERRUPTED = 2, 75, 130
 
 
-def run(command: Callable[[], None]) -> int:
-    """Runs a command and returns its exit status."""
+def run(command: Callable[[], None], compilation_cache: bool = True) -> int:
+    """Runs a command and returns its exit status.
+
+    With `compilation_cache`, it keeps what it compiles; see `cache.use_compilation_cache`.
+    """
+    if compilation_cache:
+        use_compilation_cache()
     # Orbax and TFDS report through these, at a length that drowns the progress display, what they then raise.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import Array
 
 from resnet_jax.models.layers import ModuleFactory, relu
+from resnet_jax.models.scan import scan_units
 
 
 class Order(NamedTuple):
@@ -153,6 +154,7 @@ class Stage(nn.Module):
       unit: factory of a unit, taking `strides`, `first`, `drop_rate`, `dilations` and `name`.
       drop_rates: of each unit; none: zero.
       dilations: of kernels ahead of the place where the stage strides, or would, and behind it.
+      scan: whether the units behind the first, which are alike, are one loop; they have no drop rates then.
     """
 
     size: int
@@ -161,11 +163,14 @@ class Stage(nn.Module):
     unit: ModuleFactory
     drop_rates: Sequence[float] = ()
     dilations: tuple[int, int] = (1, 1)
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
-        for i in range(1, self.size + 1):
+        # Variables are made unit by unit in any case, so that they are the same.
+        scanned = self.scan and not self.is_initializing()
+        for i in range(1, 2 if scanned else self.size + 1):
             unit = self.unit(
                 strides=self.strides if i == 1 else 1,
                 first=self.first and i == 1,
@@ -174,4 +179,7 @@ class Stage(nn.Module):
                 name=f"block{i}",
             )
             x = unit(x, train)
+        if scanned and self.size > 1:
+            names = [f"block{i}" for i in range(2, self.size + 1)]
+            x = scan_units(self, self.unit(strides=1, first=False, parent=None), names, x, train)
         return x

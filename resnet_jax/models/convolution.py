@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-#: Slices of the batch that a kernel's gradient is computed over: more gave no more (docs/performance.md).
+#: Most slices of the batch that a kernel's gradient is computed over: more gave no more (docs/performance.md).
 SLICES = 8
 
-#: Output positions of an image from which slicing gains: 14x14 does, 8x8 does not.
-SLICED_POSITIONS = 128
+#: Bytes of a slice's inputs or outputs below which slicing costs more than it gains.
+SLICE_BYTES = 2**19
 
 Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
@@ -86,15 +86,20 @@ def kernel_gradient(conv: Callable[[Array, Array], Array], window: Window, image
       cotangent: of the outputs, (batch, out height, out width, features).
     """
     strides, padding = window
-    batch, height, width, _ = cotangent.shape
     if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
         seen = images[:, :: strides[0], :: strides[1]]
         return jnp.einsum("bhwc,bhwf->cf", seen, cotangent)[None, None].astype(kernel.dtype)
-    # Several devices share the batch, and slices would be of one device's images each.
-    slices = SLICES if jax.device_count() == 1 and height * width >= SLICED_POSITIONS and batch % SLICES == 0 else 1
+    slices = _slices(len(images), 4 * max(images.size, cotangent.size))
     parts = zip(jnp.split(images, slices), jnp.split(cotangent, slices), strict=True)
     gradients = [jax.vjp(lambda w, x=x: conv(x, w), kernel)[1](g)[0] for x, g in parts]
     return sum(gradients[1:], start=gradients[0])
+
+
+def _slices(batch: int, size: int) -> int:
+    """How many slices to take a batch of so many bytes in."""
+    if jax.device_count() > 1:  # which share the batch: a slice would be of one device's images
+        return 1
+    return max(n for n in (1, 2, 4, SLICES) if batch % n == 0 and (n == 1 or size >= n * SLICE_BYTES))
 
 
 def conv_of_patches(images: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]]) -> Array:

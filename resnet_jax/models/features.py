@@ -12,6 +12,7 @@ from jax import Array
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.resnet import ResNet, stage_strides, stem_stride
+from resnet_jax.models.scan import unrolled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def forward_with_features(
     Returns:
       Logits (batch, num_classes), and a dict from path to output.
     """
-    logits, state = model.apply(
+    logits, state = unrolled(model).apply(
         variables,
         images,
         train=False,

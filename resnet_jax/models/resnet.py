@@ -63,6 +63,8 @@ class ResNet(nn.Module):
         out the strides of the last stages and dilates the kernels behind them instead, so that the same weights give
         the same values, at more positions (Chen et al. 2017, "DeepLab", section 3.1).
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
+      scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers on GPU and TPU; on
+        CPU, XLA's convolutions inside a loop are several times slower. It changes results by rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
 
     Raises:
@@ -92,6 +94,7 @@ class ResNet(nn.Module):
     features_only: bool = False
     output_stride: int | None = None
     remat: bool = False
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     def __post_init__(self) -> None:
@@ -143,7 +146,8 @@ class ResNet(nn.Module):
             # Unit l of L is dropped with l / L times the last one's probability.
             rates = tuple(self.stochastic_depth * (done + k) / units for k in range(1, size + 1))
             first, factory = i == 1 and self.stem_norm, partial(unit, width=width)
-            x = Stage(size, strides, first, factory, rates, dilations, name=f"stage{i}")(x, train)
+            stage = Stage(size, strides, first, factory, rates, dilations, self.scan, name=f"stage{i}")
+            x = stage(x, train)
             outputs.append(x)
         x = Final(order.final, norm, name="final")(x, train)
         if self.features_only:
@@ -249,5 +253,9 @@ def _check_fields(net: ResNet) -> None:
     possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
     if net.output_stride not in (None, *possible):
         raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")
+    if net.scan and (net.stochastic_depth or net.shortcut == "dropout"):
+        raise UserError(
+            "scan is for units that are alike and draw nothing: not with stochastic_depth or shortcut 'dropout'"
+        )
     if not 0 <= net.shortcut_dropout < 1:
         raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")

@@ -38,12 +38,13 @@ class Stepper:
 
     Attributes:
       meter: what they cost.
+      compiled: the program for each number of steps in a dispatch.
     """
 
     def __init__(self, trainer: Trainer, on_compile: Callable[[], None] = lambda: None) -> None:
         """`on_compile` is called ahead of a compilation, which can take minutes."""
         self._trainer, self._on_compile = trainer, on_compile
-        self._compiled: dict[Any, Any] = {}  # by the inputs' shapes
+        self.compiled: dict[Any, Any] = {}  # by the inputs' shapes
         self._in_flight: collections.deque[tuple[int, int, Metrics]] = collections.deque()
         self._sharding = batch_sharded(trainer.mesh, axis=1)
         self.meter = Meter()
@@ -67,14 +68,14 @@ class Stepper:
         if not self._in_flight or _is_ready(self._in_flight[-1][2]):
             self.meter.wait_seconds += ready - began
         shapes = tuple(x.shape for x in jax.tree.leaves(inputs))
-        if shapes not in self._compiled:
+        if shapes not in self.compiled:
             self._on_compile()
-            self._compiled[shapes] = trainer.train_step.lower(state, trainer.pipeline.train, inputs).compile()
+            self.compiled[shapes] = trainer.train_step.lower(state, trainer.pipeline.train, inputs).compile()
             compiled = time.monotonic()
             self.meter.compile_seconds += compiled - ready
             began += compiled - ready
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            state, metrics = self._compiled[shapes](state, trainer.pipeline.train, inputs)
+            state, metrics = self.compiled[shapes](state, trainer.pipeline.train, inputs)
         self._in_flight.append((step, count, metrics))
         self.meter.seconds += time.monotonic() - began
         return state

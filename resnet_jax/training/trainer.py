@@ -28,6 +28,9 @@ from resnet_jax.training.state import TrainState, init_state
 from resnet_jax.training.step import EvalStep, Pipeline, TrainStep, make_eval_step, make_train_step
 from resnet_jax.training.tuning import changes_training, check_parts, make_tuned_optimizer
 
+#: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
+LONG_TO_COMPILE = 300
+
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
@@ -88,6 +91,11 @@ class Trainer:
             yield (
                 f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
                 "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+            )
+        if self.summary.depth >= LONG_TO_COMPILE and not getattr(self.model, "scan", False):
+            yield (
+                f"{self.summary.depth} layers take long to compile, once; config.model.scan=True compiles like units "
+                "as one loop, which is for GPU and TPU: on CPU its steps are slower"
             )
         if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
             yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"

@@ -21,7 +21,7 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
         write_between(page, "c", "text")
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", [name for name, (_, page) in BENCHMARKS.items() if page])
 def test_every_benchmark_has_its_place_filled(name):
     page = (ROOT / BENCHMARKS[name][1]).read_text()
     inside = page.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]

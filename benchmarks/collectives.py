@@ -1,0 +1,69 @@
+"""The bytes that a compiled program sends between devices, read off its text."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+#: Bytes of an element, by HLO's names.
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8,
+         "u64": 8, "f64": 8}  # fmt: skip
+
+# `%name = f32[16]{0} all-reduce(...)`, or a tuple of shapes; a `-start` has the results of its `-done`.
+_ALL_REDUCE = re.compile(r"= (\(.*?\)|\S+) all-reduce(?:-start)?\(")
+_SHAPE = re.compile(r"([a-z]+[0-9]*)\[([0-9,]*)\]")
+
+
+def all_reduces(text: str) -> list[int]:
+    """Bytes of each all-reduce in a program's HLO."""
+    return [sum(_sizes(found.group(1))) for line in text.splitlines() if (found := _ALL_REDUCE.search(line))]
+
+
+def _sizes(shapes: str) -> Iterator[int]:
+    for kind, dimensions in _SHAPE.findall(shapes):
+        yield BYTES[kind] * math.prod(int(d) for d in dimensions.split(",") if d)
+
+
+def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
+    """The least and the most bytes that a training step all-reduces.
+
+    The least is every parameter's gradient. Batch norm over the global batch adds, for each channel, the two sums of
+    its forward pass and those of its backward pass: two, or four where XLA does not join what it could. 64 bytes are
+    for the loss, the error and other scalars.
+
+    Args:
+      params: parameters of the net.
+      norm_channels: channels of all its batch norms, added up.
+    """
+    return 4 * params, 4 * params + 4 * 6 * norm_channels + 64
+
+
+def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dict[str, Any]:
+    """All-reduces of one training step on all devices, their number and bytes; the net's parameters and channels."""
+    from benchmarks.ours import make_benchmark_trainer
+
+    trainer = make_benchmark_trainer(name, batch_size, image_size, **fields)
+    lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
+    found = all_reduces(lowered.compile().as_text() or "")
+    return {"all_reduces": len(found), "bytes": sum(found), "params": trainer.summary.params,
+            "norm_channels": sum(x.output[-1] for x in trainer.summary.layers if x.kind == "norm"),
+            "forward": trainer.summary.flops}  # fmt: skip
+
+
+def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str, Any]:
+    """What `count` says, and images a second, on all devices of this process."""
+    import jax
+
+    from benchmarks.contest import contest
+    from benchmarks.ours import contestant, make_benchmark_trainer
+
+    trainer = make_benchmark_trainer(name, batch_size)
+    found = contest({"ours": contestant(trainer).losses}, seconds, rounds)["ours"]
+    return {"devices": jax.device_count(), "batch_size": batch_size, "images_per_second": found.rate * batch_size,
+            **count(name, batch_size)}  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))))

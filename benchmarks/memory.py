@@ -1,0 +1,139 @@
+"""Memory and compile time of each net's training step at its paper's batch, from the compiled program: nothing is run.
+
+    python -m benchmarks memory --write
+    python -m benchmarks memory --model=cifar_resnet1202 --ways=scan --write
+
+Each in a process of its own, since compiling takes more memory than what is compiled.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.loopback import ROOT
+from benchmarks.pages import table
+from resnet_jax.errors import UserError, unknown_name
+
+#: Fields of the net that trade time for memory and for the size of the program.
+WAYS: dict[str, dict[str, bool]] = {
+    "plain": {},
+    "remat": {"remat": True},
+    "scan": {"scan": True},
+    "scan+remat": {"scan": True, "remat": True},
+}
+
+#: Nets whose program is compiled in tolerable time on a laptop, and those that are too deep for it unrolled.
+NETS = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110", "resnet18", "resnet50")
+DEEP = ("cifar_resnet110", "cifar_preact_resnet164", "cifar_preact_resnet1001", "cifar_resnet1202")
+
+
+def paper_batch(name: str) -> int:
+    """Images of a training batch in the papers: 128 for CIFAR, 256 for ImageNet."""
+    return 128 if name.startswith("cifar_") else 256
+
+
+def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
+    """What compiling one training step takes, and what the program will: seconds, bytes.
+
+    Args:
+      name: of a net.
+      way: a key of `WAYS`.
+      batch_size: 0: the paper's.
+
+    Returns:
+      `trace_seconds`, `compile_seconds`; `arguments` (parameters, momentum, data) and `temporary`, bytes on the
+      device; `program`, bytes of its text; `peak_host`, bytes that this process had at most.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from resnet_jax.config import base_config, model_overrides
+    from resnet_jax.models.registry import create_model, get_variant
+    from resnet_jax.training.mesh import make_mesh
+    from resnet_jax.training.optimizer import make_optimizer
+    from resnet_jax.training.state import init_state
+    from resnet_jax.training.step import make_update
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    batch, variant = batch_size or paper_batch(name), get_variant(name)
+    config = base_config()
+    config.model.name, config.batch_size = name, batch
+    config.model.update(WAYS[way])
+    model = create_model(name, **model_overrides(config))
+    size = variant.image_size
+    optimizer = make_optimizer(config.optimizer)
+    update = make_update(model, config, make_mesh(jax.devices()[:1]))
+    state = jax.eval_shape(lambda: init_state(model, optimizer, 0, (size, size, 3)))
+    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+    labels = jax.ShapeDtypeStruct((batch,), np.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    began = time.perf_counter()
+    lowered = jax.jit(update, donate_argnums=0).lower(state, images, labels, key)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    ended = time.perf_counter()
+    memory: Any = compiled.memory_analysis()
+    return {
+        "model": name, "way": way, "batch_size": batch, "trace_seconds": traced - began,
+        "compile_seconds": ended - traced, "arguments": memory.argument_size_in_bytes,
+        "temporary": memory.temp_size_in_bytes, "program": len(lowered.as_text()),
+        "peak_host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }  # fmt: skip
+
+
+def measure(
+    nets: Sequence[str], ways: Sequence[str], batch_size: int, limit: float, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """One row for each net and way.
+
+    Args:
+      nets: their names.
+      ways: keys of `WAYS`.
+      batch_size: 0: the papers'.
+      limit: seconds after which a compilation is given up, and its row says so.
+      note: told what is being compiled.
+    """
+    rows = []
+    for name in nets:
+        for way in ways:
+            if way not in WAYS:
+                raise unknown_name("way", way, WAYS)
+            note(f"compiling {name}, {way}")
+            command = [sys.executable, "-m", "benchmarks.memory", name, way, str(batch_size)]
+            try:
+                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+            except subprocess.TimeoutExpired:
+                rows.append({"model": name, "way": way, "batch_size": batch_size or paper_batch(name), "limit": limit})
+                continue
+            if done.returncode:
+                raise UserError(f"{name}, {way}: {(done.stderr.strip().splitlines() or ['ended without a word'])[-1]}")
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return rows
+
+
+def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
+    """The table, or one JSON object."""
+    if as_json:
+        return json.dumps({"rows": list(rows)})
+    cells = []
+    for row in rows:
+        head = [row["model"], row["way"], str(row["batch_size"])]
+        if "limit" in row:
+            cells.append([*head, *["-"] * 3, f"more than {row['limit']:.0f}", "-"])
+            continue
+        gib = [f"{row[field] / 2**30:.2f}" for field in ("arguments", "temporary")]
+        seconds = row["trace_seconds"] + row["compile_seconds"]
+        cells.append([*head, *gib, f"{row['program'] / 1e6:.1f}", f"{seconds:.0f}",
+                      f"{row['peak_host'] / 2**30:.1f}"])  # fmt: skip
+    headings = ["net", "way", "batch", "state and batch, GiB", "activations and the rest, GiB", "program, MB of text",
+                "s to trace and compile", "GiB of host memory to compile"]  # fmt: skip
+    return table(headings, cells)
+
+
+if __name__ == "__main__":
+    print(json.dumps(compiled_cost(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

@@ -1,0 +1,146 @@
+"""Our side of a contest: the program that `fit` runs, on random images that live on the devices."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from benchmarks.peers import Contestant, Task
+from resnet_jax.config import base_config, model_overrides, validate_config
+from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.errors import UserError
+from resnet_jax.models.registry import VARIANTS, create_model, get_variant
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.summary import summarize
+from resnet_jax.training.mesh import batch_sharded, make_mesh, platform
+from resnet_jax.training.step import make_eval_step, make_train_step
+from resnet_jax.training.stepper import Stepper
+from resnet_jax.training.trainer import Trainer
+
+#: Batches of an epoch, which are taken in turn: enough that no cache holds them all, few enough for the memory.
+BATCHES = 4
+
+LEARNING_RATE = 0.01
+
+
+def make_benchmark_trainer(
+    name: str,
+    batch_size: int,
+    image_size: int = 0,
+    dtype: str = "float32",
+    devices: Sequence[jax.Device] | None = None,
+    **fields: Any,
+) -> Trainer:
+    """What `make_trainer` makes of the paper's recipe, but with random images, which are not augmented.
+
+    Args:
+      name: of a net.
+      batch_size: over all devices.
+      image_size: in pixels; 0: that which the net was published for.
+      dtype: of the computation.
+      devices: all by default.
+      **fields: of the net, to override.
+    """
+    variant = get_variant(name)
+    size = image_size or variant.image_size
+    classes = variant.fields.get("num_classes", 1000)
+    config = base_config()
+    config.model.name, config.batch_size, config.dtype = name, batch_size, dtype
+    config.model.update(fields)
+    config.optimizer.learning_rate = LEARNING_RATE
+    config.steps, config.schedule.boundaries = 10**6, ()
+    validate_config(config)
+    mesh = make_mesh(devices)
+    draw = np.random.default_rng(0)
+    count = batch_size * BATCHES
+
+    def split(count: int) -> Split:
+        images = draw.integers(0, 256, (count, size, size, 3), np.uint8)
+        return Split(images, (np.arange(count) % classes).astype(np.int32))
+
+    pipeline = make_pipeline(
+        Dataset("random", split(count), split(batch_size), classes), mesh, seed=0, batch_size=batch_size,
+        normalization_kind="per_channel", padding=0, flip=False,
+    )  # fmt: skip
+    # An evaluation batch as large as a training batch.
+    pipeline = dataclasses.replace(pipeline, eval_batch_size=batch_size)
+    model = create_model(name, **model_overrides(config), num_classes=classes, dtype=dtype)
+    return Trainer(
+        config, mesh, model, summarize(model, name, size), classes, (), pipeline,
+        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+    )  # fmt: skip
+
+
+def steps_per_dispatch(trainer: Trainer) -> int:
+    """As the loop takes by default: 1 on CPU."""
+    return 1 if platform(trainer.mesh) == "cpu" else trainer.pipeline.steps_per_dispatch
+
+
+def check_net(name: str, model: nn.Module) -> None:
+    """Raises UserError for a net that the peers do not have."""
+    if not isinstance(model, ResNet) or model.block == "single" or model.activation != "original":
+        known = [n for n, v in VARIANTS.items() if v.net is ResNet and "preact" not in n and "1layer" not in n]
+        raise UserError(f"the peers have no {name}; they have {', '.join(known)}")
+
+
+def task(trainer: Trainer) -> Task:
+    """The same net, weights, batches and optimiser for others.
+
+    Raises:
+      UserError: for a net that the peers do not have.
+    """
+    model, pipeline = trainer.model, trainer.pipeline
+    check_net(trainer.config.model.name, model)
+    assert isinstance(pipeline, ResidentPipeline)
+    fields = {
+        field: getattr(model, field)
+        for field in ("stage_sizes", "widths", "num_classes", "block", "stem", "shortcut", "stride_on")
+    }
+    batches = [pipeline.eval_batch(pipeline.train, pipeline.train_inputs(i, 1)[0]) for i in range(BATCHES)]
+    state = trainer.init()
+    variables = jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})
+    images, labels = (np.stack([np.asarray(part) for part in parts]) for parts in zip(*batches, strict=True))
+    config = trainer.config.optimizer
+    return Task(
+        fields, variables, images, labels,
+        config.learning_rate, config.momentum, config.weight_decay, trainer.config.dtype,
+    )  # fmt: skip
+
+
+def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
+    """Training as `fit` does it: dispatched through `Stepper`, one dispatch ahead, metrics fetched of every step.
+
+    Its first `BATCHES` steps are on the batches of `task`; later epochs are shuffled anew.
+    """
+    stepper = stepper or Stepper(trainer)
+    box: dict[str, Any] = {"state": trainer.init(), "step": 0}
+    most = steps_per_dispatch(trainer)
+
+    def losses(count: int) -> list[float]:
+        found: list[float] = []
+        while count > 0:
+            now = most if count >= most else 1
+            box["state"] = stepper.advance(box["state"], box["step"], now)
+            box["step"] += now
+            count -= now
+            found += [m["loss"] for _, steps in stepper.collect(1 if count else 0) for m in steps]
+        return found
+
+    tested = trainer.init().tested_variables
+    pipeline = trainer.pipeline
+    assert isinstance(pipeline, ResidentPipeline)
+    shared = batch_sharded(trainer.mesh)
+    mask = np.ones(trainer.config.batch_size, np.float32)
+
+    def evaluate(count: int) -> list[float]:
+        sums = []
+        for i in range(count):
+            inputs = pipeline.send((pipeline.train_inputs(i % BATCHES, 1)[0], mask), shared)
+            sums.append(trainer.eval_step(tested["params"], tested["batch_stats"], pipeline.train, *inputs))
+        return [float(s["loss"]) / float(s["count"]) for s in jax.device_get(sums)]
+
+    return Contestant("resnet_jax", losses, evaluate)

@@ -1,0 +1,212 @@
+"""PyTorch's training step of the same net, with our weights: eager or compiled, in either memory format."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import Contestant, Task
+from resnet_jax.errors import UserError
+
+#: What can be told apart by `+`: the memory format, and torch.compile.
+FORMATS = ("contiguous", "channels_last")
+
+
+def import_torch() -> Any:
+    """PyTorch.
+
+    Raises:
+      UserError: where it is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            "--peer=torch needs PyTorch: python -m pip install -r benchmarks/requirements-peers.txt"
+        ) from None
+    return torch
+
+
+def default_variants(on_gpu: bool) -> list[str]:
+    """What a user would try: on a GPU compiled with channels last; on a CPU both formats; the faster counts."""
+    return ["channels_last+compile"] if on_gpu else list(FORMATS)
+
+
+def contestants(task: Task, variants: Sequence[str] = ()) -> list[Contestant]:
+    """One for each variant, `contiguous`, `channels_last`, or either with `+compile`.
+
+    Raises:
+      UserError: without PyTorch, or for an unknown variant.
+    """
+    torch = import_torch()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = []
+    for variant in variants or default_variants(device.type == "cuda"):
+        layout, _, compiled = variant.partition("+")
+        if layout not in FORMATS or compiled not in ("", "compile"):
+            raise UserError(f"unknown variant {variant!r} of --peer=torch; known: {', '.join(FORMATS)}, each +compile")
+        found.append(_contestant(torch, task, device, variant, layout, bool(compiled)))
+    return found
+
+
+def _contestant(torch: Any, task: Task, device: Any, variant: str, layout: str, compiled: bool) -> Contestant:
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    net = build(torch, task.fields)
+    load(torch, net, task.variables)
+    net = net.to(device).to(memory_format=memory_format)
+    tested = build(torch, task.fields)
+    load(torch, tested, task.variables)
+    tested = tested.to(device).to(memory_format=memory_format).eval()
+    images = [
+        torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        .to(device)
+        .contiguous(memory_format=memory_format)
+        for x in task.images
+    ]
+    labels = [torch.from_numpy(y.astype(np.int64)).to(device) for y in task.labels]
+    optimizer = torch.optim.SGD(
+        net.parameters(), task.learning_rate, momentum=task.momentum, weight_decay=task.weight_decay
+    )
+    criterion = torch.nn.CrossEntropyLoss()
+    run, run_tested = (torch.compile(net), torch.compile(tested)) if compiled else (net, tested)
+
+    def low_precision() -> Any:
+        if task.dtype == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    step = [0]
+
+    def losses(count: int) -> list[float]:
+        net.train()
+        found = []
+        for _ in range(count):
+            at = step[0] % len(images)
+            optimizer.zero_grad(set_to_none=True)
+            with low_precision():
+                loss = criterion(run(images[at]).float(), labels[at])
+            loss.backward()
+            optimizer.step()
+            step[0] += 1
+            found.append(loss.detach())
+        return [float(x) for x in torch.stack(found).cpu()]
+
+    def evaluate(count: int) -> list[float]:
+        found = []
+        with torch.no_grad():
+            for i in range(count):
+                with low_precision():
+                    logits = run_tested(images[i % len(images)])
+                found.append(criterion(logits.float(), labels[i % len(images)]))
+        return [float(x) for x in torch.stack(found).cpu()]
+
+    return Contestant(f"torch {variant}", losses, evaluate)
+
+
+def build(torch: Any, fields: dict) -> Any:
+    """The net as a `torch.nn.Module` whose state is named by our paths with dots, `stage2.block1.conv1.weight`."""
+    nn, functional = torch.nn, torch.nn.functional
+    Module: Any = nn.Module
+
+    def conv(inputs: int, outputs: int, size: int, strides: int) -> Any:
+        return nn.Conv2d(inputs, outputs, size, strides, (size - 1) // 2, bias=False)
+
+    class Projection(Module):
+        def __init__(self, inputs: int, outputs: int, strides: int) -> None:
+            super().__init__()
+            self.conv, self.bn = conv(inputs, outputs, 1, strides), nn.BatchNorm2d(outputs)
+
+        def forward(self, x: Any) -> Any:
+            return self.bn(self.conv(x))
+
+    class Unit(Module):
+        def __init__(self, inputs: int, width: int, strides: int) -> None:
+            super().__init__()
+            bottleneck = fields["block"] == "bottleneck"
+            layers = ((1, 1), (3, 1), (1, 4)) if bottleneck else ((3, 1), (3, 1))
+            strided = 1 if bottleneck and fields["stride_on"] == "3x3" else 0
+            self.count, self.strides, features = len(layers), strides, inputs
+            for i, (size, multiple) in enumerate(layers):
+                outputs = width * multiple
+                setattr(self, f"conv{i + 1}", conv(features, outputs, size, strides if i == strided else 1))
+                setattr(self, f"bn{i + 1}", nn.BatchNorm2d(outputs))
+                features = outputs
+            self.kind, self.missing = fields["shortcut"], features - inputs
+            if self.kind == "C" or (self.kind == "B" and (strides > 1 or self.missing)):
+                self.shortcut = Projection(inputs, features, strides)
+
+        def forward(self, x: Any) -> Any:
+            y = x
+            for i in range(1, self.count + 1):
+                y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+                if i < self.count:
+                    y = functional.relu(y, inplace=True)
+            if hasattr(self, "shortcut"):
+                y = y + self.shortcut(x)
+            elif self.kind != "none":
+                if self.strides > 1 or self.missing:
+                    half = self.missing // 2
+                    x = functional.pad(
+                        x[:, :, :: self.strides, :: self.strides], (0, 0, 0, 0, half, self.missing - half)
+                    )
+                y = y + x
+            return functional.relu(y, inplace=True)
+
+    class Stem(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.imagenet, width = fields["stem"] == "imagenet", fields["widths"][0]
+            self.conv = conv(fields.get("channels", 3), width, *((7, 2) if self.imagenet else (3, 1)))
+            self.bn = nn.BatchNorm2d(width)
+
+        def forward(self, x: Any) -> Any:
+            x = functional.relu(self.bn(self.conv(x)), inplace=True)
+            return functional.max_pool2d(x, 3, 2, 1) if self.imagenet else x
+
+    class Net(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, features = Stem(), fields["widths"][0]
+            for i, (size, width) in enumerate(zip(fields["stage_sizes"], fields["widths"], strict=True)):
+                stage = nn.Sequential()
+                for k in range(size):
+                    stage.add_module(f"block{k + 1}", Unit(features, width, 2 if i and k == 0 else 1))
+                    features = width * (4 if fields["block"] == "bottleneck" else 1)
+                setattr(self, f"stage{i + 1}", stage)
+            self.head = nn.Linear(features, fields["num_classes"])
+
+        def forward(self, x: Any) -> Any:
+            x = self.stem(x)
+            for i in range(len(fields["stage_sizes"])):
+                x = getattr(self, f"stage{i + 1}")(x)
+            return self.head(x.mean((2, 3)))
+
+    return Net()
+
+
+def load(torch: Any, net: Any, variables: dict) -> None:
+    """Copies our weights and statistics into it; every one must find its place."""
+    names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    state = {}
+
+    def walk(tree: dict, path: tuple[str, ...]) -> None:
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                walk(value, (*path, name))
+                continue
+            value = np.asarray(value)
+            if name == "kernel":
+                array = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+                key = ".".join((*path, "weight"))
+            else:
+                key, array = ".".join((*path, names[name])), value
+            state[key] = torch.from_numpy(np.array(array, order="C"))
+
+    walk(variables["params"], ())
+    walk(variables["batch_stats"], ())
+    own = {k for k in net.state_dict() if not k.endswith("num_batches_tracked")}
+    assert own == state.keys(), own ^ state.keys()
+    net.load_state_dict(state, strict=False)

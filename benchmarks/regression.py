@@ -1,0 +1,73 @@
+"""`make bench`: whether a speed has been lost, by ratios, which one machine's mood moves less than its seconds.
+
+    python -m benchmarks regression            compares with benchmarks/reference.json
+    python -m benchmarks regression --record   measures the reference anew
+
+Each ratio is ours over something else in the same process at the same time, so that larger is better.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import end_to_end, train_step
+from benchmarks.pages import table
+from resnet_jax.errors import UserError
+
+REFERENCE = Path(__file__).with_name("reference.json")
+
+#: A ratio may be less than the reference by this share of it: rounds on two busy cores scatter by half of that.
+TOLERANCE = 0.15
+
+
+def measure(folder: Path, seconds: float, rounds: int, note: Callable[[str], None]) -> dict[str, float]:
+    """Ratios by name: of steps beside the plain Flax ones, which run wherever JAX does; of `fit` beside its step."""
+    found = {}
+    for kind in ("train_step", "eval"):
+        (row,) = train_step.measure(kind, ["cifar_resnet20"], ["flax_example"], 128, 0, "float32", [], seconds, rounds,
+                                    note)  # fmt: skip
+        found[f"{kind}: cifar_resnet20 by flax_example"] = row["ratio"]
+    whole, alone = end_to_end.measure(folder, "resnet20", 200, max(3, rounds // 2), note)
+    found["fit by its bare step: resnet20 on digits"] = end_to_end.ratio(whole, alone)
+    return found
+
+
+def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str]]:
+    """A row for each ratio: its name, what it was, what it is, and "ok" or "slower".
+
+    Raises:
+      UserError: if the reference has other ratios.
+    """
+    if found.keys() != reference["ratios"].keys():
+        raise UserError(f"{REFERENCE.name} has other ratios: python -m benchmarks regression --record writes it anew")
+    return [
+        [
+            name,
+            f"{was:.2f}",
+            f"{found[name]:.2f}",
+            "ok" if found[name] >= was * (1 - reference["tolerance"]) else "slower",
+        ]
+        for name, was in reference["ratios"].items()
+    ]
+
+
+def check(found: dict[str, float]) -> str:
+    """The table of `compare` with the committed reference.
+
+    Raises:
+      UserError: if any ratio is less than it may be, with its name, or there is no reference.
+    """
+    if not REFERENCE.exists():
+        raise UserError(f"there is no {REFERENCE.name} yet: python -m benchmarks regression --record writes it")
+    rows = compare(found, json.loads(REFERENCE.read_text()))
+    text = table(["ratio", "reference", "now", ""], rows)
+    if slower := [row for row in rows if row[-1] == "slower"]:
+        raise UserError("slower than the reference: " + "; ".join(f"{r[0]} {r[2]}, was {r[1]}" for r in slower))
+    return text
+
+
+def record(found: dict[str, float], where: str) -> None:
+    """Writes the reference."""
+    content = {"measured_on": where, "tolerance": TOLERANCE, "ratios": {k: round(v, 3) for k, v in found.items()}}
+    REFERENCE.write_text(json.dumps(content, indent=2) + "\n")

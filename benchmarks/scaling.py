@@ -1,0 +1,174 @@
+"""Scaling over devices: measured in shape on virtual CPU devices, worked out for real ones from the bytes all-reduced.
+
+    python -m benchmarks scaling --write
+
+Virtual devices share the cores, so that their speed says nothing about a pod: what is checked is that nothing is
+computed twice, since then N devices together would do 1/N as much.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.loopback import ROOT
+from benchmarks.pages import table
+from resnet_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Devices joined by a fast link in groups, and the groups by a slower one. The numbers are quoted.
+
+    Attributes:
+      name: of the device.
+      flops: bfloat16 operations a second of one.
+      group: devices that the fast link joins.
+      inside: bytes a second in one direction of a device's fast link.
+      between: bytes a second in one direction of a device's share of the slower one.
+      source: of the numbers.
+    """
+
+    name: str
+    flops: float
+    group: int
+    inside: float
+    between: float
+    source: str
+
+
+MACHINES = (
+    # 400 GB/s in both directions; 6.4 Tbit/s between pods, over 256 chips.
+    Machine("TPU v5e", 197e12, 256, 200e9, 6.4e12 / 8 / 256, "cloud.google.com/tpu/docs/v5e"),
+    # NVLink's 900 GB/s in both directions; one 400 Gbit/s InfiniBand adapter for each GPU of a DGX H100.
+    Machine("H100 SXM", 989e12, 8, 450e9, 50e9, "NVIDIA's data sheets of H100 SXM (without sparsity) and DGX H100"),
+)
+
+#: Assumed, not measured: the share of a device's peak that a step's convolutions reach, and what each all-reduce takes
+#: however small it is.
+UTILISATION, LATENCY = 0.4, 20e-6
+
+#: The setting worked out: ImageNet's ResNet-50, images of one device in weak scaling, of all in strong scaling.
+NET, PER_DEVICE, IN_ALL = "resnet50", 128, 4096
+
+COUNTS = (8, 64, 512)
+
+
+def ring_seconds(devices: int, size: float, bandwidth: float) -> float:
+    """A ring all-reduce of `size` bytes: each device sends 2 (n - 1) / n of them."""
+    return 2 * (devices - 1) / devices * size / bandwidth
+
+
+def all_reduce_seconds(machine: Machine, devices: int, size: float) -> float:
+    """A ring inside each group, and one between the groups for each device's part of the sum."""
+    inside = min(devices, machine.group)
+    groups = -(-devices // machine.group)
+    return ring_seconds(inside, size, machine.inside) + ring_seconds(groups, size / inside, machine.between)
+
+
+def efficiency(compute: float, communicate: float, fixed: float) -> tuple[float, float]:
+    """Share of the time in which a device computes: nothing overlapped, and all of the transfer that fits overlapped.
+
+    Args:
+      compute: seconds of a step without communication.
+      communicate: seconds of the gradients' transfer, which may run beside the backward pass.
+      fixed: seconds of latency, which may not: most all-reduces are batch statistics that the next layer waits for.
+    """
+    return compute / (compute + communicate + fixed), compute / (max(compute, communicate) + fixed)
+
+
+def predicted(machine: Machine, devices: int, batch: int, counted: dict[str, Any]) -> tuple[float, float]:
+    """`efficiency` of a training step.
+
+    Args:
+      machine, devices: see there.
+      batch: images of one device.
+      counted: what `collectives.count` says of the net.
+    """
+    compute = 3 * 2 * counted["forward"] * batch / (machine.flops * UTILISATION)
+    return efficiency(compute, all_reduce_seconds(machine, devices, counted["bytes"]), counted["all_reduces"] * LATENCY)
+
+
+def _child(devices: int, *code: str) -> dict[str, Any]:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"with {devices} devices: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(
+    name: str, batch_size: int, counts: Sequence[int], seconds: float, rounds: int, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Weak and strong scaling of a small net over virtual devices, and the all-reduces of `NET` on two devices.
+
+    Args:
+      name: of the net that is run.
+      batch_size: in weak scaling for each device, in strong scaling for all.
+      counts: numbers of devices.
+      seconds, rounds: see `contest`.
+      note: told what is being measured.
+    """
+    rows = []
+    for devices in counts:
+        for kind, batch in (("weak", batch_size * devices), ("strong", batch_size * max(counts))):
+            note(f"{kind} scaling, {devices} devices")
+            found = _child(devices, "-m", "benchmarks.collectives", name, str(batch), str(seconds), str(rounds))
+            rows.append({"kind": kind, **found})
+    note(f"counting the bytes that {NET} all-reduces")
+    code = "import json, benchmarks.collectives as c; print(json.dumps(c.count({!r}, 2, **{})))"
+    counted = {
+        "the whole batch": _child(2, "-c", code.format(NET, {"image_size": 32})),
+        "each device": _child(2, "-c", code.format(NET, {"image_size": 32, "bn_group_size": 1})),
+    }
+    from resnet_jax.models.summary import variant_summary
+
+    for one in counted.values():  # the bytes do not depend on the images' size; the work does
+        one["forward"] = variant_summary(NET).flops
+    return {"model": name, "rows": rows, "counted": counted}
+
+
+def report(found: dict[str, Any], as_json: bool) -> str:
+    """The tables, or one JSON object."""
+    if as_json:
+        return json.dumps(found)
+    base = {kind: next(r for r in found["rows"] if r["kind"] == kind) for kind in ("weak", "strong")}
+    cells = [
+        [row["kind"], str(row["devices"]), str(row["batch_size"]), f"{row['images_per_second']:,.0f}",
+         f"{row['images_per_second'] / base[row['kind']]['images_per_second']:.2f}", str(row["all_reduces"]),
+         f"{row['bytes'] / 1e6:.3f}", f"{row['bytes'] / (4 * row['params']):.3f}"]
+        for row in found["rows"]
+    ]  # fmt: skip
+    headings = ["scaling", "virtual devices", "batch", "images/s", "by one device's", "all-reduces a step", "MB",
+                "by 4 bytes a parameter"]  # fmt: skip
+    text = [f"{found['model']}:", table(headings, cells), f"{NET} on two devices, statistics over ...:"]
+    cells = [
+        [what, str(one["all_reduces"]), f"{one['bytes'] / 1e6:.2f}", f"{one['bytes'] / (4 * one['params']):.4f}"]
+        for what, one in found["counted"].items()
+    ]
+    text.append(table(["statistics over", "all-reduces a step", "MB", "by 4 bytes a parameter"], cells))
+    text.append(
+        f"Worked out, not measured: {NET}, bfloat16, {PER_DEVICE} images a device (weak) or {IN_ALL:,} in all "
+        f"(strong), at {100 * UTILISATION:.0f} % of the devices' peak without communication and {1e6 * LATENCY:.0f} "
+        "µs for every all-reduce, both assumed. Efficiency in percent, nothing of the transfer overlapped - all of it:"
+    )
+    cells = []
+    for machine in MACHINES:
+        for what, one in found["counted"].items():
+            cells.append([
+                f"{machine.name}, {what}",
+                *(_percent(predicted(machine, n, PER_DEVICE, one)) for n in COUNTS),
+                *(_percent(predicted(machine, n, IN_ALL // n, one)) for n in COUNTS),
+            ])  # fmt: skip
+    text.append(table(["devices", *(f"{k}, {n}" for k in ("weak", "strong") for n in COUNTS)], cells))
+    return "\n\n".join(text)
+
+
+def _percent(both: tuple[float, float]) -> str:
+    return " - ".join(f"{100 * share:.0f}" for share in both)

@@ -1,0 +1,85 @@
+"""Seconds from a command to its answer: help, and the first training step with and without compiled programs at hand.
+
+python -m benchmarks startup --write
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.loopback import ROOT
+from benchmarks.pages import table
+from resnet_jax.errors import UserError
+
+
+def run(arguments: list[str], workdir: Path, cache: Path | None) -> tuple[float, float]:
+    """Seconds until the first line of metrics is there (infinite if none comes), and until the command has ended.
+
+    Args:
+      arguments: of `python -m resnet_jax`.
+      workdir: where its metrics appear.
+      cache: folder of compiled programs; none: off.
+
+    Raises:
+      UserError: if the command fails.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")} | {
+        "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(cache or ""),
+    }  # fmt: skip
+    metrics, first = workdir / "metrics.jsonl", float("inf")
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resnet_jax", *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while process.poll() is None:
+        if first == float("inf") and metrics.exists() and metrics.stat().st_size:
+            first = time.monotonic() - began
+        time.sleep(0.01)
+    seconds = time.monotonic() - began
+    assert process.stderr is not None
+    said = process.stderr.read()
+    if process.returncode:
+        raise UserError(f"{' '.join(arguments)} failed: {(said.strip().splitlines() or ['nothing said'])[-1]}")
+    return (seconds if first == float("inf") and metrics.exists() else first), seconds
+
+
+def measure(folder: Path, nets: list[str], repeats: int, note: Callable[[str], None]) -> list[dict]:
+    """One row for `--help`, and three for each net on digits: no cache, a cache that is filled, one that was."""
+    helps = [run(["--help"], folder, None)[1] for _ in range(repeats)]
+    rows = [{"command": "--help", "cache": "-", "first_step": None, "seconds": helps}]
+    for net in nets:
+        for name in ("none", "empty", "filled"):
+            first, whole = [], []
+            for repeat in range(repeats):
+                note(f"{net}, cache {name}, {repeat + 1} of {repeats}")
+                cache, workdir = folder / f"cache-{net}", folder / "run"
+                if name == "empty":
+                    shutil.rmtree(cache, ignore_errors=True)
+                arguments = ["train", f"--config={ROOT}/configs/digits.py:{net}", f"--workdir={workdir}",
+                             "--config.steps=2", "--config.log_every=1"]  # fmt: skip
+                a, b = run(arguments, workdir, None if name == "none" else cache)
+                first.append(a)
+                whole.append(b)
+                shutil.rmtree(workdir)
+            rows.append({"command": f"train {net} on digits", "cache": name, "first_step": first, "seconds": whole})
+    return rows
+
+
+def report(rows: list[dict]) -> str:
+    """The table of medians."""
+    cells = []
+    for row in rows:
+        first, whole = row["first_step"], row["seconds"]
+        cells.append([
+            row["command"], row["cache"], f"{statistics.median(first):.1f}" if first else "-",
+            f"{statistics.median(whole):.2f}", f"{min(whole):.2f} - {max(whole):.2f}",
+        ])  # fmt: skip
+    headings = ["command", "compiled programs", "s to the first step", "s in all, with one evaluation and a checkpoint",
+                "least - most"]  # fmt: skip
+    return table(headings, cells)

@@ -1,0 +1,89 @@
+"""Bytes on the wire, and what is worked out from them."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from benchmarks import collectives, end_to_end, memory, regression, scaling, startup
+from resnet_jax.errors import UserError
+from resnet_jax.models.registry import VARIANTS
+
+
+def test_all_reduces_are_read_off_a_programs_text():
+    text = """
+      %all-reduce.1 = f32[16,3]{1,0} all-reduce(%x), channel_id=1, replica_groups={{0,1}}
+      %all-reduce.2 = (f32[8]{0}, bf16[2,2]{1,0}, f32[]) all-reduce(%a, %b, %c), to_apply=%add
+      %start = f32[5]{0} all-reduce-start(%y)
+      %done = f32[5]{0} all-reduce-done(%start)
+      %other = f32[99]{0} add(%all-reduce.1, %z)
+    """
+    assert collectives.all_reduces(text) == [192, 32 + 8 + 4, 20]
+
+
+@pytest.mark.parametrize("group", [0, 2])
+def test_a_step_sends_its_gradients_and_statistics(group):
+    """On eight devices, 4 bytes for each parameter and the sums of batch norm; with groups, none of those."""
+    found = collectives.count("cifar_resnet20", 16, 8, stage_sizes=(1, 1), widths=(4, 8), bn_group_size=group)
+    assert jax.device_count() == 8
+    least, most = collectives.expected_bytes(found["params"], 0 if group else found["norm_channels"])
+    # Groups' running statistics are averaged over the devices: mean and variance.
+    most += 4 * 2 * found["norm_channels"] if group else 0
+    assert least <= found["bytes"] <= most, found
+
+
+def test_a_ring_and_rings_of_rings():
+    """By hand: 8 devices send 2 * 7/8 of the bytes; 16 in two groups, then an eighth of them between the groups."""
+    machine = scaling.Machine("", 1.0, 8, 100.0, 10.0, "")
+    assert scaling.ring_seconds(8, 400, 100) == pytest.approx(7)
+    assert scaling.all_reduce_seconds(machine, 1, 400) == 0
+    assert scaling.all_reduce_seconds(machine, 8, 400) == pytest.approx(7)
+    assert scaling.all_reduce_seconds(machine, 16, 400) == pytest.approx(7 + 50 / 10)
+    assert scaling.efficiency(6, 3, 1) == (0.6, pytest.approx(6 / 7))
+    assert scaling.efficiency(2, 3, 0) == (0.4, pytest.approx(2 / 3))
+
+
+def test_the_report_of_scaling():
+    counted = {"all_reduces": 50, "bytes": 100e6, "params": 25_000_000, "norm_channels": 10, "forward": 4 * 10**9}
+    rows = [
+        {"kind": kind, "devices": n, "batch_size": 8, "images_per_second": 100.0 / n, **counted}
+        for kind in ("weak", "strong")
+        for n in (1, 2)
+    ]
+    text = scaling.report({"model": "a", "rows": rows, "counted": {"the whole batch": counted}}, False)
+    assert "| weak | 2 | 8 | 50 | 0.50 | 50 | 100.000 | 1.000 |" in text and "| H100 SXM, the whole batch |" in text
+
+
+def test_a_loop_makes_a_deep_nets_program_small(monkeypatch):
+    """Read off compiled programs: deeper, one with a loop hardly grows, and rematerialised, it keeps less."""
+    for name, size in (("shallow", 3), ("deep", 9)):
+        fields = VARIANTS["cifar_resnet20"].fields | {"stage_sizes": (size,), "widths": (4,)}
+        monkeypatch.setitem(VARIANTS, name, dataclasses.replace(VARIANTS["cifar_resnet20"], fields=fields))
+    cases = [("shallow", "scan"), ("deep", "plain"), ("deep", "scan"), ("deep", "scan+remat")]
+    shallow, plain, looped, kept = found = [memory.compiled_cost(name, way, 4) for name, way in cases]
+    assert looped["temporary"] > 1.5 * kept["temporary"]
+    assert looped["program"] - shallow["program"] < 0.5 * (plain["program"] - shallow["program"])
+    assert "| deep | scan+remat | 4 |" in memory.report(found, False)
+
+
+def test_a_command_is_timed_to_its_first_step(tmp_path):
+    assert startup.run(["--help"], tmp_path, None)[1] < 60
+    with pytest.raises(UserError, match="train failed: error: train needs --config"):
+        startup.run(["train"], tmp_path, None)
+
+
+def test_the_rate_of_a_run_is_the_median_of_its_lines_but_the_first(tmp_path):
+    lines = "\n".join(f'{{"images_per_second": {n}}}' for n in (1, 10, 30, 20)) + '\n{"test_error": 1}\n'
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert end_to_end.of_metrics(tmp_path) == 20
+    assert "| 0.900 |" in end_to_end.report([90.0, 95.0], [100.0, 105.5])
+
+
+def test_a_ratio_that_fell_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "REFERENCE", tmp_path / "reference.json")
+    regression.record({"a": 2.0, "b": 1.0}, "here")
+    assert "| a | 2.00 | 1.80 | ok |" in regression.check({"a": 1.8, "b": 3.0})
+    with pytest.raises(UserError, match=r"slower than the reference: b 0.80, was 1.00$"):
+        regression.check({"a": 2.0, "b": 0.8})
+    with pytest.raises(UserError, match="other ratios"):
+        regression.check({"a": 2.0})

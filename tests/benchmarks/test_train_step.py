@@ -1,0 +1,83 @@
+"""Contests: the peers' nets are ours, the numbers are what they are called, and a step that differs is refused."""
+
+import importlib.util
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks import contest, ours, roof, train_step
+from benchmarks.__main__ import main
+from benchmarks.peers import Contestant
+from resnet_jax.errors import UserError
+
+TINY = {"stage_sizes": (1, 1), "widths": (4, 8)}
+
+
+@pytest.mark.parametrize("peer", train_step.PEERS)
+@pytest.mark.parametrize(
+    "fields", [{"shortcut": "A"}, {"shortcut": "B", "block": "bottleneck", "stem": "imagenet", "stride_on": "3x3"}]
+)
+def test_a_peer_computes_our_losses(peer, fields):
+    if peer == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed (benchmarks/requirements-peers.txt)")
+    trainer = ours.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
+    mine, theirs = ours.contestant(trainer), train_step.contestants_of(peer, ours.task(trainer), [])
+    assert train_step.check("eval", mine, theirs, "float32") < 2e-5
+    assert train_step.check("train_step", mine, theirs, "float32") < 5e-4
+
+
+def test_what_does_not_compute_the_same_is_refused():
+    def one(name, values):
+        return Contestant(name, lambda count: values[:count], lambda count: values[:count])
+
+    mine = one("ours", [2.0, 1.9, 1.8, 1.7])
+    assert train_step.check("train_step", mine, [one("a", [2.00001, 1.9, 1.8, 1.701])], "float32") < 1e-3
+    for values, step in (([2.001, 1.9, 1.8, 1.7], 1), ([2.0, 1.9, 1.8, 1.69], 4), ([2.0, np.nan, 1.8, 1.7], 2)):
+        with pytest.raises(UserError, match=f"b does not compute the same: loss .* at step {step}, ours"):
+            train_step.check("train_step", mine, [one("b", values)], "float32")
+
+
+def test_a_contest_measures_rates_and_takes_turns(monkeypatch):
+    """By a clock of its own: work of 1 and of 3 seconds, ten times as long when the machine is busy in round two."""
+    clock, calls = [0.0], []
+
+    def work(name, cost, count):
+        calls.append(name)
+        busy = 10 if len(calls) in (7, 8) else 1
+        clock[0] += cost * count * busy
+
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(contest.time, "process_time", lambda: 2 * clock[0])
+    found = contest.contest({"a": partial(work, "a", 1.0), "b": partial(work, "b", 3.0)}, seconds=6, rounds=3)
+    assert calls == ["a", "a", "b", "b", "a", "b", "b", "a", "a", "b"]
+    assert found["a"].rates == pytest.approx((1, 0.1, 1)) and found["b"].rate == pytest.approx(1 / 3)
+    assert found["a"].cpu == pytest.approx(2) and found["b"].spread == pytest.approx((1 / 30, 1 / 3))
+    assert contest.ratio(found["a"].rates, found["b"].rates) == pytest.approx(3)
+
+
+def test_the_roof_is_what_a_product_and_a_copy_take(monkeypatch):
+    monkeypatch.setattr(roof, "_least_seconds", lambda work, seconds: 0.5)
+    found = roof.measure_roof("float32")
+    assert (found.flops, found.bandwidth) == (2 * 1024**3 / 0.5, 8 * 2**25 / 0.5)
+    assert roof.training_flops(10) == 60
+
+
+def test_the_command_prints_one_object(capsys):
+    arguments = ["--batch_size=8", "--image_size=8", "--seconds=0.01", "--rounds=2", "--json"]
+    assert main(["eval", "--model=cifar_resnet20", *arguments]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (row,) = found["rows"]
+    assert found["ratio"] == row["ratio"] > 0 and row["peer"] == "flax_example" and row["bytes_per_image"] > 0
+    assert row["contestants"].keys() == {"resnet_jax", "flax_example"}
+
+
+def test_mistakes(capsys):
+    assert main(["train_step", "--peer=banana", "--batch_size=8", "--image_size=8", "--rounds=1"]) == 2
+    assert "unknown peer 'banana'" in capsys.readouterr().err
+    assert main(["train_step", "--model=vgg16", "--batch_size=8", "--image_size=32", "--rounds=1"]) == 2
+    assert "the peers have no vgg16" in capsys.readouterr().err
+    if importlib.util.find_spec("torch") is None:
+        assert main(["train_step", "--peer=torch"]) == 2
+        assert "pip install -r benchmarks/requirements-peers.txt" in capsys.readouterr().err
