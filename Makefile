@@ -1,6 +1,6 @@
 # make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about three minutes)
 # make install     only .venv and what it needs
-# make test        the tests
+# make test        the tests, in two processes (WORKERS=8 for eight)
 # make soak        a longer fault test: 200 kills, about twenty minutes
 # make imagenet-check  plain-18 and ResNet-18 at 224 pixels: prepared, trained, killed, tested by every protocol
 # make lint        ruff and mypy
@@ -10,6 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: install ablation test soak imagenet-check lint bench readme clean
 
@@ -19,7 +20,7 @@ ablation: $(VENV)/installed
 	$(BIN)/python -m experiments ablation --out=runs/ablation
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
 
 # 200 kills of a digits run, against one that was left alone.
 soak: $(VENV)/installed-dev
