@@ -129,8 +129,8 @@ def test_scores_are_those_of_numpy_and_pillow(shown, variables, name, devices):
 def test_every_image_is_in_one_batch_of_its_group_and_shapes_are_few(tmp_path, monkeypatch):
     """Batches of a group have one size: a compilation for each shape and no more."""
     sizes = [(60, 80)] * 5 + [(80, 60), (60, 81), (50, 50), (60, 90)]
-    folder = fill(tmp_path, {f"{split}/{WNIDS[0]}/{i}.JPEG": picture(i, size) for i, size in enumerate(sizes)
-                             for split in ("train", "val")})  # fmt: skip
+    files = {f"{split}/{WNIDS[0]}/{i}.JPEG": picture(i, s) for i, s in enumerate(sizes) for split in ("train", "val")}
+    folder = fill(tmp_path, files | {f"train/{WNIDS[1]}/0.JPEG": picture(9, (50, 50))})  # one class alone is no set
     mesh, cut = make_mesh(jax.devices()[:2]), protocols.choose_for_photographs("multi_scale").cut
     pipeline = make_trainer(config_of(folder), jax.devices()[:2]).pipeline
     # Room for one image of 640x853 on each device.
@@ -191,7 +191,7 @@ def test_the_command(runs, capsys, flags, metric):
     flags = [f"--workdir={both}"] if flags == ["ensemble"] else [f"--workdir={runs[0]}", *flags]
     assert main(["evaluate", *flags]) == 0
     captured = capsys.readouterr()
-    assert "10 test images of image_folder (1 of them unreadable and shown grey)" in captured.out
+    assert "10 validation images of image_folder (1 of them unreadable and shown grey)" in captured.out
     assert "bad.JPEG cannot be read" in captured.err and "10/10" in captured.err
     found = json.loads((runs[0] / f"evaluations/{metric}.json").read_text())
     assert (found["metric"], found["examples"], found["unreadable"]) == (metric, 10, 1)
@@ -259,7 +259,8 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             write_run(tmp_path / name / row.name, config, 50.0)
             protocol = next(one for one, known in paper.items() if known == metric)
             one = tested[protocol]
-            result = dataclasses.replace(one.result, metric=metric, top5_error=12.5)
+            # As ImageNet's validation set is, which the papers test on; a folder's val/ is not.
+            result = dataclasses.replace(one.result, metric=metric, top5_error=12.5, evaluated_on="test")
             write_evaluation(dataclasses.replace(one, result=result), folder)
             filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_facts=False)
             (run,) = next(iter(filled.runs.values()))

@@ -23,7 +23,7 @@ from tests.data.imagenet.conftest import WNIDS, fill, picture
 
 
 def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folder", batch=6):
-    source, _ = open_splits(name, str(folder))
+    source = open_splits(name, str(folder)).train
     return TrainLoader(source, seed=seed, batch_size=batch, rows=rows, size=size, crop="scale", sides=(18, 24),
                        workers=workers)  # fmt: skip
 

@@ -65,7 +65,7 @@ def growth(loader, keep=()):
 
 def test_memory_is_flat(tiny_folder):
     """Fifteen epochs of batches of 3 MiB: what one leaves the next one uses. With all kept it is 90 MiB."""
-    source, _ = open_splits("image_folder", str(tiny_folder))
+    source = open_splits("image_folder", str(tiny_folder)).train
     loader = TrainLoader(
         source, seed=0, batch_size=16, rows=(0, 16), size=256, crop="aspect", sides=(256, 256), workers=2
     )
