@@ -88,7 +88,7 @@ def test_embeddings_go_with_the_names_of_those_that_could_be_read(capsys, weight
 @pytest.mark.parametrize(("arguments", "message"), [
     ([], "predict needs --weights and at least one IMAGE"),
     (["IMAGE"], "predict needs --weights"),
-    (["--weights=/none", "IMAGE"], "/none holds neither weights"),
+    (["--weights=/none", "IMAGE"], "there is no file /none"),
     (["--weights=W", "none.png"], "there is no file none.png"),
     (["--weights=W", "IMAGE", "--top=0"], "--top=0 must be 1 or more"),
     (["--weights=W", "IMAGE", "--class=tench"], "--class and --out are for --explain"),

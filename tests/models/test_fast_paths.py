@@ -11,8 +11,9 @@ from resnet_jax.models.convolution import conv_general_dilated
 
 @pytest.fixture
 def one_device(monkeypatch):
-    """Slices of the batch are for a single device."""
+    """Slices of the batch are for a single device, and for batches larger than these."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(convolution, "SLICE_BYTES", 1)
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monke
 def test_size_of_a_dispatch(tiny_config, monkeypatch, platform, fields, expected):
     run = object.__new__(loop._Run)
     run.config, run.step = tiny_config(**fields), 0
-    run.trainer = SimpleNamespace(mesh=None, pipeline=SimpleNamespace(steps_per_dispatch=100))
+    run.trainer = SimpleNamespace(mesh=None, pipeline=SimpleNamespace(steps_per_dispatch=100, size_changes=()))
     monkeypatch.setattr(loop, "platform", lambda mesh: platform)
     assert run._next_count() == expected
     run.step = 1  # resumed between: single steps up to the next multiple

@@ -91,7 +91,7 @@ def test_a_head_is_kept_for_the_same_classes_or_where_asked(tiny_config, tmp_pat
         ),
         ({"model__stage_sizes": (1, 1), "model__widths": (4, 8)}, r"beyond the net batch_stats/stage3/block1/.* more$"),
         ({"finetune__head": "keep"}, "head=keep, but the weights have 3 classes and digits 10"),
-        ({"init_from": "nowhere"}, "config.init_from: nowhere holds neither weights"),
+        ({"init_from": "nowhere"}, "config.init_from: there is no file nowhere"),
     ],
 )
 def test_what_does_not_fit_is_said_at_once_and_nothing_is_written(tiny_config, tmp_path, fields, message):
@@ -133,7 +133,7 @@ def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path, monkey
     assert (found.test_error, found.config_hash) == (whole.test_error, whole.config_hash)
     assert fit(config, tmp_path / "whole") == whole
     assert evaluate(tmp_path / "killed").test_error == pytest.approx(whole.test_error)
-    with pytest.raises(UserError, match="holds neither weights"):
+    with pytest.raises(UserError, match="there is no file"):
         fit(config, tmp_path / "other", devices=jax.devices()[:1])
     again = of(tiny_config, tmp_path / "whole", finetune__head="auto")
     state = make_trainer(again, jax.devices()[:1]).init()  # the same classes: the head too, and the averages
