@@ -32,7 +32,7 @@ def test_at_the_last_stage_it_is_the_class_activation_map(fields):
 def test_at_an_earlier_layer_weights_are_finite_differences():
     """One bias of a batch norm moves its channel at all positions alike: the logit moves by positions times alpha."""
     net, variables, x = make()
-    layer, step = "stage1/block2/bn1", 1e-6  # in float64: few ReLUs switch in so small a step
+    layer, step = "stage1/block2/bn1", 1e-3  # less, and batch norm's float32 would be felt
 
     def logits(bias):
         with jax.enable_x64(True):
@@ -48,7 +48,7 @@ def test_at_an_earlier_layer_weights_are_finite_differences():
     expected = np.maximum(np.einsum("nhwc,nc->nhw", features, alpha), 0)
     assert (expected == 0).any()
     positions = 64  # whose mean the weights are: taken back, so that the numbers are large enough to compare
-    ref.assert_close(positions * grad_cam(net, variables, x, LABELS, layer), positions * expected, 1e-3)
+    ref.assert_close(positions * grad_cam(net, variables, x, LABELS, layer), positions * expected, 3e-3)
 
 
 def test_vgg_and_a_layer_of_another_size():
