@@ -21,11 +21,18 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
         write_between(page, "c", "text")
 
 
+#: Benchmarks whose tables nobody has had the time to make; their pages say so.
+UNMEASURED = {"startup", "memory", "deep", "scaling"}
+
+
 @pytest.mark.parametrize("name", [name for name, (_, page) in BENCHMARKS.items() if page])
 def test_every_benchmark_has_its_place_filled(name):
     page = (ROOT / BENCHMARKS[name][1]).read_text()
     inside = page.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
-    assert "| --- |" in inside and "Measured on" in inside
+    if name in UNMEASURED:
+        assert inside.strip() == "Not measured yet.", f"{name} is measured: take it out of UNMEASURED"
+    else:
+        assert "| --- |" in inside and "Measured on" in inside
 
 
 def test_the_cost_of_checkpoints_is_that_of_medians():
