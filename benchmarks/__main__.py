@@ -108,6 +108,8 @@ def regression(options: argparse.Namespace, folder: Path) -> str:
     """make bench: whether a ratio is less than it was"""
     from benchmarks import regression
 
+    if not options.record:
+        regression.check_reference()
     found = regression.measure(folder, options.seconds, options.rounds, note)
     if options.record:
         regression.record(found, measured_on())

@@ -52,14 +52,19 @@ def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str
     ]
 
 
+def check_reference() -> None:
+    """Raises UserError if there is no reference: said ahead of minutes of measuring."""
+    if not REFERENCE.exists():
+        raise UserError(f"there is no {REFERENCE.name} yet: python -m benchmarks regression --record writes it")
+
+
 def check(found: dict[str, float]) -> str:
     """The table of `compare` with the committed reference.
 
     Raises:
       UserError: if any ratio is less than it may be, with its name, or there is no reference.
     """
-    if not REFERENCE.exists():
-        raise UserError(f"there is no {REFERENCE.name} yet: python -m benchmarks regression --record writes it")
+    check_reference()
     rows = compare(found, json.loads(REFERENCE.read_text()))
     text = table(["ratio", "reference", "now", ""], rows)
     if slower := [row for row in rows if row[-1] == "slower"]:
