@@ -121,7 +121,8 @@ def _take_over(config: ConfigDict, weights: Weights) -> None:
 
 def _of_channels(values: np.ndarray) -> tuple[float, ...]:
     """A number for each channel; of a mean image, which fits its own images' size alone, the mean."""
-    return tuple(float(v) for v in np.mean(values, axis=tuple(range(values.ndim - 1)), dtype=np.float64))
+    means: list[float] = np.asarray(values, np.float64).reshape(-1, values.shape[-1]).mean(axis=0).tolist()
+    return tuple(means)
 
 
 def _take_recorded(config: ConfigDict, recorded: ConfigDict) -> None:
