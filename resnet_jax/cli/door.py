@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import Callable
 
-from resnet_jax.cli.cache import use_compilation_cache
+from resnet_jax.cache import use_compilation_cache
 from resnet_jax.errors import ProcessLost, Stopped, UserError
+from resnet_jax.heap import keep_freed_memory
 
 #: Exit statuses: a mistake of the user's; a run that saved its state and can go on (EX_TEMPFAIL); a stop by Ctrl-C
 #: before there was anything to save, as shells count it (128 + SIGINT).
@@ -20,6 +21,7 @@ def run(command: Callable[[], None], compilation_cache: bool = True) -> int:
     """
     if compilation_cache:
         use_compilation_cache()
+    keep_freed_memory()
     # Orbax and TFDS report through these, at a length that drowns the progress display, what they then raise.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

@@ -1,4 +1,8 @@
-"""The convolution behind every layer: XLA's own everywhere but on a CPU, where its kernel gradient is slow."""
+"""The convolution behind every layer: XLA's own everywhere but on a CPU, where it is slow.
+
+There, `resnet_jax.kernels` compute it where they can: float32, on one device, features in sixteens. Elsewhere on a CPU
+it is XLA's own, with the sums of its worst cases taken in another order.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,13 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from resnet_jax.kernels import convolution as compiled
+from resnet_jax.kernels.convolution import Window
+
 #: Most slices of the batch that a kernel's gradient is computed over: more gave no more (docs/performance.md).
 SLICES = 8
 
 #: Bytes of a slice's inputs or outputs below which slicing costs more than it gains.
 SLICE_BYTES = 2**19
-
-Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 
 
 def conv_general_dilated(
@@ -26,18 +31,21 @@ def conv_general_dilated(
 ) -> Array:
     """`jax.lax.conv_general_dilated` as `nn.Conv` calls it, (batch, height, width, channels).
 
-    On a CPU the same sums are taken in another order where XLA's own takes several times as long: for images smaller
-    than their kernel (`conv_of_patches`), and in the gradient of kernels (`kernel_gradient`). On any other platform,
-    and with dilation, groups or a precision, it is XLA's own.
+    On a CPU it is that of `resnet_jax.kernels` where they take it. Else the same sums are taken in another order where
+    XLA's own takes several times as long: for images smaller than their kernel (`conv_of_patches`), and in the gradient
+    of kernels (`kernel_gradient`). On any other platform, and with dilation, groups or a precision, it is XLA's own.
     """
     if jax.default_backend() != "cpu" or not _is_ordinary(options):
         return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], window_strides, padding)
+    window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
+    conv = partial(_conv, window=window, **options)
+    if compiled.takes(images, kernel, window):
+        return _compiled_conv(conv, window, images, kernel)
     if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
         return conv_of_patches(images, kernel, window_strides, padding)
-    window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
-    return _conv_on_cpu(partial(_conv, window=window, **options), window, images, kernel)
+    return _conv_on_cpu(conv, window, images, kernel)
 
 
 def _is_ordinary(options: dict[str, Any]) -> bool:
@@ -47,6 +55,37 @@ def _is_ordinary(options: dict[str, Any]) -> bool:
 
 def _conv(images: Array, kernel: Array, *, window: Window, **options: Any) -> Array:
     return jax.lax.conv_general_dilated(images, kernel, *window, **options)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _compiled_conv(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array) -> Array:
+    return compiled.convolution(images, kernel, window)
+
+
+def _compiled_forward(
+    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return compiled.convolution(images, kernel, window), (images, kernel)
+
+
+def _compiled_backward(
+    conv: Callable[[Array, Array], Array], window: Window, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, Array]:
+    images, kernel = saved
+    if kernel.shape[2] % compiled.BLOCK == 0:
+        of_images = compiled.images_gradient(cotangent, kernel, images.shape, window)
+    else:  # a first layer's, which nobody asks for in training
+        (of_images,) = jax.vjp(lambda x: conv(x, kernel), images)[1](cotangent)
+    if _is_pointwise(kernel, window):
+        return of_images, kernel_gradient(conv, window, images, kernel, cotangent)
+    return of_images, compiled.kernel_gradient(images, cotangent, kernel.shape, window)
+
+
+_compiled_conv.defvjp(_compiled_forward, _compiled_backward)
+
+
+def _is_pointwise(kernel: Array, window: Window) -> bool:
+    return kernel.shape[:2] == (1, 1) and not any(map(any, window[1]))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -85,8 +124,8 @@ def kernel_gradient(conv: Callable[[Array, Array], Array], window: Window, image
       kernel: where the gradient is taken; only its shape matters.
       cotangent: of the outputs, (batch, out height, out width, features).
     """
-    strides, padding = window
-    if kernel.shape[:2] == (1, 1) and not any(map(any, padding)):
+    strides, _ = window
+    if _is_pointwise(kernel, window):
         seen = images[:, :: strides[0], :: strides[1]]
         return jnp.einsum("bhwc,bhwf->cf", seen, cotangent)[None, None].astype(kernel.dtype)
     slices = _slices(len(images), 4 * max(images.size, cotangent.size))

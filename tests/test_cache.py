@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from resnet_jax.cli import cache, door
+from resnet_jax import cache
+from resnet_jax.cli import door
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""The kernels of convolution.cc as functions of arrays, and which convolutions they take."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from resnet_jax.kernels.build import available
+
+#: Strides, and padding below and above, of rows and columns.
+Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+
+#: Features and channels are taken so many at once.
+BLOCK = 16
+
+#: Fewer images than this are XLA's, which shares out one image's rows among processors, as the kernels do not.
+LEAST_BATCH = 8
+
+
+def takes(images: Array, kernel: Array, window: Window) -> bool:
+    """Whether the kernels take this convolution: float32, on the one CPU device that there is, of a known batch."""
+    return (
+        images.dtype == kernel.dtype == jnp.float32
+        and kernel.shape[3] % BLOCK == 0
+        and isinstance(images.shape[0], int)  # a symbol while a net of any batch is exported
+        and images.shape[0] >= LEAST_BATCH
+        and min(min(sides) for sides in window[1]) >= 0
+        and jax.device_count() == 1  # XLA does not know how to share out a call
+        and jax.default_backend() == "cpu"
+        and available()
+    )
+
+
+def convolution(images: Array, kernel: Array, window: Window) -> Array:
+    """(batch, height, width, channels) with (rows, columns, channels, features), features in `BLOCK`s."""
+    sizes = (
+        (size + low + high - taps) // stride + 1
+        for size, taps, stride, (low, high) in zip(images.shape[1:3], kernel.shape[:2], *window, strict=True)
+    )
+    return _call("convolution", (images.shape[0], *sizes, kernel.shape[3]), window, images, kernel)
+
+
+def images_gradient(cotangent: Array, kernel: Array, shape: tuple[int, ...], window: Window) -> Array:
+    """The gradient of images of this shape, channels in `BLOCK`s; the cotangent is of the outputs."""
+    return _call("convolution_images_gradient", shape, window, cotangent, kernel)
+
+
+def kernel_gradient(images: Array, cotangent: Array, shape: tuple[int, ...], window: Window) -> Array:
+    """The gradient of a kernel of this shape, features in `BLOCK`s."""
+    return _call("convolution_kernel_gradient", shape, window, images, cotangent)
+
+
+def _call(name: str, shape: tuple[int, ...], window: Window, *operands: Array) -> Array:
+    (stride_y, stride_x), ((top, bottom), (left, right)) = window
+    sides = {"stride_y": stride_y, "stride_x": stride_x, "top": top, "bottom": bottom, "left": left, "right": right}
+    attributes: dict[str, Any] = {key: np.int64(value) for key, value in sides.items()}
+    out = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.ffi.ffi_call(f"resnet_jax.{name}", out, vmap_method="sequential")(*operands, **attributes)
