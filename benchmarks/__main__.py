@@ -36,7 +36,7 @@ def checkpoint_overhead(options: argparse.Namespace, folder: Path) -> str:
 
 
 def input_pipeline(options: argparse.Namespace, folder: Path) -> str:
-    """The table of `benchmarks.input_pipeline`."""
+    """images a second and core of ways to read, decode and crop ImageNet's files"""
     from benchmarks import input_pipeline
 
     found = input_pipeline.measure(Path(options.data_dir), folder, options.seconds, options.peer_python, note)

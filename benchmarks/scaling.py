@@ -41,10 +41,12 @@ class Machine:
 
 
 MACHINES = (
-    # 400 GB/s in both directions; 6.4 Tbit/s between pods, over 256 chips.
-    Machine("TPU v5e", 197e12, 256, 200e9, 6.4e12 / 8 / 256, "cloud.google.com/tpu/docs/v5e"),
-    # NVLink's 900 GB/s in both directions; one 400 Gbit/s InfiniBand adapter for each GPU of a DGX H100.
-    Machine("H100 SXM", 989e12, 8, 450e9, 50e9, "NVIDIA's data sheets of H100 SXM (without sparsity) and DGX H100"),
+    # The page has 400 GB/s of a chip in both directions together, and 6.4 Tbit/s of a pod of 256 chips: two adapters of
+    # 100 Gbit/s for each host of 8.
+    Machine("TPU v5e", 197e12, 256, 200e9, 6.4e12 / 8 / 256, 'Google, "TPU v5e", cloud.google.com/tpu/docs/v5e'),
+    # 900 GB/s of NVLink in both directions together; one adapter of 400 Gbit/s for each of 8 GPUs. The peak is half of
+    # the data sheet's 1,979 TFLOP/s, which are with sparsity.
+    Machine("H100 SXM", 989e12, 8, 450e9, 50e9, 'NVIDIA, H100 data sheet; "Core Components" of DGX BasePOD'),
 )
 
 #: Assumed, not measured: the share of a device's peak that a step's convolutions reach, and what each all-reduce takes

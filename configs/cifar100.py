@@ -3,8 +3,8 @@
     python -m resnet_jax train --config=configs/cifar100.py:preact_resnet164 --workdir=runs/cifar100_preact164
 
 After the colon: any CIFAR net, with or without `cifar_` (python -m resnet_jax summary --list). The paper's test
-errors in percent (quoted, 2016 table 3, median of five runs): resnet164 25.16, preact_resnet164 24.33,
-resnet1001 27.82, preact_resnet1001 22.71.
+errors in percent (quoted, 2016 table 3; medians of five runs, as section 3.1 says of all): resnet164 25.16,
+preact_resnet164 24.33, resnet1001 27.82, preact_resnet1001 22.71.
 """
 
 from ml_collections import ConfigDict

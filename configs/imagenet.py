@@ -50,7 +50,7 @@ def get_config(net: str = "resnet50") -> ConfigDict:
 def _he2015(config: ConfigDict) -> None:
     """2015, section 3.4: up to 600k iterations, the rate divided by 10 "when the error plateaus".
 
-    Figure 4 there shows that near 150k and 300k iterations.
+    Figure 4 there shows that near 150k and 300k iterations: read off the plot, no text has the numbers.
     """
     config.steps = 600_000
     config.schedule.boundaries = (0.25, 0.5)
@@ -58,7 +58,7 @@ def _he2015(config: ConfigDict) -> None:
 
 
 def _he2016(config: ConfigDict) -> None:
-    """2016, section 5: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs, as in the authors' code."""
+    """2016, appendix: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs, as in the authors' code."""
     config.steps = round(90 * TRAIN_IMAGES / config.batch_size)
     config.schedule.boundaries = (1 / 3, 2 / 3)
 

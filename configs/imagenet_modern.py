@@ -9,8 +9,11 @@ After the colon, and the top-1 accuracy in percent of the centre crop of 224 pix
 |:--|:--|--:|
 | resnet50_goyal      | Goyal et al. 2017 at their reference batch of 256, 90 epochs | 76.40 (table 1) |
 | resnet50_goyal_8192 | the same at 8,192: 32 times the rate, 5 epochs of warm-up    | 76.26 (table 1) |
-| resnet50_rsb_a2     | Wightman, Touvron and Jegou 2021, procedure A2, 300 epochs   | 79.8 (table 2)  |
-| resnet50_rsb_a3     | the same, procedure A3, 100 epochs of 160 pixels             | 78.1 (table 2)  |
+| resnet50_rsb_a2     | Wightman, Touvron and Jegou 2021, procedure A2, 300 epochs   | 79.8            |
+| resnet50_rsb_a3     | the same, procedure A3, 100 epochs of 160 pixels             | 78.1            |
+
+Goyal et al. print errors, 23.60 +- 0.12 and 23.74 +- 0.09: means and deviations of five runs, of each the median over
+its last five epochs (section 5.1). How these and the recipes' numbers were checked: docs/fidelity.md.
 
 No run of these has been made here. What a run reports is the error of that crop, 100 less the accuracy. Other nets take
 a recipe by --config.model.name=resnet101.
@@ -27,8 +30,9 @@ files for SLURM and Kubernetes); batch_size is over all devices. What is added f
 | TPU v4-128  | (a batch too small)     | --config.dtype=bfloat16     | nothing |
 
 Hours, ESTIMATED and not measured: images of all epochs over an assumed 2,500 images/s of 224 pixels for each GPU (an
-A100 in bfloat16) and 1,500 for each TPU v4 chip, images of 160 pixels at (160 / 224)^2 of the cost, all devices used
-fully. The host has to keep up (docs/input_pipeline.md); RandAugment's share of the step is not known.
+A100 in bfloat16; timm's benchmark gave a user 2,600 there, its issue 1491) and an assumed 1,500 for each TPU v4 chip,
+images of 160 pixels at (160 / 224)^2 of the cost, all devices used fully. The host has to keep up
+(docs/input_pipeline.md); RandAugment's share of the step is not known.
 
 | recipe | 1 GPU | 8 GPUs | TPU v4-8 (4 chips) | TPU v4-32 (16 chips) | TPU v4-128 (64 chips) |
 |:--|--:|--:|--:|--:|--:|
@@ -36,7 +40,8 @@ fully. The host has to keep up (docs/input_pipeline.md); RandAugment's share of 
 | resnet50_rsb_a2                     | 43 | 5.3 | 18  | 4.4 | 1.1  |
 | resnet50_rsb_a3                     | 7.3 | 0.9 | 3.0 | 0.8 | 0.19 |
 
-Quoted times: goyal_8192 one hour on 256 P100 (the paper's title); A2 55 hours and A3 15 hours on 4 V100.
+Quoted times: goyal_8192 one hour on 256 GPUs (the paper's abstract), P100s (section 4.3); from memory, not checked: A2
+55 hours and A3 15 hours on 4 V100.
 
 What differs from the papers' own runs is in docs/fidelity.md.
 """

@@ -46,119 +46,14 @@ def base_config() -> ConfigDict:
             # they are, filled in when the run begins. `model.name` "init_from", `data.normalization` "weights": theirs.
             "init_from": placeholder(str),
             "init_hash": placeholder(str),
-            "finetune": {
-                "head": "auto",  # "new", "keep", or "auto": kept if the weights are of the same classes
-                "frozen": "",  # parts that stay as they are, their batch-norm statistics too: "stem,stage1,stage2/*1"
-                "linear_probe": False,  # everything but the head stays as it is
-                "freeze_statistics": False,  # batch norms use and keep their running statistics
-                "layer_decay": 1.0,  # factor on the learning rate for each stage from the head down
-                "head_rate": 1.0,  # factor on the head's learning rate
-            },
+            "finetune": _finetune(),
             # Evaluations without a new lowest error until the run ends, with the best weights; 0: off. Never on tests.
             "early_stopping": {"patience": 0},
-            # A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models).
-            "model": {
-                "name": "cifar_resnet20",
-                "stage_sizes": placeholder(tuple),
-                "widths": placeholder(tuple),
-                "block": placeholder(str),
-                "stem": placeholder(str),
-                "shortcut": placeholder(str),
-                "activation": placeholder(str),
-                "stride_on": placeholder(str),
-                "zero_init_last": placeholder(bool),
-                "init_mode": placeholder(str),
-                "bn_group_size": placeholder(int),
-                "shortcut_scale": placeholder(float),
-                "residual_scale": placeholder(float),
-                "gate_bias": placeholder(float),
-                "shortcut_dropout": placeholder(float),
-                "dropout": placeholder(float),
-                "shortcut_zeros": placeholder(str),
-                "stem_norm": placeholder(bool),
-                "padding": placeholder(str),
-                "stochastic_depth": placeholder(float),
-                "stochastic_depth_per": placeholder(str),
-                "remat": placeholder(bool),
-                "scan": placeholder(bool),
-            },
-            "data": {
-                "name": "cifar10",
-                "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
-                "folder": placeholder(str),  # of image_folder: class folders, or train/ and val/ or test/ with such
-                "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
-                "held_out_share": 0.0,  # or: the share of each class, where there is no such set
-                "eval_split": "auto",  # test, validation, held_out; "auto": the first of them that there is
-                "normalization": "per_pixel_mean",  # or per_channel, imagenet, weights
-                "mean": (),  # of each channel, filled in with init_from
-                "std": (),
-                "padding": 4,  # pixels on each side before a random crop
-                "flip": True,
-                # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
-                "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
-                "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
-                "repeats": 1,  # times that an image stands in a row, each changed anew (Hoffer et al. 2020)
-                # Cubuk et al. 2020; see data/rand_augment.py. Off in the papers' recipes: 0 operations.
-                "rand_augment": {
-                    "operations": 0,  # 2 there
-                    "magnitude": 9.0,  # of 10, the ends of all ranges
-                    "deviation": 0.0,  # of the magnitude, drawn for each image and operation
-                    "probability": 1.0,  # that an operation that was drawn is carried out
-                    "variant": "paper",  # or "timm": the operations of timm's, which Wightman et al. 2021 used
-                },
-                # Of sets in memory, whose images have one size.
-                "resize": 0,  # to so many pixels of a side; 0: as they are
-                "rgb": False,  # repeat the channel of grey images three times
-                # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
-                # Pixels of a side that is tested on, and trained on but for `train_sizes`; 0: those of `init_from`.
-                "image_size": 224,
-                # Other sizes to train on, one after another; each but the first begins at its fraction of `steps`.
-                "train_sizes": (),  # such as (128, 192, 224)
-                "size_boundaries": (),  # such as (0.4, 0.8)
-                # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
-                # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
-                "crop": "scale",
-                "shorter_side": (256, 480),
-                "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
-                "workers": 0,  # threads that decode; 0: one for each core
-            },
-            # None of it is in the papers' recipes: 0 is off.
-            "regularization": {
-                "label_smoothing": 0.0,  # share of a target that all classes have alike (Szegedy et al. 2016: 0.1)
-                "mixup": 0.0,  # alpha of Zhang et al. 2018
-                "cutmix": 0.0,  # alpha of Yun et al. 2019; with mixup on too, a batch gets either
-                # Of binary cross-entropy: targets above it count as 1 and others as 0, so that both images of a mix are
-                # there; 0: targets are as mixed (Wightman et al. 2021, section 3: 0.2).
-                "target_threshold": 0.0,
-                # Parameters and statistics are averaged as average = decay * average + (1 - decay) * new after each
-                # step, and the average is what is evaluated.
-                "ema_decay": 0.0,
-            },
-            "optimizer": {
-                "name": "sgd",  # or for very large batches lars (You et al. 2017) or lamb (You et al. 2020)
-                "learning_rate": 0.1,
-                # The rate is for this batch size and scales with the batch (Goyal et al. 2017); 0: it does not scale.
-                "base_batch_size": 0,
-                "momentum": 0.9,  # beta_1 of lamb
-                "nesterov": False,
-                "weight_decay": 1e-4,
-                "decay_scope": "all",  # every parameter, or "kernels" alone
-                "trust_coefficient": 0.001,  # of lars
-            },
-            "schedule": {
-                # "steps": the rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
-                # "cosine": half a cosine from the rate to 0 (Loshchilov and Hutter 2017, equation 5), without them.
-                "name": "steps",
-                "boundaries": (0.5, 0.75),
-                "factor": 0.1,
-                # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
-                # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations"); "linear": from
-                # `warmup_rate` up to the rate in `warmup_steps` (Goyal et al. 2017).
-                "warmup": "none",
-                "warmup_rate": 0.01,
-                "warmup_steps": 400,
-                "warmup_error": 80.0,
-            },
+            "model": _model(),
+            "data": _data(),
+            "regularization": _regularization(),
+            "optimizer": _optimizer(),
+            "schedule": _schedule(),
             "eval_every": 400,  # steps between evaluations
             "log_every": 100,  # steps that one training line of metrics.jsonl averages
             "checkpoint_every": 2000,
@@ -173,6 +68,141 @@ def base_config() -> ConfigDict:
             "steps_per_dispatch": 0,  # 0: 100 on GPU and TPU, 1 on CPU
         }
     )
+
+
+def _finetune() -> dict[str, Any]:
+    """Fine-tuning (docs/finetuning.md): what of the weights in `init_from` is trained, and how fast."""
+    return {
+        "head": "auto",  # "new", "keep", or "auto": kept if the weights are of the same classes
+        "frozen": "",  # parts that stay as they are, their batch-norm statistics too: "stem,stage1,stage2/*1"
+        "linear_probe": False,  # everything but the head stays as it is
+        "freeze_statistics": False,  # batch norms use and keep their running statistics
+        "layer_decay": 1.0,  # factor on the learning rate for each stage from the head down
+        "head_rate": 1.0,  # factor on the head's learning rate
+    }
+
+
+def _model() -> dict[str, Any]:
+    """A net's name, and fields of it to override: unset ones are the net's own (resnet_jax/models)."""
+    placeholder = config_dict.placeholder
+    return {
+        "name": "cifar_resnet20",
+        "stage_sizes": placeholder(tuple),
+        "widths": placeholder(tuple),
+        "block": placeholder(str),
+        "stem": placeholder(str),
+        "shortcut": placeholder(str),
+        "activation": placeholder(str),
+        "stride_on": placeholder(str),
+        "zero_init_last": placeholder(bool),
+        "init_mode": placeholder(str),
+        "bn_group_size": placeholder(int),
+        "shortcut_scale": placeholder(float),
+        "residual_scale": placeholder(float),
+        "gate_bias": placeholder(float),
+        "shortcut_dropout": placeholder(float),
+        "dropout": placeholder(float),
+        "shortcut_zeros": placeholder(str),
+        "stem_norm": placeholder(bool),
+        "padding": placeholder(str),
+        "stochastic_depth": placeholder(float),
+        "stochastic_depth_per": placeholder(str),
+        "remat": placeholder(bool),
+        "scan": placeholder(bool),
+    }
+
+
+def _data() -> dict[str, Any]:
+    """The set, and what is done to its images."""
+    placeholder = config_dict.placeholder
+    return {
+        "name": "cifar10",
+        "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
+        "folder": placeholder(str),  # of image_folder: class folders, or train/ and val/ or test/ with such
+        "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
+        "held_out_share": 0.0,  # or: the share of each class, where there is no such set
+        "eval_split": "auto",  # test, validation, held_out; "auto": the first of them that there is
+        "normalization": "per_pixel_mean",  # or per_channel, imagenet, weights
+        "mean": (),  # of each channel, filled in with init_from
+        "std": (),
+        "padding": 4,  # pixels on each side before a random crop
+        "flip": True,
+        # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
+        "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
+        "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
+        "repeats": 1,  # times that an image stands in a row, each changed anew (Hoffer et al. 2020)
+        # Cubuk et al. 2020; see data/rand_augment.py. Off in the papers' recipes: 0 operations.
+        "rand_augment": {
+            "operations": 0,  # 2 there
+            "magnitude": 9.0,  # of 10, the ends of all ranges
+            "deviation": 0.0,  # of the magnitude, drawn for each image and operation
+            "probability": 1.0,  # that an operation that was drawn is carried out
+            "variant": "paper",  # or "timm": the operations of timm's, which Wightman et al. 2021 used
+        },
+        # Of sets in memory, whose images have one size.
+        "resize": 0,  # to so many pixels of a side; 0: as they are
+        "rgb": False,  # repeat the channel of grey images three times
+        # Of sets that are read from files (imagenet, image_folder), whose images have all sizes.
+        # Pixels of a side that is tested on, and trained on but for `train_sizes`; 0: those of `init_from`.
+        "image_size": 224,
+        # Other sizes to train on, one after another; each but the first begins at its fraction of `steps`.
+        "train_sizes": (),  # such as (128, 192, 224)
+        "size_boundaries": (),  # such as (0.4, 0.8)
+        # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
+        # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
+        "crop": "scale",
+        "shorter_side": (256, 480),
+        "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
+        "workers": 0,  # threads that decode; 0: one for each core
+    }
+
+
+def _regularization() -> dict[str, Any]:
+    """None of it is in the papers' recipes: 0 is off."""
+    return {
+        "label_smoothing": 0.0,  # share of a target that all classes have alike (Szegedy et al. 2016: 0.1)
+        "mixup": 0.0,  # alpha of Zhang et al. 2018
+        "cutmix": 0.0,  # alpha of Yun et al. 2019; with mixup on too, a batch gets either
+        # Of binary cross-entropy: targets above it count as 1 and others as 0, so that both images of a mix are
+        # there; 0: targets are as mixed (Wightman et al. 2021, section 3: 0.2).
+        "target_threshold": 0.0,
+        # Parameters and statistics are averaged as average = decay * average + (1 - decay) * new after each
+        # step, and the average is what is evaluated.
+        "ema_decay": 0.0,
+    }
+
+
+def _optimizer() -> dict[str, Any]:
+    """The update's rule."""
+    return {
+        "name": "sgd",  # or for very large batches lars (You et al. 2017) or lamb (You et al. 2020)
+        "learning_rate": 0.1,
+        # The rate is for this batch size and scales with the batch (Goyal et al. 2017); 0: it does not scale.
+        "base_batch_size": 0,
+        "momentum": 0.9,  # beta_1 of lamb
+        "nesterov": False,
+        "weight_decay": 1e-4,
+        "decay_scope": "all",  # every parameter, or "kernels" alone
+        "trust_coefficient": 0.001,  # of lars
+    }
+
+
+def _schedule() -> dict[str, Any]:
+    """The learning rate over the steps."""
+    return {
+        # "steps": the rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
+        # "cosine": half a cosine from the rate to 0 (Loshchilov and Hutter 2017, equation 5), without them.
+        "name": "steps",
+        "boundaries": (0.5, 0.75),
+        "factor": 0.1,
+        # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
+        # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations"); "linear": from
+        # `warmup_rate` up to the rate in `warmup_steps` (Goyal et al. 2017).
+        "warmup": "none",
+        "warmup_rate": 0.01,
+        "warmup_steps": 400,
+        "warmup_error": 80.0,
+    }
 
 
 #: Depth from which the 2015 paper warms up: 0.1 is "slightly too large to start converging" (section 4.2).

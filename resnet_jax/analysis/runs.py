@@ -1,7 +1,6 @@
 """A trained run opened for analysis, and the JSON files that an analysis leaves in its folder."""
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
+from resnet_jax.whole_files import write_whole
 
 #: Told (done, total) as the work goes on.
 Report = Callable[[int, int], None]
@@ -54,10 +54,8 @@ def write_json(path: Path, value: Any) -> Path:
     Raises:
       UserError: if it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(json.dumps(value, allow_nan=False) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(value, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -4,18 +4,17 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypedDict
 
-import jax
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
-from resnet_jax.data.colour import colour_basis, shift_colours
+from resnet_jax.data.augment import normalization, normalize
+from resnet_jax.data.augmentation import Augmentation, augmented
+from resnet_jax.data.colour import colour_basis
 from resnet_jax.data.dataset import Dataset, Split
-from resnet_jax.data.erasing import random_erasing
 from resnet_jax.data.placement import place
-from resnet_jax.data.rand_augment import RandAugment, rand_augment
+from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sampling import batch_indices, batch_numbers, padded_batches
 from resnet_jax.errors import UserError
 
@@ -42,10 +41,7 @@ class ResidentPipeline:
       seed: seed of the order of examples.
       batch_size: examples in a training batch, over all devices.
       eval_batch_size: examples in an evaluation batch, over all devices.
-      padding, flip: see `augment.pad_crop_flip`.
-      colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
-      random_erasing: see `erasing.random_erasing`; 0: off.
-      rand_augment: see there; None: off.
+      augmentation: what is done to training images.
       repeats: see `sampling.batch_indices`.
       evaluated_on: what the test images are: "test", "validation" or "held_out".
     """
@@ -57,12 +53,7 @@ class ResidentPipeline:
     seed: int
     batch_size: int
     eval_batch_size: int
-    padding: int
-    flip: bool
-    colour_deviation: float = 0.0
-    colour_basis: np.ndarray | None = None
-    random_erasing: float = 0.0
-    rand_augment: RandAugment | None = None
+    augmentation: Augmentation
     repeats: int = 1
     evaluated_on: str = "test"
 
@@ -95,7 +86,7 @@ class ResidentPipeline:
 
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, channels), labels (batch,)."""
-        return augmented(self, resident, resident["images"][indices], key), resident["labels"][indices]
+        return augmented(self.augmentation, resident, resident["images"][indices], key), resident["labels"][indices]
 
     def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, channels), labels (batch,)."""
@@ -105,30 +96,6 @@ class ResidentPipeline:
     def test_inputs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices, mask) of every batch of the test set; each example has mask 1 once."""
         return padded_batches(self.test_size, self.eval_batch_size)
-
-
-def augmented(how: Any, statistics: Any, images: Array, key: Array) -> Array:
-    """Images as they are trained on, normalised, in the jitted step.
-
-    Args:
-      how: a pipeline.
-      statistics: its `mean` and `std`.
-      images: uint8, (batch, height, width, channels).
-      key: of this step.
-    """
-    # Keys of their own, so that what is off changes no other's random numbers.
-    if how.rand_augment is not None:
-        images = rand_augment(jax.random.fold_in(key, 4), images, how.rand_augment)
-    images = normalize(images, statistics["mean"], statistics["std"])
-    if how.colour_basis is not None:
-        # Ahead of the crop: the zeros around an image are no pixels of it.
-        colour_key = jax.random.fold_in(key, 1)
-        images = shift_colours(colour_key, images, how.colour_basis, how.colour_deviation, statistics["std"])
-    images = pad_crop_flip(key, images, how.padding, how.flip)
-    if how.random_erasing:
-        erasing_key = jax.random.fold_in(key, 2)
-        images = random_erasing(erasing_key, images, how.random_erasing, statistics["mean"], statistics["std"])
-    return images
 
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
@@ -165,6 +132,6 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     per_device = -(-min(EVAL_BATCH, len(dataset.test)) // mesh.size)
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
-        seed, batch_size, per_device * mesh.size, padding, flip, colour_pca, basis, random_erasing,
-        rand_augment, repeats, dataset.evaluated_on,
+        seed, batch_size, per_device * mesh.size,
+        Augmentation(padding, flip, colour_pca, basis, random_erasing, rand_augment), repeats, dataset.evaluated_on,
     )  # fmt: skip

@@ -7,7 +7,9 @@ three and leaves the other two at what changes nothing.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +57,11 @@ class RandAugment:
     deviation: float = 0.0
     probability: float = 1.0
     variant: str = "paper"
+
+    @classmethod
+    def of_config(cls, fields: Mapping[str, Any]) -> "RandAugment | None":
+        """What the fields of `config.data.rand_augment` ask for; None where that is no operation."""
+        return cls(**fields) if fields["operations"] else None
 
 
 def rand_augment(key: Array, images: Array, how: RandAugment) -> Array:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalize
+from resnet_jax.data.augmentation import Augmentation, augmented
 from resnet_jax.data.colour import colour_basis
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.imagenet import TFDS
@@ -24,7 +25,7 @@ from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import Source
 from resnet_jax.data.imagenet.tester import Pending, TestLoader
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
-from resnet_jax.data.pipeline import EVAL_BATCH, augmented
+from resnet_jax.data.pipeline import EVAL_BATCH
 from resnet_jax.data.placement import place, place_rows, rows_here
 from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sampling import batch_numbers, padded_batches
@@ -56,8 +57,7 @@ class StreamingPipeline:
       image_shape: (height, width, channels) that is tested on, and that the net is made for.
       batch_size, eval_batch_size: examples in a batch, over all devices.
       eval_rows: first, and one behind the last, row of an evaluation batch that this process feeds.
-      padding, flip: see `augment.pad_crop_flip`.
-      colour_deviation, colour_basis, random_erasing, rand_augment: see `pipeline.ResidentPipeline`.
+      augmentation: what is done to training images.
       sizes: pixels of a side that is trained on, one after another.
       size_changes: steps at which each of them but the first begins.
       classes: names of the classes, by label: ImageNet's wnids, or the names of folders.
@@ -73,12 +73,7 @@ class StreamingPipeline:
     batch_size: int
     eval_batch_size: int
     eval_rows: tuple[int, int]
-    padding: int
-    flip: bool
-    colour_deviation: float = 0.0
-    colour_basis: np.ndarray | None = None
-    random_erasing: float = 0.0
-    rand_augment: RandAugment | None = None
+    augmentation: Augmentation
     sizes: tuple[int, ...] = ()
     size_changes: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
@@ -122,7 +117,7 @@ class StreamingPipeline:
 
     def train_batch(self, resident: Normalizer, inputs: Images, key: Array) -> tuple[Array, Array]:
         """In the jitted step: augmented images (batch, height, width, 3), labels (batch,)."""
-        return augmented(self, resident, inputs["images"], key), inputs["labels"]
+        return augmented(self.augmentation, resident, inputs["images"], key), inputs["labels"]
 
     def eval_batch(self, resident: Normalizer, inputs: Images) -> tuple[Array, Array]:
         """In the jitted step: normalised images (batch, height, width, 3), labels (batch,)."""
@@ -222,9 +217,9 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     tester = TestLoader(test, cut=cut, unreadable=loader.unreadable, workers=data.workers)
     return StreamingPipeline(
         normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
-        rows_here(mesh, eval_batch), data.padding, data.flip,
-        data.colour_pca, colour_basis() if data.colour_pca else None, data.random_erasing,
-        RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
+        rows_here(mesh, eval_batch),
+        Augmentation(data.padding, data.flip, data.colour_pca, colour_basis() if data.colour_pca else None,
+                     data.random_erasing, RandAugment.of_config(data.rand_augment)),
         tuple(data.train_sizes) or (size,), tuple(round(f * config.steps) for f in data.size_boundaries),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())),
         splits.evaluated_on, splits.remarks,

@@ -3,8 +3,8 @@
 import contextlib
 import csv
 import dataclasses
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from resnet_jax.evaluation.restore import OpenRun, opened
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
+from resnet_jax.whole_files import write_whole
 
 EVALUATIONS = "evaluations"
 
@@ -263,7 +264,7 @@ def write_evaluation(tested: Tested, workdir: str | Path) -> Path:
                 for a, b, n, p, q in bins
             ),
         )
-        _write_whole(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
+        write_whole(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
     except OSError as problem:
         raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from problem
     return path
@@ -280,13 +281,6 @@ def _percent(wrong: np.ndarray) -> str:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    os.replace(partial, path)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_whole(path, text.getvalue())

@@ -11,6 +11,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
 from resnet_jax.interop.weights import Weights
+from resnet_jax.whole_files import write_whole
 
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
@@ -60,12 +61,10 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
     layout = layout or natural_layout(weights)
     tensors = state_dict(weights, layout)
     out = Path(out).expanduser()
-    partial = out.with_name(out.name + ".partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # transformers refuses a file that does not say so.
-        partial.write_bytes(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-        partial.replace(out)
+        write_whole(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     return {"layout": layout, "tensors": len(tensors), "notes": _notes(weights, _BY_NAME[layout])}

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
+from resnet_jax.whole_files import write_whole
 
 TENSORS, DESCRIPTION = "weights.safetensors", "weights.json"
 
@@ -97,13 +98,8 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        for name, data in (
-            (TENSORS, safetensors.numpy.save(contiguous)),
-            (DESCRIPTION, (json.dumps(description, indent=2) + "\n").encode()),
-        ):
-            partial = folder / (name + ".partial")
-            partial.write_bytes(data)
-            partial.replace(folder / name)
+        write_whole(folder / TENSORS, safetensors.numpy.save(contiguous))
+        write_whole(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write weights to {folder}: {error.strerror or error}") from error
     return folder

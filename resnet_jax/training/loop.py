@@ -11,13 +11,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.config import flatten, from_dict, to_dict, validate_config
-from resnet_jax.data.sampling import batch_numbers
+from resnet_jax.config import flatten, validate_config
 from resnet_jax.errors import Stopped, UserError, unknown_name
-from resnet_jax.interop.weights import Weights
 from resnet_jax.training import provenance
 from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
+from resnet_jax.training.divergence import MOST_ROLLBACKS, Diverged, LeftOut, last_words
 from resnet_jax.training.early_stopping import EarlyStopping
 from resnet_jax.training.facts import FACTS, facts_of, facts_to_json
 from resnet_jax.training.loss import guessing_loss
@@ -25,15 +24,12 @@ from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicate
 from resnet_jax.training.progress import NoProgress, ProgressDisplay
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
 from resnet_jax.training.result import make_result
-from resnet_jax.training.start import resolve
+from resnet_jax.training.start import resolve_in
 from resnet_jax.training.step import evaluate_test
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
 from resnet_jax.training.watch import LossWatch, Trace, memory
-
-#: How often `on_nan="rollback"` goes back before it gives up.
-MOST_ROLLBACKS = 10
 
 
 def fit(
@@ -70,7 +66,7 @@ def fit(
     validate_config(config)
     record = RunRecord(workdir) if is_chief() else OthersRecord(workdir)
     with process_loss_told(record.workdir):
-        config, weights = _resolved(config, record, force)
+        config, weights = resolve_in(record, config, force)
         if (finished := agreed(lambda: _finished(record, config, force))) is not None:
             return Result(**finished)
         check_batch(make_mesh(devices), config.batch_size, config.accumulate)
@@ -81,18 +77,6 @@ def fit(
             return _train(trainer, record, progress or NoProgress(), began)
         finally:
             record.close()
-
-
-def _resolved(config: ConfigDict, record: RunRecord, force: Collection[str]) -> tuple[ConfigDict, Weights | None]:
-    """The config with what it takes from its weights, read if they are there; see `start.resolve`."""
-    recorded = None
-    if config.init_from is not None:
-        found = agreed(lambda: to_dict(record.config()) if (record.workdir / "config.json").exists() else None)
-        recorded = from_dict(found) if found is not None else None
-    config, weights = resolve(config, recorded)
-    if recorded is not None and "init_hash" in force:
-        config.init_hash = recorded.init_hash  # what the run did begin with
-    return config, weights
 
 
 def _train(trainer: Trainer, record: RunRecord, progress: ProgressDisplay, began: float) -> Result:
@@ -119,14 +103,6 @@ def _finished(record: RunRecord, config: ConfigDict, force: Collection[str]) -> 
     return dataclasses.asdict(result)
 
 
-class _Diverged(Exception):
-    """A step whose metrics say that it must not be kept: its number from 1, and what is wrong."""
-
-    def __init__(self, step: int, complaint: str) -> None:
-        super().__init__(complaint)
-        self.step = step
-
-
 class _Run:
     """One run in progress: the state, and what the host counts beside it."""
 
@@ -146,7 +122,7 @@ class _Run:
         self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
         self.stepper = Stepper(trainer, on_compile=lambda: progress.status("compiling"))
         self.trace = Trace(self.config.profile_steps, record.workdir / "profile")
-        self.skipped = agreed(record.skipped)
+        self.skipped = LeftOut(agreed(record.skipped))
         self.earlier_seconds = 0.0  # of the parts of the run before it was resumed
         self.dispatches = 0
         self.shown: dict[str, float] = {}
@@ -193,7 +169,7 @@ class _Run:
             while self.step < config.steps and not self.stopping.over:
                 try:
                     self._advance(self._next_count())
-                except _Diverged as diverged:
+                except Diverged as diverged:
                     self._roll_back(diverged)
         finally:
             self.trace.stop()
@@ -202,7 +178,7 @@ class _Run:
     def _advance(self, count: int) -> None:
         """Dispatches `count` steps, and does what is due behind them."""
         self.trace.before(self.step, count)
-        self.state = self.stepper.advance(self.state, self.step, count, [s["batch"] for s in self.skipped])
+        self.state = self.stepper.advance(self.state, self.step, count, self.skipped.numbers)
         self.step += count
         self.dispatches += 1
         self.test_error = None
@@ -255,36 +231,27 @@ class _Run:
         for before, steps in self.stepper.collect(leave):
             for step, values in enumerate(steps, start=before + 1):
                 if (complaint := self.watch.complaint(values)) is not None:
-                    raise _Diverged(step, complaint)
+                    raise Diverged(step, complaint)
                 self.pending.append(values)
             speed = self.stepper.meter.values(self.config.batch_size)
             self._show({"loss": values["loss"], **speed}, before + len(steps))
 
-    def _roll_back(self, diverged: _Diverged) -> None:
+    def _roll_back(self, diverged: Diverged) -> None:
         """Goes back to the newest checkpoint and leaves out the batch, or ends the run."""
-        config = self.config
         what = f"{diverged} at step {diverged.step}"
-        if config.on_nan != "rollback" or len(self.skipped) >= MOST_ROLLBACKS:
+        if self.config.on_nan != "rollback" or len(self.skipped) >= MOST_ROLLBACKS:
             raise UserError(self._end(what)) from diverged
-        batch = batch_numbers([diverged.step - 1], [s["batch"] for s in self.skipped])[0]
         self.checkpoints.wait()
         restored = self._go_back()
         for sentence in restored.damaged if restored is not None else ():
             self.progress.note(f"{sentence}; it was moved aside")
-        self.skipped.append({"batch": batch, "step": diverged.step, "went_back_to": self.step, "why": str(diverged)})
+        batch = self.skipped.add(diverged, went_back_to=self.step)
         self._truncate()
-        agreed(lambda: self.record.skip(self.skipped))
+        agreed(lambda: self.record.skip(self.skipped.batches))
         self.progress.note(f"{what}; going back to step {self.step} and leaving out batch {batch}")
 
     def _end(self, what: str) -> str:
-        steps = self.checkpoints.steps()
-        last = f"the last good checkpoint is that of step {steps[-1]}" if steps else "there was no checkpoint yet"
-        tried = f" after {len(self.skipped)} batches were left out" if self.skipped else ""
-        return (
-            f"{what}{tried}; {last}, and the record is kept, in {self.record.workdir}. A lower "
-            "config.optimizer.learning_rate or a config.schedule.warmup may help, with a new workdir; "
-            "config.on_nan=rollback leaves out such batches"
-        )
+        return last_words(what, self.skipped, self.checkpoints.steps(), self.record.workdir)
 
     def _log(self) -> None:
         """Writes one training line, the mean over the steps since the last one."""

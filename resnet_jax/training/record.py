@@ -14,6 +14,7 @@ from tensorboardX import SummaryWriter
 
 from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
+from resnet_jax.whole_files import read_object, write_whole
 
 CHECKPOINTS = "checkpoints"
 
@@ -91,7 +92,7 @@ class RunRecord:
             self.workdir.mkdir(parents=True, exist_ok=True)
             self._take()
             if not path.exists():
-                _write_whole(path, json.dumps(to_dict(config), indent=2) + "\n")
+                _write(path, json.dumps(to_dict(config), indent=2) + "\n")
             (self.workdir / "metrics.jsonl").touch()
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
@@ -112,7 +113,7 @@ class RunRecord:
         if differing_fields(self.config(), config):
             # What was finished under the old config is not under the new one.
             (self.workdir / "result.json").unlink(missing_ok=True)
-            _write_whole(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+            _write(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
     def is_same(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
         """Whether the folder holds a run of this config.
@@ -150,7 +151,7 @@ class RunRecord:
         """
         path = self.workdir / "config.json"
         try:
-            return from_dict(_read_object(path))
+            return from_dict(read_object(path))
         except FileNotFoundError:
             raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
         except (TypeError, ValueError) as error:
@@ -162,7 +163,7 @@ class RunRecord:
         if not path.exists():
             return None
         fields = {f.name for f in dataclasses.fields(Result)}
-        record = _read_object(path)
+        record = read_object(path)
         required = {f.name for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
         if missing := sorted(required - record.keys()):
             raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
@@ -187,7 +188,7 @@ class RunRecord:
     def truncate(self, step: int) -> None:
         """Drops the lines past `step`, which a resumed run is about to write again."""
         kept = [line for line in self.lines() if line["step"] <= step]
-        _write_whole(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        _write(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._close_tensorboard()
         try:
             self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
@@ -222,7 +223,7 @@ class RunRecord:
         path = self.workdir / "skipped.json"
         if not path.exists():
             return []
-        batches = _read_object(path).get("batches")
+        batches = read_object(path).get("batches")
         if not isinstance(batches, list) or not all(
             isinstance(b, dict) and type(b.get("batch")) is int for b in batches
         ):
@@ -235,16 +236,16 @@ class RunRecord:
         It does not depend on the step that a run goes on from: no checkpoint is ever newer than the last one that was
         gone back to, but those made without the batch.
         """
-        _write_whole(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
+        _write(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
     def describe(self, name: str, facts: Mapping[str, Any]) -> None:
         """Writes a file of JSON that says what the run is of, unless it is there."""
         if not (self.workdir / name).exists():
-            _write_whole(self.workdir / name, json.dumps(facts) + "\n")
+            _write(self.workdir / name, json.dumps(facts) + "\n")
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
-        _write_whole(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        _write(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
         self.close()
 
     def close(self) -> None:
@@ -286,36 +287,13 @@ class OthersRecord(RunRecord):
     def finish(self, result: Result) -> None: ...
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-      UserError: if it cannot be read, or holds something else.
-      FileNotFoundError: if there is none.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
-    return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never a part.
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole.
 
     Raises:
       UserError: if it cannot be written, as on a full disk.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; with that mended, the same command goes on") from error

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from resnet_jax.config import from_dict, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights, flatten_variables
-from resnet_jax.training.distributed import all_agree
+from resnet_jax.training.distributed import agreed, all_agree
+from resnet_jax.training.record import RunRecord
 from resnet_jax.training.state import AveragedTrainState, TrainState
 from resnet_jax.training.tuning import is_head
 
@@ -57,6 +59,24 @@ def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[Con
             _take_over(config, weights)
     if config.data.eval_shorter_side == 0:
         config.data.eval_shorter_side = round(SIDE_OF_CROP * config.data.image_size)
+    return config, weights
+
+
+def resolve_in(record: RunRecord, config: ConfigDict, force: Collection[str] = ()) -> tuple[ConfigDict, Weights | None]:
+    """`resolve` for a run in a folder, whose own record may stand in for weights that are gone.
+
+    Args:
+      record: of the folder; it may hold no run yet.
+      config: see `resolve`.
+      force: fields in which the config may differ from the recorded one; `init_hash`: other weights by now.
+    """
+    recorded = None
+    if config.init_from is not None:
+        found = agreed(lambda: to_dict(record.config()) if (record.workdir / "config.json").exists() else None)
+        recorded = from_dict(found) if found is not None else None
+    config, weights = resolve(config, recorded)
+    if recorded is not None and "init_hash" in force:
+        config.init_hash = recorded.init_hash  # what the run did begin with
     return config, weights
 
 

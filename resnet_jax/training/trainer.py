@@ -154,7 +154,7 @@ def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
         random_erasing=data.random_erasing, repeats=data.repeats,
-        rand_augment=RandAugment(**data.rand_augment) if data.rand_augment.operations else None,
+        rand_augment=RandAugment.of_config(data.rand_augment),
         given=(data.mean, data.std),
     )  # fmt: skip
     return pipeline, dataset.num_classes, dataset.classes

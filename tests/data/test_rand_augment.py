@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
-from resnet_jax.data.pipeline import augmented, make_pipeline
+from resnet_jax.data.augmentation import augmented
+from resnet_jax.data.pipeline import make_pipeline
 from resnet_jax.data.rand_augment import (
     OPERATIONS,
     VARIANTS,
@@ -164,7 +165,7 @@ def test_it_comes_ahead_of_the_rest_and_changes_no_other_random_numbers():
     how = RandAugment(2, 9.0)
     plain, changed = (make_pipeline(dataset, mesh, **fields, rand_augment=r) for r in (None, how))
     key, images = jax.random.key(5), dataset.train.images[:64]
-    without, found = (np.asarray(augmented(p, p.train, images, key)) for p in (plain, changed))
+    without, found = (np.asarray(augmented(p.augmentation, p.train, images, key)) for p in (plain, changed))
     idle = np.all(np.asarray(draw(jax.random.fold_in(key, 4), 64, how)[0]) == 0, axis=1)
     same = np.array([np.allclose(a, b, atol=1e-6) for a, b in zip(without, found, strict=True)])
     assert np.all(same[idle]) and np.mean(same) < 0.3

@@ -16,6 +16,23 @@ def net(rate, **fields):
     return create_model("cifar_resnet20", stage_sizes=(2, 2), widths=(4, 4), stochastic_depth=rate, **fields)
 
 
+def one_unit_in_training(model, variables, times):
+    """Input, residual and output of the second of four units, (4, 8, 8, 4) each, with so many random keys."""
+
+    @jax.jit
+    def features(key):
+        _, state = model.apply(
+            variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True,
+            rngs={"dropout": key},
+        )  # fmt: skip
+        return state["intermediates"]
+
+    for i in range(times):
+        found = features(jax.random.key(i))
+        unit = found["stage1"]["block2"]
+        yield tuple(np.asarray(node["__call__"][0]) for node in (found["stage1"]["block1"], unit["bn2"], unit))
+
+
 def test_testing_scales_each_residual_by_its_survival():
     """Equation 4 and 5: p_l = 1 - l / L (1 - p_L), here 0.9, 0.8, 0.7, 0.6."""
     variables = net(0.0).init(jax.random.key(0), X)
@@ -32,20 +49,8 @@ def test_training_drops_whole_residuals_as_often_as_said():
     """Each unit's output is either that of shortcut and residual or of the shortcut alone, for the whole batch."""
     model = net(0.8)
     variables = model.init(jax.random.key(0), X)
-
-    @jax.jit
-    def features(key):
-        _, state = model.apply(
-            variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True,
-            rngs={"dropout": key},
-        )  # fmt: skip
-        return state["intermediates"]
-
     dropped = []
-    for i in range(300):
-        found = features(jax.random.key(i))
-        unit = found["stage1"]["block2"]
-        x, residual, out = (np.asarray(node["__call__"][0]) for node in (found["stage1"]["block1"], unit["bn2"], unit))
+    for x, residual, out in one_unit_in_training(model, variables, times=300):
         without, whole = np.array_equal(out, np.maximum(x, 0)), np.allclose(out, np.maximum(x + residual, 0), atol=1e-6)
         assert without != whole
         dropped.append(without)
@@ -57,20 +62,8 @@ def test_examples_draw_for_themselves_and_are_scaled_in_training():
     model = net(0.6, stochastic_depth_per="example")
     variables = model.init(jax.random.key(0), X)
     np.testing.assert_array_equal(model.apply(variables, X), net(0.0).apply(variables, X))
-
-    @jax.jit
-    def features(key):
-        _, state = model.apply(
-            variables, X, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True,
-            rngs={"dropout": key},
-        )  # fmt: skip
-        return state["intermediates"]
-
     dropped = []
-    for i in range(150):
-        found = features(jax.random.key(i))
-        unit = found["stage1"]["block2"]
-        x, residual, out = (np.asarray(node["__call__"][0]) for node in (found["stage1"]["block1"], unit["bn2"], unit))
+    for x, residual, out in one_unit_in_training(model, variables, times=150):
         without = np.array([np.array_equal(o, np.maximum(a, 0)) for o, a in zip(out, x, strict=True)])
         expected = np.maximum(x + np.where(without[:, None, None, None], 0, residual / 0.7), 0)
         np.testing.assert_allclose(out, expected, atol=1e-5)

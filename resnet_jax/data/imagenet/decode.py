@@ -86,8 +86,11 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
             raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def decode_crop(data: bytes, box: Box, size: int, reduced: bool = True) -> np.ndarray:
+def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
     """One box of an image at one size, antialiased, uint8 RGB, (size, size, 3).
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where the box is shrunk by as much. That moves the
+    box's edges a little, which crops at random can bear; test images are cut by `cuts.py`, out of the whole image.
 
     Rows below the box are not decoded where that gives the same pixels. Then damage inside a file, which Pillow and
     TensorFlow do not notice either, goes unnoticed as long as an image comes out; a file that was cut short is noticed.
@@ -97,13 +100,12 @@ def decode_crop(data: bytes, box: Box, size: int, reduced: bool = True) -> np.nd
       box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of what is
         decoded, so by up to four pixels where that is an eighth.
       size: pixels of a side.
-      reduced: decode a JPEG at a half, a quarter or an eighth of its size where the box is shrunk by as much.
 
     Raises:
       DecodeError: see `decode`.
     """
     height, width = image_size(data)
-    reduce = reduction(box, size) if reduced else 1
+    reduce = reduction(box, size)
     short, rows = _cut_below(data, height, box[0] + box[2])
     if rows < height:
         try:

@@ -31,7 +31,7 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def load_crop(source: Source, index: int, box_of: BoxOf, size: int, reduced: bool = True) -> tuple[np.ndarray, int]:
+def load_crop(source: Source, index: int, box_of: BoxOf, size: int) -> tuple[np.ndarray, int]:
     """One image of a source, cropped: uint8 (size, size, 3), and its label.
 
     Args:
@@ -39,13 +39,12 @@ def load_crop(source: Source, index: int, box_of: BoxOf, size: int, reduced: boo
       index: its place.
       box_of: (height, width) of the image to the box to cut out.
       size: pixels of a side.
-      reduced: see `decode.decode_crop`; training's crops are at random anyway, a test's are not to be moved.
 
     Raises:
       RecordError, DecodeError: if it cannot be read.
     """
     _, label, data = source.load(index)
-    return decode_crop(data, box_of(*image_size(data)), size, reduced), label
+    return decode_crop(data, box_of(*image_size(data)), size), label
 
 
 class Unreadable:

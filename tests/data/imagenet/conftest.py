@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_jax.data.imagenet.originals import open_originals
+from resnet_jax.data.imagenet.prepare import Recipe, prepare
+from resnet_jax.data.imagenet.shards import ShardSource
+
 SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "imagenet_sample"
 
 #: Three of the 1,000 ids.
@@ -28,6 +32,20 @@ def fill(folder: Path, images: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
+
+
+def run(source, out, recipe=Recipe(per_shard=5), **options):  # noqa: B008
+    """Prepares a part of ImageNet in this process: the manifests, and what the progress was told."""
+    done = []
+    splits = open_originals(source, allow_partial=True, **options)
+    manifests = prepare(splits, out, recipe, 1, lambda *progress: done.append(progress))
+    return manifests, done
+
+
+def examples(directory, split):
+    """What is stored, in its order."""
+    source = ShardSource(directory, split)
+    return [source.load(i) for i in range(len(source))]
 
 
 @pytest.fixture

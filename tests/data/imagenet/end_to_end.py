@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.data.imagenet.conftest import SAMPLE
-from tests.data.imagenet.test_prepare import examples, labels_file, tars_of
+from tests.data.imagenet.conftest import SAMPLE, examples
+from tests.data.imagenet.test_originals import labels_file, tars_of
 from tests.training.kills import environment, last_step, lines, state_bytes
 
 ROOT = Path(__file__).parents[3]

@@ -1,0 +1,44 @@
+"""Whole or not there: what is left of a file when its writer dies, and what is no JSON object."""
+
+import errno
+import os
+
+import pytest
+
+from resnet_jax.errors import UserError
+from resnet_jax.whole_files import read_object, write_whole
+
+
+@pytest.mark.parametrize("content", ["zwölf\n", b"\x00\xff\r\n"])
+def test_what_is_written_is_there(content, tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, "before")
+    write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_writer_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
+    """With all bytes handed to the system, which has not yet taken them in."""
+    path = tmp_path / "file"
+    write_whole(path, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "cannot read"), ("[1]", "holds no JSON object")])
+def test_what_is_no_object_is_refused(text, message, tmp_path):
+    path = tmp_path / "file.json"
+    with pytest.raises(FileNotFoundError):
+        read_object(path)
+    write_whole(path, text)
+    with pytest.raises(UserError, match=message):
+        read_object(path)
+    write_whole(path, '{"a": 1}')
+    assert read_object(path) == {"a": 1}
