@@ -20,13 +20,15 @@ LEAST_BATCH = 8
 
 
 def takes(images: Array, kernel: Array, window: Window) -> bool:
-    """Whether the kernels take this convolution: float32, on the one CPU device that there is, of a known batch."""
+    """Whether the kernels take this convolution: float32, on the one CPU device that there is, of known sizes."""
     return (
         images.dtype == kernel.dtype == jnp.float32
         and kernel.shape[3] % BLOCK == 0
-        and isinstance(images.shape[0], int)  # a symbol while a net of any batch is exported
+        and all(isinstance(size, int) for size in images.shape)  # symbols while a net of any batch is exported
         and images.shape[0] >= LEAST_BATCH
+        and images.shape[3] == kernel.shape[2]  # else it is an error, and XLA's says what does not fit
         and min(min(sides) for sides in window[1]) >= 0
+        and min(*images.shape, *kernel.shape, *_output_sizes(images.shape, kernel.shape, window)) > 0
         and jax.device_count() == 1  # XLA does not know how to share out a call
         and jax.default_backend() == "cpu"
         and available()
@@ -35,10 +37,7 @@ def takes(images: Array, kernel: Array, window: Window) -> bool:
 
 def convolution(images: Array, kernel: Array, window: Window) -> Array:
     """(batch, height, width, channels) with (rows, columns, channels, features), features in `BLOCK`s."""
-    sizes = (
-        (size + low + high - taps) // stride + 1
-        for size, taps, stride, (low, high) in zip(images.shape[1:3], kernel.shape[:2], *window, strict=True)
-    )
+    sizes = _output_sizes(images.shape, kernel.shape, window)
     return _call("convolution", (images.shape[0], *sizes, kernel.shape[3]), window, images, kernel)
 
 
@@ -50,6 +49,14 @@ def images_gradient(cotangent: Array, kernel: Array, shape: tuple[int, ...], win
 def kernel_gradient(images: Array, cotangent: Array, shape: tuple[int, ...], window: Window) -> Array:
     """The gradient of a kernel of this shape, features in `BLOCK`s."""
     return _call("convolution_kernel_gradient", shape, window, images, cotangent)
+
+
+def _output_sizes(images: tuple[int, ...], kernel: tuple[int, ...], window: Window) -> tuple[int, ...]:
+    """Height and width, zero or less where the kernel is larger than the padded images."""
+    return tuple(
+        (size + low + high - taps) // stride + 1
+        for size, taps, stride, (low, high) in zip(images[1:3], kernel[:2], *window, strict=True)
+    )
 
 
 def _call(name: str, shape: tuple[int, ...], window: Window, *operands: Array) -> Array:
