@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -58,18 +59,18 @@ def build(folder: Path) -> Path:
       OSError: if there is no compiler, or the folder cannot be written to.
       subprocess.CalledProcessError: if it does not compile.
     """
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
+    compiler = shlex.split(os.environ.get("CXX") or shutil.which("c++") or "")  # CXX may be "ccache g++"
+    if not compiler:
         raise FileNotFoundError("there is no C++ compiler")
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
-    told = "\n".join((SOURCE.read_text(), version, jaxlib.__version__, *OPTIONS))
+    version = subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True).stdout
+    told = "\n".join((SOURCE.read_text(), version, jaxlib.__version__, *compiler[1:], *OPTIONS))
     path = folder / f"kernels-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"
     if not path.exists():
-        log.info("compiling %s with %s", SOURCE.name, compiler)
+        log.info("compiling %s with %s", SOURCE.name, shlex.join(compiler))
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             out = Path(scratch) / path.name
-            command = [compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(out)]
+            command = [*compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(out)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             out.replace(path)  # at once: several processes may be at it
     return path

@@ -160,7 +160,8 @@ void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, 
            int64_t packed_block, std::vector<Phase> phases, float* outputs, Shape out) {
   const Shape wide = border.around(in);
   // As many images at once as a second-level cache holds, so that a block of a large kernel is read once for them.
-  const int64_t group = images_at_once(wide.size(), ceil_div(batch, 4 * pool.num_threads()));
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads());  // 0 where XLA does not tell
+  const int64_t group = images_at_once(wide.size(), ceil_div(batch, 4 * threads));
   // Small images fill tiles together.
   const int64_t together = std::min(group, ceil_div(64, out.height * out.width));
   for (Phase& phase : phases)
