@@ -65,13 +65,19 @@ def _compiled_conv(conv: Callable[[Array, Array], Array], window: Window, images
 def _compiled_forward(
     conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    return compiled.convolution(images, kernel, window), (images, kernel)
+    return _compiled_conv(conv, window, images, kernel), (images, kernel)
 
 
 def _compiled_backward(
     conv: Callable[[Array, Array], Array], window: Window, saved: tuple[Array, Array], cotangent: Array
 ) -> tuple[Array, Array]:
-    images, kernel = saved
+    return _compiled_gradients(conv, window, *saved, cotangent)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _compiled_gradients(
+    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array, cotangent: Array
+) -> tuple[Array, Array]:
     if kernel.shape[2] % compiled.BLOCK == 0:
         of_images = compiled.images_gradient(cotangent, kernel, images.shape, window)
     else:  # a first layer's, which nobody asks for in training
@@ -81,7 +87,28 @@ def _compiled_backward(
     return of_images, compiled.kernel_gradient(images, cotangent, kernel.shape, window)
 
 
+def _compiled_gradients_forward(
+    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array, cotangent: Array
+) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+    return _compiled_gradients(conv, window, images, kernel, cotangent), (images, kernel, cotangent)
+
+
+def _second_derivatives(
+    conv: Callable[[Array, Array], Array],
+    window: Window,
+    saved: tuple[Array, Array, Array],
+    cotangents: tuple[Array, Array],
+) -> tuple[Array, Array, Array]:
+    """XLA's own: training has none."""
+
+    def gradients(images: Array, kernel: Array, cotangent: Array) -> Any:
+        return jax.vjp(conv, images, kernel)[1](cotangent)
+
+    return jax.vjp(gradients, *saved)[1](cotangents)
+
+
 _compiled_conv.defvjp(_compiled_forward, _compiled_backward)
+_compiled_gradients.defvjp(_compiled_gradients_forward, _second_derivatives)
 
 
 def _is_pointwise(kernel: Array, window: Window) -> bool:
