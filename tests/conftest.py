@@ -4,6 +4,7 @@ Programs compile once in a session, whichever worker of pytest-xdist needs them:
 """
 
 import os
+import shlex
 import shutil
 import tempfile
 
@@ -11,7 +12,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,37 @@ def tiny_config() -> Callable[..., ConfigDict]:
         return config
 
     return make
+
+
+@pytest.fixture(scope="session")
+def compiled_folder() -> Path:
+    """Of compiled convolutions: the session's own, which all of its workers share, and which goes with it."""
+    if shutil.which(shlex.split(os.environ.get("CXX") or "c++")[0]) is None:
+        pytest.skip("no C++ compiler is installed")
+    return Path(os.environ[CACHE]) / "kernels"
+
+
+@pytest.fixture
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whether compiled convolutions are available is asked anew, of a user who has not switched them off."""
+    from resnet_jax.kernels import build
+
+    monkeypatch.delenv(build.SWITCH, raising=False)
+    build.available.cache_clear()
+    yield
+    build.available.cache_clear()
+
+
+@pytest.fixture
+def kernels(asked_anew: None, compiled_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled convolutions take what they can, as in a process of one device."""
+    import jax
+
+    from resnet_jax.kernels import build
+
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(build, "default_folder", lambda: compiled_folder)
+    assert build.available(), "there is a C++ compiler, and they do not compile"
 
 
 def pytest_unconfigure() -> None:

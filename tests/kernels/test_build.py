@@ -1,0 +1,179 @@
+"""Compiling the kernels: once, whole or not at all, and never the end of a run."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from resnet_jax.kernels import build
+from tests.kernels.direct import arrays, assert_sums
+from tests.kernels.test_convolution import SAME, calls, gradients
+
+ROOT = Path(__file__).parents[2]
+CXX = os.environ.get("CXX") or "c++"
+
+#: Says a version, counts its calls, and writes what it is told to.
+COMPILER = """#!/bin/sh
+case "$*" in *--version*) echo version "$VERSION"; exit ;; esac
+echo "$@" >> calls
+for out; do :; done
+printf %s "$CONTENT" > "$out"
+"""
+
+
+def script(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """A compiler that takes no time; calls it has had are lines of the file that is returned."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", script(tmp_path / "compiler", COMPILER))
+    monkeypatch.setenv("VERSION", "1")
+    monkeypatch.setenv("CONTENT", "a library")
+    (tmp_path / "calls").write_text("")
+    return tmp_path / "calls"
+
+
+def said(path):
+    return path.read_text().splitlines()
+
+
+class TestBuild:
+    def test_once(self, compiler, tmp_path):
+        path = build.build(tmp_path / "a" / "b")
+        assert path.read_text() == "a library" and list(path.parent.iterdir()) == [path]
+        assert build.build(tmp_path / "a" / "b") == path and len(said(compiler)) == 1
+
+    @pytest.mark.parametrize("what", ["source", "compiler", "argument", "jaxlib", "option"])
+    def test_another_file_for_another(self, compiler, tmp_path, monkeypatch, what):
+        first = build.build(tmp_path / "cache")
+        if what == "source":
+            other = tmp_path / "convolution.cc"
+            other.write_text(build.SOURCE.read_text() + "\n")
+            monkeypatch.setattr(build, "SOURCE", other)
+        elif what == "compiler":
+            monkeypatch.setenv("VERSION", "2")
+        elif what == "argument":
+            monkeypatch.setenv("CXX", f"{os.environ['CXX']} -O1")
+        elif what == "jaxlib":
+            monkeypatch.setattr(build.jaxlib, "__version__", "another")
+        else:
+            monkeypatch.setattr(build, "OPTIONS", ("-O2", *build.OPTIONS))
+        assert build.build(tmp_path / "cache") != first and len(said(compiler)) == 2
+
+    def test_a_compiler_with_arguments(self, compiler, tmp_path, monkeypatch):
+        """As CXX="ccache g++"; a folder's name may have blanks."""
+        (tmp_path / "of blanks").mkdir()
+        wrapper = script(tmp_path / "of blanks" / "wrapper", '#!/bin/sh\nexec "$@"\n')
+        monkeypatch.setenv("CXX", f"'{wrapper}' {os.environ['CXX']}")
+        assert build.build(tmp_path / "cache").read_text() == "a library"
+
+    def test_half_a_library_is_none(self, compiler, tmp_path, monkeypatch):
+        """A compiler that breaks off leaves nothing that a later process would take for the library."""
+        script(tmp_path / "compiler", COMPILER + "exit 1\n")
+        with pytest.raises(subprocess.CalledProcessError):
+            build.build(tmp_path / "cache")
+        assert len(said(compiler)) == 1 and list((tmp_path / "cache").iterdir()) == []
+        script(tmp_path / "compiler", COMPILER)
+        (tmp_path / "cache" / "tmp123").mkdir()  # of a process that was killed
+        (tmp_path / "cache" / "tmp123" / "kernels-0.so").write_text("half")
+        assert build.build(tmp_path / "cache").read_text() == "a library"
+
+    def test_two_processes_at_once(self, compiler, tmp_path, compiled_folder):
+        """Each compiles while the other does, and each computes with what it finds."""
+        together = f"""#!/bin/sh
+        test "$1" = --version && exec {CXX} --version
+        for out; do :; done
+        echo at it >> calls
+        for _ in $(seq 600); do test $(wc -l < calls) = 2 && break; sleep 0.1; done
+        cp {tmp_path}/library "$out"
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CXX", CXX)
+            (tmp_path / "library").write_bytes(build.build(compiled_folder).read_bytes())
+        script(tmp_path / "compiler", together)
+        code = (
+            "import jax.numpy as jnp; from resnet_jax.kernels import build, convolution as c; assert build.available();"
+            "print(c.convolution(jnp.ones((8, 1, 1, 16)), jnp.ones((1, 1, 16, 16)), ((1, 1), ((0, 0), (0, 0)))).sum())"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path), "XLA_FLAGS": ""}
+        environment.pop(build.SWITCH, None)
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        assert [process.communicate()[0].strip() for process in processes] == ["2048.0"] * 2
+        assert said(compiler) == ["at it"] * 2 and len(list(tmp_path.glob("resnet_jax/*/kernels-*.so"))) == 1
+
+
+class TestAvailable:
+    """Without a library, convolutions are XLA's, and the log says why, once."""
+
+    @pytest.fixture(autouse=True)
+    def one_device(self, asked_anew, compiler, tmp_path, monkeypatch):
+        monkeypatch.setattr(jax, "device_count", lambda: 1)
+        monkeypatch.setattr(build, "default_folder", lambda: tmp_path / "cache")
+
+    def check_xlas(self, caplog, *words):
+        operands = arrays(8, (4, 4), 16, 16, (3, 3), SAME)
+        with caplog.at_level(logging.WARNING, "resnet_jax"):
+            assert calls(gradients, *operands) == 0
+            assert_sums(gradients(*operands), *operands, SAME)
+        warnings = [record.getMessage() for record in caplog.records if record.name == build.__name__]
+        assert len(warnings) == (1 if words else 0)
+        assert all(word in warnings[0] for word in words)
+
+    def test_no_compiler(self, caplog, monkeypatch, tmp_path):
+        monkeypatch.delenv("CXX")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        self.check_xlas(caplog, "XLA's own", "there is no C++ compiler")
+
+    def test_one_that_is_not_there(self, caplog, monkeypatch):
+        monkeypatch.setenv("CXX", "no-such-compiler -O1")
+        self.check_xlas(caplog, "XLA's own", "no-such-compiler")
+
+    def test_one_that_fails(self, caplog, tmp_path):
+        script(tmp_path / "compiler", COMPILER + "echo error: -march=native is not known >&2; exit 1\n")
+        self.check_xlas(caplog, "XLA's own", "error: -march=native is not known")
+
+    def test_one_whose_library_is_none(self, caplog):
+        self.check_xlas(caplog, "XLA's own", "kernels-")
+
+    def test_a_cache_that_cannot_be_written(self, caplog, tmp_path):
+        (tmp_path / "cache").write_text("a file")
+        self.check_xlas(caplog, "XLA's own", "cache")
+
+    def test_no_home(self, caplog, monkeypatch):
+        def homeless():
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(build, "default_folder", homeless)
+        self.check_xlas(caplog, "XLA's own", "home directory")
+
+    def test_switched_off(self, caplog, monkeypatch, compiler):
+        """No word, and no compiler."""
+        monkeypatch.setenv("RESNET_JAX_KERNELS", "0")
+        self.check_xlas(caplog)
+        assert said(compiler) == []
+
+
+def test_this_processors_library_is_in_its_own_folder(monkeypatch, asked_anew, tmp_path):
+    """A home may be shared with a machine whose processor lacks instructions of this one's."""
+    found = []
+    monkeypatch.setattr(build, "build", lambda folder: found.append(folder) or tmp_path / "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    read = Path.read_text
+    for processor in ("one", "another"):
+        said = f"model name : {processor}\n"
+        monkeypatch.setattr(Path, "read_text", lambda p, *a, said=said: said if "cpuinfo" in str(p) else read(p, *a))
+        assert not build.available()
+        build.available.cache_clear()
+    assert len(set(found)) == 2 and all(folder.is_relative_to(tmp_path) for folder in found)
