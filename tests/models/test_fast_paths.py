@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ours import make_benchmark_trainer
+from resnet_jax.kernels import convolution as compiled
 from resnet_jax.models import convolution
 from resnet_jax.models.convolution import conv_general_dilated
 
@@ -48,12 +49,16 @@ def test_kernel_gradients_are_the_direct_sums(one_device, monkeypatch, size, ker
     assert parts == ([] if kernel_size == 1 else [8, 8]), "the way that was meant to be tested was not taken"
 
 
-def small_trainer():
-    """Of a net that takes every way: slices at 16x16, 1x1 kernels, and patches where images are 2x2."""
-    return make_benchmark_trainer(
-        "cifar_resnet20", 8, 16, devices=jax.devices()[:1],
-        stage_sizes=(1, 1, 1, 1), widths=(4, 6, 8, 8), shortcut="C",
-    )  # fmt: skip
+#: Fields of a net that takes every other way of XLA's on 16x16 images (slices, 1x1 kernels, and patches where they are
+#: 2x2), and of one whose layers are compiled.
+SMALL = {
+    "another order": {"stage_sizes": (1, 1, 1, 1), "widths": (4, 6, 8, 8), "shortcut": "C"},
+    "compiled": {"stage_sizes": (1, 1), "widths": (16, 32), "shortcut": "B"},
+}
+
+
+def small_trainer(way):
+    return make_benchmark_trainer("cifar_resnet20", 8, 16, devices=jax.devices()[:1], **SMALL[way])
 
 
 def losses(trainer, steps, nudge=None):
@@ -71,20 +76,27 @@ def losses(trainer, steps, nudge=None):
     return np.array(found)
 
 
-def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch):
+@pytest.mark.parametrize("way", SMALL)
+def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch, request, way):
     """Within float32 rounding: no further off than a weight that is moved by one unit in its last place brings about.
 
     Rounding grows from step to step, by itself (docs/training.md), so that no fixed tolerance says what is rounding.
     Four times the nudges' largest effect is allowed: 2.2e-7 was found where nudges brought about 2.8e-7 to 3.7e-7.
     """
-    trainer = small_trainer()
+    if way == "compiled":
+        request.getfixturevalue("kernels")
+    called, call = set(), compiled._call
+    monkeypatch.setattr(compiled, "_call", lambda name, *args: called.add(name) or call(name, *args))
+    trainer = small_trainer(way)
     fast = losses(trainer, 50)
     nudged = [losses(trainer, 50, nudge) for nudge in range(3)]
     monkeypatch.setattr("resnet_jax.models.layers.conv_general_dilated", jax.lax.conv_general_dilated)
-    plain = losses(small_trainer(), 50)
+    plain = losses(small_trainer(way), 50)
     assert np.all(np.isfinite(fast)) and fast[0] == pytest.approx(plain[0], rel=1e-6)
     print(f"relative difference of a loss: {np.abs(fast / plain - 1).max():.1e}, of nudges", end=" ")
     print(*(f"{np.abs(other / fast - 1).max():.1e}" for other in nudged))
     by_itself = max(np.abs(other / fast - 1).max() for other in nudged)
     assert 0 < np.abs(fast / plain - 1).max() <= 4 * max(by_itself, 2.0**-23)
+    all_three = {"convolution", "convolution_images_gradient", "convolution_kernel_gradient"}
+    assert called == (all_three if way == "compiled" else set()), "the way that was meant to be tested was not taken"
     assert by_itself < 1e-4, "chaos: the bound says nothing"
