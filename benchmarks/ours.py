@@ -157,6 +157,7 @@ def contestant_by_xla(trainer: Trainer) -> Contestant:
             trainer.summary.image_size,
             config.dtype,
             list(trainer.mesh.devices.flat),
+            **model_overrides(config),
         )
         mine = contestant(other)
 
