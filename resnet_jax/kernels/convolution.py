@@ -34,18 +34,21 @@ def switched_off() -> Iterator[None]:
         _switched_off = before
 
 
+def in_use() -> bool:
+    """Whether this process computes convolutions by the kernels: on one CPU device, where they can be compiled."""
+    # XLA does not know how to share out a call between devices.
+    return not _switched_off and jax.default_backend() == "cpu" and jax.device_count() == 1 and available()
+
+
 def takes(images: Array, kernel: Array, window: Window) -> bool:
-    """Whether the kernels take this convolution: float32, on the one CPU device that there is, of a known batch."""
+    """Whether the kernels take this convolution: float32, of a known batch that is not small, where they are in use."""
     return (
-        not _switched_off
-        and images.dtype == kernel.dtype == jnp.float32
+        images.dtype == kernel.dtype == jnp.float32
         and kernel.shape[3] % BLOCK == 0
         and isinstance(images.shape[0], int)  # a symbol while a net of any batch is exported
         and images.shape[0] >= LEAST_BATCH
         and min(min(sides) for sides in window[1]) >= 0
-        and jax.device_count() == 1  # XLA does not know how to share out a call
-        and jax.default_backend() == "cpu"
-        and available()
+        and in_use()
     )
 
 
