@@ -50,20 +50,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-@pytest.fixture
-def tiny_config() -> Callable[..., ConfigDict]:
+def make_tiny_config(**fields: Any) -> ConfigDict:
     """A config that trains in a second: an 8-layer net with narrow stages on digits; fields by their dotted names."""
+    from configs.digits import get_config
 
-    def make(**fields: Any) -> ConfigDict:
-        from configs.digits import get_config
+    config = get_config("resnet20")
+    config.model.stage_sizes, config.model.widths = (1, 1, 1), (4, 8, 8)
+    config.update({"steps": 6, "batch_size": 16, "log_every": 2, "eval_every": 3, "checkpoint_every": 2})
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
+    return config
 
-        config = get_config("resnet20")
-        config.model.stage_sizes, config.model.widths = (1, 1, 1), (4, 8, 8)
-        config.update({"steps": 6, "batch_size": 16, "log_every": 2, "eval_every": 3, "checkpoint_every": 2})
-        config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
-        return config
 
-    return make
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[..., ConfigDict]:
+    """See `make_tiny_config`."""
+    return make_tiny_config
 
 
 def pytest_unconfigure() -> None:
