@@ -20,7 +20,7 @@ ablation: $(VENV)/installed
 	$(BIN)/python -m experiments ablation --out=runs/ablation
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 # 200 kills of a digits run, against one that was left alone.
 soak: $(VENV)/installed-dev

@@ -62,11 +62,11 @@ def train_step(options: argparse.Namespace, folder: Path) -> str:
     return train_step.report(rows, options.json)
 
 
-def kernel_gradient(options: argparse.Namespace, folder: Path) -> str:
-    """the gradient of convolutions' kernels on a CPU, XLA's and ours"""
-    from benchmarks import kernel_gradient
+def convolutions(options: argparse.Namespace, folder: Path) -> str:
+    """convolutions and their gradients on a CPU, XLA's and ours"""
+    from benchmarks import convolutions
 
-    return kernel_gradient.report(kernel_gradient.measure(options.rounds, note))
+    return convolutions.report(convolutions.measure(options.rounds, note))
 
 
 def startup(options: argparse.Namespace, folder: Path) -> str:
@@ -124,7 +124,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "input_pipeline": (input_pipeline, "docs/input_pipeline.md"),
     "train_step": (train_step, "docs/performance.md"),
     "eval": (train_step, "docs/performance.md"),
-    "kernel_gradient": (kernel_gradient, "docs/performance.md"),
+    "convolutions": (convolutions, "docs/performance.md"),
     "startup": (startup, "docs/performance.md"),
     "end_to_end": (end_to_end, "docs/performance.md"),
     "memory": (memory, "docs/performance.md"),
@@ -176,7 +176,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--repeats", type=int, default=5, help="rounds (%(default)s)")
     elif name in ("train_step", "eval"):
         add("--model", type=_names, default=["cifar_resnet20"], metavar="NET[,NET...]", help="nets (cifar_resnet20)")
-        add("--peer", type=_names, default=["flax_example"], metavar="PEER[,PEER]", help="torch, flax_example")
+        add("--peer", type=_names, default=["flax_example"], metavar="PEER[,PEER]", help="torch, flax_example, xla")
         add("--batch_size", type=int, default=0, help="0: 128 for CIFAR's nets, 32 for ImageNet's")
         add("--image_size", type=int, default=0, help="in pixels; 0: that which a net was published for")
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
@@ -185,7 +185,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
         add("--rounds", type=int, default=10, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
-    elif name == "kernel_gradient":
+    elif name == "convolutions":
         add("--rounds", type=int, default=15, help="turns of each (%(default)s)")
     elif name == "startup":
         add("--net", type=_names, default=["resnet20", "resnet56"], help="on digits (resnet20,resnet56)")

@@ -59,10 +59,11 @@ class Job:
         """
         port = free_port()
         self.logs = [logs.with_name(f"{logs.name}.{i}.log") for i in range(processes)]
-        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        devices_flag = f"--xla_force_host_platform_device_count={devices // processes}"
+        environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices // processes}",
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices_flag}",  # the last of two counts
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }

@@ -1,7 +1,7 @@
 """Our side of a contest: the program that `fit` runs, on random images that live on the devices."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from resnet_jax.config import base_config, model_overrides, validate_config
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
 from resnet_jax.errors import UserError
+from resnet_jax.kernels.convolution import switched_off
 from resnet_jax.models.registry import VARIANTS, create_model, get_variant
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.summary import summarize
@@ -144,3 +145,27 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
         return [float(s["loss"]) / float(s["count"]) for s in jax.device_get(sums)]
 
     return Contestant("resnet_jax", losses, evaluate)
+
+
+def contestant_by_xla(trainer: Trainer) -> Contestant:
+    """The same with XLA's own convolutions: what `resnet_jax.kernels` gain."""
+    config = trainer.config
+    with switched_off():
+        other = make_benchmark_trainer(
+            config.model.name,
+            config.batch_size,
+            trainer.summary.image_size,
+            config.dtype,
+            list(trainer.mesh.devices.flat),
+            **model_overrides(config),
+        )
+        mine = contestant(other)
+
+    def under(work: Callable[[int], list[float]]) -> Callable[[int], list[float]]:
+        def switched(count: int) -> list[float]:
+            with switched_off():
+                return work(count)
+
+        return switched
+
+    return Contestant("resnet_jax, XLA's convolutions", under(mine.losses), under(mine.evaluate))

@@ -16,12 +16,13 @@ import jax
 from benchmarks import ours, roof
 from benchmarks.contest import contest, ratio
 from benchmarks.pages import table
-from benchmarks.peers import Contestant, Task
+from benchmarks.peers import Contestant
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.stepper import Stepper
+from resnet_jax.training.trainer import Trainer
 
-PEERS = ("torch", "flax_example")
+PEERS = ("torch", "flax_example", "xla")
 
 #: Steps of which the losses are compared, and by how much they may differ, relative: the first step's loss, and any
 #: later one's. Rounding grows from step to step (docs/training.md; 2e-5 after four steps of ResNet-20). Another weight,
@@ -30,13 +31,16 @@ CHECKED_STEPS = 4
 TOLERANCE = {"float32": (2e-5, 5e-4), "bfloat16": (2e-2, 1e-1)}
 
 
-def contestants_of(peer: str, task: Task, variants: Sequence[str]) -> list[Contestant]:
-    """The peer's contestants.
+def contestants_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list[Contestant]:
+    """The peer's contestants; "xla" is our own step with XLA's convolutions in the place of `resnet_jax.kernels`.
 
     Raises:
       UserError: for a peer that is unknown or not installed.
     """
     _check_peer(peer)
+    if peer == "xla":
+        return [ours.contestant_by_xla(trainer)]
+    task = ours.task(trainer)
     if peer == "torch":
         from benchmarks.peers import pytorch
 
@@ -107,7 +111,7 @@ def measure(
             trainer = ours.make_benchmark_trainer(name, batch, image_size, dtype)
             stepper = Stepper(trainer)
             mine = ours.contestant(trainer, stepper)
-            theirs = contestants_of(peer, ours.task(trainer), variants)
+            theirs = contestants_of(peer, trainer, variants)
             difference = check(kind, mine, theirs, dtype)
             # A peer's step is one step; ours may go several to a dispatch.
             unit = ours.steps_per_dispatch(trainer) if kind == "train_step" else 1

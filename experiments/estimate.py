@@ -19,7 +19,7 @@ from resnet_jax.training.record import RunRecord
 MEASURE_SECONDS = 180
 
 #: What of the hardware decides how fast a run is.
-SAME = ("platform", "device", "devices", "hosts", "cpu", "cpu_cores")
+SAME = ("platform", "device", "devices", "hosts", "cpu", "cpu_cores", "convolutions")
 
 
 class Rates:

@@ -270,27 +270,30 @@ ffi::Error images_gradient(ffi::ThreadPool pool, Input cotangent, Input kernel, 
 
 // ------------------------------------------------------------------------------------------- the kernel's gradient
 
-// Adds to N channels' rows of a packed kernel's gradient what `rows` x `columns` positions give.
+// Adds to N channels' rows of a packed kernel's gradient what `images` x `rows` x `columns` positions give.
 template <int N>
 struct Outer {
-  static void run(const float* in, int64_t in_row, int64_t in_column, const float* cotangent, int64_t out_row,
-                  int64_t out_column, int64_t rows, int64_t columns, float* gradient) {
+  static void run(const float* in, int64_t in_image, int64_t in_row, int64_t in_column, const float* cotangent,
+                  int64_t out_image, int64_t out_row, int64_t out_column, int64_t images, int64_t rows,
+                  int64_t columns, float* gradient) {
     Vector sums[N][VECTORS];
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 16
       for (int v = 0; v < VECTORS; ++v) sums[n][v] = load(gradient + n * BLOCK + v * LANES);
     }
-    for (int64_t y = 0; y < rows; ++y) {
-      const float *x = in + y * in_row, *g = cotangent + y * out_row;
-      for (int64_t i = 0; i < columns; ++i, x += in_column, g += out_column) {
-        Vector seen[VECTORS];
+    for (int64_t b = 0; b < images; ++b) {
+      for (int64_t y = 0; y < rows; ++y) {
+        const float *x = in + b * in_image + y * in_row, *g = cotangent + b * out_image + y * out_row;
+        for (int64_t i = 0; i < columns; ++i, x += in_column, g += out_column) {
+          Vector seen[VECTORS];
 #pragma GCC unroll 16
-        for (int v = 0; v < VECTORS; ++v) seen[v] = load(g + v * LANES);
+          for (int v = 0; v < VECTORS; ++v) seen[v] = load(g + v * LANES);
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) {
+          for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 16
-          for (int v = 0; v < VECTORS; ++v) sums[n][v] += x[n] * seen[v];
+            for (int v = 0; v < VECTORS; ++v) sums[n][v] += x[n] * seen[v];
+          }
         }
       }
     }
@@ -310,13 +313,17 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
   const int64_t size = rows * columns * in.channels * out.channels;
   const Border border{top, bottom, left, right};
   const Shape wide = border.around(in);
-  // Parts of the batch, each with sums of its own; as many as 64 MiB hold, and their number follows from shapes alone.
-  const int64_t parts = std::max<int64_t>(1, std::min({batch, int64_t{32}, (int64_t{1} << 24) / size}));
+  // Parts of the batch, each with sums of its own: as many as 64 MiB hold, and as are worth their own sums. Their number
+  // follows from shapes alone.
+  const int64_t worth = batch * out.height * out.width / 256;
+  const int64_t parts = std::max<int64_t>(1, std::min({batch, int64_t{32}, (int64_t{1} << 24) / size, worth}));
   // With few of them, features are shared out as well.
   const int64_t blocks = out.channels / BLOCK, splits = std::min(blocks, ceil_div(32, parts));
-  // Rows at once whose images and cotangents stay in a first-level cache.
-  const int64_t row_size = out.width * (stride_y * stride_x * in.channels + BLOCK);
-  const int64_t band = std::min(out.height, std::max<int64_t>(1, 6144 / row_size));
+  // Rows, and of small images several images, at once: enough positions to be worth loading the sums for, few enough
+  // that what one tile of channels sees of them stays in a first-level cache.
+  const int64_t positions = 128;
+  const int64_t band = std::clamp<int64_t>(positions / out.width, 1, out.height);
+  const int64_t together = std::max<int64_t>(1, positions / (out.height * out.width));
   const int64_t tiles = ceil_div(in.channels, POSITIONS);
   const int64_t group = images_at_once(wide.size(), batch) + 3;  // a few in any case, for large kernels
   std::vector<float> sums(parts * size);
@@ -327,7 +334,7 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
       const int64_t count = std::min(group, end - begin);
       const float* inputs = bordered(images.typed_data() + begin * in.size(), count, in, border);
       for (int64_t block = blocks * split / splits; block < blocks * (split + 1) / splits; ++block)
-        for (int64_t b = 0; b < count; ++b)
+        for (int64_t b = 0; b < count; b += together)
           for (int64_t y = 0; y < out.height; y += band)
             for (int64_t i = 0; i < rows; ++i)
               for (int64_t j = 0; j < columns; ++j)
@@ -335,10 +342,10 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
                   const int64_t channels = in.channels / tiles + (tile < in.channels % tiles);
                   const float* seen = cotangent.typed_data() + (begin + b) * out.size() + y * out.width * out.channels;
                   with_count<Outer>(
-                      channels,
-                      inputs + b * wide.size() + ((y * stride_y + i) * wide.width + j) * in.channels + c,
-                      stride_y * wide.width * in.channels, stride_x * in.channels, seen + block * BLOCK,
-                      out.width * out.channels, out.channels, std::min(band, out.height - y), out.width,
+                      channels, inputs + b * wide.size() + ((y * stride_y + i) * wide.width + j) * in.channels + c,
+                      wide.size(), stride_y * wide.width * in.channels, stride_x * in.channels,
+                      seen + block * BLOCK, out.size(), out.width * out.channels, out.channels,
+                      std::min(together, count - b), std::min(band, out.height - y), out.width,
                       own + ((block * rows * columns + i * columns + j) * in.channels + c) * BLOCK);
                   c += channels;
                 }

@@ -1,5 +1,7 @@
 """The kernels of convolution.cc as functions of arrays, and which convolutions they take."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,9 +20,28 @@ BLOCK = 16
 #: Fewer images than this are XLA's, which shares out one image's rows among processors, as the kernels do not.
 LEAST_BATCH = 8
 
+_switched_off = False
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    """What is traced meanwhile is XLA's, for comparison."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+def in_use() -> bool:
+    """Whether this process computes convolutions by the kernels: on one CPU device, where they can be compiled."""
+    # XLA does not know how to share out a call between devices.
+    return not _switched_off and jax.default_backend() == "cpu" and jax.device_count() == 1 and available()
+
 
 def takes(images: Array, kernel: Array, window: Window) -> bool:
-    """Whether the kernels take this convolution: float32, on the one CPU device that there is, of known sizes."""
+    """Whether the kernels take this convolution: float32, of known sizes, no small batch, where they are in use."""
     return (
         images.dtype == kernel.dtype == jnp.float32
         and kernel.shape[3] % BLOCK == 0
@@ -29,9 +50,7 @@ def takes(images: Array, kernel: Array, window: Window) -> bool:
         and images.shape[3] == kernel.shape[2]  # else it is an error, and XLA's says what does not fit
         and min(min(sides) for sides in window[1]) >= 0
         and min(*images.shape, *kernel.shape, *_output_sizes(images.shape, kernel.shape, window)) > 0
-        and jax.device_count() == 1  # XLA does not know how to share out a call
-        and jax.default_backend() == "cpu"
-        and available()
+        and in_use()
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 
+from resnet_jax.kernels.convolution import in_use as kernels_in_use
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
 
@@ -41,8 +43,8 @@ def versions() -> dict[str, str]:
 
 
 def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """The devices that a run computes on and the host's processor."""
-    return {
+    """The devices that a run computes on and the host's processor; on a CPU, whose convolutions it computes by."""
+    found = {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,
         "devices": len(devices),
@@ -50,6 +52,9 @@ def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
+    if devices[0].platform == "cpu":
+        found["convolutions"] = "compiled" if kernels_in_use() else "XLA"
+    return found
 
 
 def _cpu_model() -> str:

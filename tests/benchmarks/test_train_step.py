@@ -23,7 +23,7 @@ def test_a_peer_computes_our_losses(peer, fields):
     if peer == "torch":
         pytest.importorskip("torch", reason="PyTorch is not installed (benchmarks/requirements-peers.txt)")
     trainer = ours.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
-    mine, theirs = ours.contestant(trainer), train_step.contestants_of(peer, ours.task(trainer), [])
+    mine, theirs = ours.contestant(trainer), train_step.contestants_of(peer, trainer, [])
     assert train_step.check("eval", mine, theirs, "float32") < 2e-5
     assert train_step.check("train_step", mine, theirs, "float32") < 5e-4
 

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,8 @@ def command(workdir: Path, **fields: object) -> list[str]:
 
 def environment(workdir: Path) -> dict[str, str]:
     """One CPU device, as a user has it (the tests' own process has eight), and compilations kept for the next start."""
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+    return os.environ | {
+        "XLA_FLAGS": re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")),
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "cache"),

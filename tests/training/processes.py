@@ -9,7 +9,7 @@ from benchmarks.loopback import ROOT, Job
 #: Eight devices in all, whatever the processes; a net whose step takes milliseconds.
 DEVICES = 8
 FIELDS = {
-    "steps": 60, "batch_size": 16, "log_every": 2, "eval_every": 20, "checkpoint_every": 4,
+    "steps": 32, "batch_size": 16, "log_every": 2, "eval_every": 16, "checkpoint_every": 4,
     "model.stage_sizes": "(1,1,1)", "model.widths": "(4,8,8)",
 }  # fmt: skip
 

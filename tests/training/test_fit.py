@@ -85,12 +85,18 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kill_at", [1, 3, 5])
-def test_a_killed_run_carries_on_bitwise(tiny_config, tmp_path, monkeypatch, kill_at):
-    """Checkpoints every 2 steps, lines every 3: the restored step lies inside a training line."""
-    config = tiny_config(log_every=3)
-    fit(config, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tiny_config, tmp_path_factory):
+    """Config, lines and final state of a run that nobody kills, with lines every 3 steps."""
+    config, workdir = tiny_config(log_every=3), tmp_path_factory.mktemp("whole")
+    fit(config, workdir)
+    return config, numbers(workdir), final_state(config, workdir)
 
+
+@pytest.mark.parametrize("kill_at", [1, 3, 5])
+def test_a_killed_run_carries_on_bitwise(whole, tmp_path, monkeypatch, kill_at):
+    """Checkpoints every 2 steps, lines every 3: the restored step lies inside a training line."""
+    config, expected_lines, expected_state = whole
     advance = loop._Run._advance
 
     def dies(self, count):
@@ -104,8 +110,8 @@ def test_a_killed_run_carries_on_bitwise(tiny_config, tmp_path, monkeypatch, kil
     assert not (tmp_path / "killed/result.json").exists()
     monkeypatch.setattr(loop._Run, "_advance", advance)
     fit(config, tmp_path / "killed")
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert_bitwise_equal(final_state(config, tmp_path / "killed"), final_state(config, tmp_path / "whole"))
+    assert numbers(tmp_path / "killed") == expected_lines
+    assert_bitwise_equal(final_state(config, tmp_path / "killed"), expected_state)
 
 
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):

@@ -3,5 +3,6 @@
 from tests.training.kills import compare
 
 
-def test_twenty_kills(tmp_path):
-    assert compare(tmp_path, kills=20) > 50
+def test_six_kills(tmp_path):
+    """Two while it starts, four while it trains; `make soak` kills 200 times."""
+    assert compare(tmp_path, kills=6) > 50

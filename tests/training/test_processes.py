@@ -145,7 +145,7 @@ def test_what_process_0_alone_meets_is_told_by_all(folder):
 
 def test_rollback_and_a_trace_in_two_processes(folder):
     """At a factor of 1 nearly any loss is a jump: both go back together until they give up together."""
-    fields = {"loss_jump": 1.0, "on_nan": "rollback", "profile_steps": "(3,9)"}
+    fields = {"steps": 60, "loss_jump": 1.0, "on_nan": "rollback", "profile_steps": "(3,9)"}
     ended = start("train", folder / "rollback", 2, folder / "cache", **fields).wait()
     assert [e.status for e in ended] == [2, 2], ended
     assert "after 10 batches were left out" in ended[0].output and "after 10 batches were left out" in ended[1].output

@@ -1,5 +1,7 @@
 """The jitted step: sharding, dispatch, precision and randomness change nothing that they should not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from resnet_jax.training.step import evaluate_test, is_error
 from resnet_jax.training.trainer import make_trainer
+from tests.conftest import make_tiny_config
 
 
 def train(config, devices, steps=4, at_once=1):
@@ -17,6 +20,12 @@ def train(config, devices, steps=4, at_once=1):
         state, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
         losses += np.asarray(metrics["loss"]).tolist()
     return trainer, state, losses
+
+
+@functools.cache
+def trained_once(**fields):
+    """Of `train` on one device, what several tests compare with; fields as those of `tiny_config`."""
+    return train(make_tiny_config(**fields), 1)
 
 
 def largest_difference(a, b):
@@ -66,24 +75,23 @@ def test_an_output_that_is_not_finite_is_an_error():
     np.testing.assert_array_equal(is_error(logits, jnp.zeros(3, jnp.int32)), [1, 0, 1])
 
 
-def test_groups_matter(tiny_config):
+def test_groups_matter():
     """The comparison above would hold for groups that are ignored, too."""
-    _, _, whole = train(tiny_config(), 1, steps=1)
-    _, _, grouped = train(tiny_config(model__bn_group_size=4), 1, steps=1)
+    _, _, whole = trained_once()
+    _, _, grouped = trained_once(model__bn_group_size=4)
     assert abs(whole[0] - grouped[0]) > 1e-3
 
 
 def test_several_steps_in_one_dispatch_equal_single_ones(tiny_config):
-    config = tiny_config()
-    _, single, losses = train(config, 1)
-    _, scanned, losses_scanned = train(config, 1, at_once=2)
+    _, single, losses = trained_once()
+    _, scanned, losses_scanned = train(tiny_config(), 1, at_once=2)
     np.testing.assert_allclose(losses_scanned, losses, rtol=2e-5)
     assert largest_difference(single.params, scanned.params) < 2e-5
     assert int(scanned.step) == 4
 
 
 def test_same_seed_is_bitwise_the_same_and_another_is_not(tiny_config):
-    _, first, losses = train(tiny_config(), 1)
+    _, first, losses = trained_once()
     _, second, again = train(tiny_config(), 1)
     _, _, other = train(tiny_config(seed=1), 1)
     assert losses == again
@@ -93,7 +101,7 @@ def test_same_seed_is_bitwise_the_same_and_another_is_not(tiny_config):
 
 def test_bfloat16_computes_near_float32_with_float32_state(tiny_config):
     _, state, losses = train(tiny_config(dtype="bfloat16"), 1, steps=1)
-    _, _, expected = train(tiny_config(), 1, steps=1)
+    _, _, expected = trained_once()
     assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats))} == {jnp.dtype("float32")}
     assert losses[0] == pytest.approx(expected[0], rel=0.03)
     assert losses[0] != expected[0]
@@ -143,8 +151,7 @@ def test_first_step_is_the_gradient_of_the_loss(tiny_config):
 @pytest.mark.parametrize("micro_batches", [2, 4])
 def test_accumulation_equals_the_whole_batch_with_groups_that_divide(tiny_config, micro_batches, devices):
     """Losses, parameters and running statistics, with momentum and several steps."""
-    config = tiny_config(model__bn_group_size=4)
-    _, whole, losses = train(config, 1)
+    _, whole, losses = trained_once(model__bn_group_size=4)
     _, accumulated, losses_accumulated = train(tiny_config(model__bn_group_size=4, accumulate=micro_batches), devices)
     np.testing.assert_allclose(losses_accumulated, losses, rtol=2e-5)
     assert largest_difference(whole.params, accumulated.params) < 2e-5
@@ -153,7 +160,7 @@ def test_accumulation_equals_the_whole_batch_with_groups_that_divide(tiny_config
 
 def test_accumulation_without_groups_has_the_statistics_of_micro_batches(tiny_config):
     """Where the two differ it is as documented: four micro-batches of 4 are groups of 4."""
-    _, grouped, losses = train(tiny_config(model__bn_group_size=4), 1)
+    _, grouped, losses = trained_once(model__bn_group_size=4)
     _, accumulated, losses_accumulated = train(tiny_config(accumulate=4), 1)
     np.testing.assert_allclose(losses_accumulated, losses, rtol=2e-5)
     assert largest_difference(grouped.batch_stats, accumulated.batch_stats) < 2e-5
@@ -169,7 +176,7 @@ def test_scanned_micro_batches_equal_unrolled_ones(tiny_config, monkeypatch):
 
 
 def test_rematerialisation_changes_memory_only(tiny_config):
-    _, kept, losses = train(tiny_config(), 1)
+    _, kept, losses = trained_once()
     trainer, again, losses_again = train(tiny_config(model__remat=True), 1)
     np.testing.assert_allclose(losses_again, losses, rtol=2e-5)
     assert largest_difference(kept.params, again.params) < 2e-5
