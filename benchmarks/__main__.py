@@ -175,7 +175,13 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")
         add("--repeats", type=int, default=5, help="rounds (%(default)s)")
     elif name in ("train_step", "eval"):
-        add("--model", type=_names, default=["cifar_resnet20"], metavar="NET[,NET...]", help="nets (cifar_resnet20)")
+        add(
+            "--model",
+            type=_names,
+            default=["cifar_resnet20"],
+            metavar="NET[@SIZE][,...]",
+            help="nets, and the side of their images in pixels (cifar_resnet20)",
+        )
         add("--peer", type=_names, default=["flax_example"], metavar="PEER[,PEER]", help="torch, flax_example, xla")
         add("--batch_size", type=int, default=0, help="0: 128 for CIFAR's nets, 32 for ImageNet's")
         add("--image_size", type=int, default=0, help="in pixels; 0: that which a net was published for")

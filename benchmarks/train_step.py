@@ -1,6 +1,6 @@
 """Images a second of the training step and of the evaluation step: ours beside what a user would pick, in turn.
 
-    python -m benchmarks train_step --model=cifar_resnet20,resnet50 --peer=torch,flax_example --write
+    python -m benchmarks train_step --model=cifar_resnet20,cifar_resnet20@8 --peer=torch,flax_example,xla --write
     python -m benchmarks eval --model=cifar_resnet20 --peer=torch --json
 
 All have the same weights, batches and optimiser (SGD, momentum 0.9, decay 1e-4 on every parameter), and must come to
@@ -89,26 +89,27 @@ def measure(
 
     Args:
       kind: "train_step" or "eval".
-      models: names of nets.
+      models: names of nets, each with `@` and a size of images in pixels if that is another.
       peers: of `PEERS`.
       batch_size: 0: 128 for CIFAR's nets, 32 for ImageNet's.
-      image_size: in pixels; 0: that which a net was published for.
+      image_size: in pixels, where a model names none; 0: that which a net was published for.
       dtype: "float32" or "bfloat16".
       variants: of torch, see `pytorch.contestants`; of several, the fastest counts.
       seconds, rounds: see `contest`.
       note: told what is being measured.
     """
-    for name in models:
+    sized = [(name, _size(size) if at else image_size) for name, at, size in (m.partition("@") for m in models)]
+    for name, _ in sized:
         ours.check_net(name, create_model(name))
     for peer in peers:
         _check_peer(peer)
     limits = roof.measure_roof(dtype)
     rows = []
-    for name in models:
+    for name, size in sized:
         batch = batch_size or (128 if name.startswith("cifar_") else 32)
         for peer in peers:
-            note(f"{kind}: {name} beside {peer}, batch {batch}, {dtype}")
-            trainer = ours.make_benchmark_trainer(name, batch, image_size, dtype)
+            trainer = ours.make_benchmark_trainer(name, batch, size, dtype)
+            note(f"{kind}: {name} at {trainer.summary.image_size} pixels beside {peer}, batch {batch}, {dtype}")
             stepper = Stepper(trainer)
             mine = ours.contestant(trainer, stepper)
             theirs = contestants_of(peer, trainer, variants)
@@ -137,6 +138,12 @@ def measure(
     return rows
 
 
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise UserError(f"--model=...@{text}: behind @ stands the side of images in pixels")
+    return int(text)
+
+
 def _program(kind: str, trainer: Any, stepper: Stepper, unit: int) -> Any:
     if kind == "train_step":
         return next(iter(stepper.compiled.values()))  # it has stepped by `unit` alone
@@ -157,18 +164,19 @@ def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
         for name, one in row["contestants"].items():
             mine = name == "resnet_jax"
             cells.append([
-                row["model"], name, str(row["batch_size"]), row["dtype"], f"{one['images_per_second']:,.1f}",
+                row["model"], str(row["image_size"]), name, str(row["batch_size"]), row["dtype"], f"{one['images_per_second']:,.1f}",
                 f"{one['least']:,.1f} - {one['most']:,.1f}", f"{one['cpu_seconds_per_step']:.3f}",
                 f"{100 * one['flops_utilisation']:.1f}",
                 f"{row['bytes_per_image'] / 1e6:,.1f}" if mine else "-",
                 f"{100 * row['bandwidth_share']:.0f}" if mine else "-",
                 f"{row['ratio']:.2f}" if name == row["peer"] else "-",
             ])  # fmt: skip
-    headings = ["net", "step of", "batch", "dtype", "images/s (median)", "least - most", "CPU s a step",
+    headings = ["net", "pixels", "step of", "batch", "dtype", "images/s (median)", "least - most", "CPU s a step",
                 "% of the largest matrix product", "MB an image", "% of copy bandwidth", "ours / theirs"]  # fmt: skip
     limits, difference = rows[0]["roof"], max(row["loss_difference"] for row in rows)
     return (
         f"{table(headings, cells)}\n\nRoof, measured: {limits['flops'] / 1e9:,.0f} GFLOP/s, "
         f"{limits['bytes_per_second'] / 1e9:,.1f} GB/s. Losses of the first {CHECKED_STEPS} steps differ by "
-        f"{difference:.1e} at most, relative. Bytes are XLA's count, which sees no caches."
+        f"{difference:.1e} at most, relative. Bytes are XLA's count, which sees no caches and "
+        "nothing inside a compiled convolution."
     )
