@@ -164,7 +164,8 @@ def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
         for name, one in row["contestants"].items():
             mine = name == "resnet_jax"
             cells.append([
-                row["model"], str(row["image_size"]), name, str(row["batch_size"]), row["dtype"], f"{one['images_per_second']:,.1f}",
+                row["model"], str(row["image_size"]), name, str(row["batch_size"]), row["dtype"],
+                f"{one['images_per_second']:,.1f}",
                 f"{one['least']:,.1f} - {one['most']:,.1f}", f"{one['cpu_seconds_per_step']:.3f}",
                 f"{100 * one['flops_utilisation']:.1f}",
                 f"{row['bytes_per_image'] / 1e6:,.1f}" if mine else "-",
