@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.loopback import ROOT
 from benchmarks.pages import table
+from resnet_jax.cache import FOLDER, LEAST_SECONDS
 from resnet_jax.errors import UserError
 
 
@@ -29,7 +30,7 @@ def run(arguments: list[str], workdir: Path, cache: Path | None) -> tuple[float,
       UserError: if the command fails.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")} | {
-        "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": str(cache or ""),
+        "PYTHONPATH": str(ROOT), FOLDER: str(cache or ""), LEAST_SECONDS: "0",  # as resnet_jax.cache has it
     }  # fmt: skip
     metrics, first = workdir / "metrics.jsonl", float("inf")
     began = time.monotonic()

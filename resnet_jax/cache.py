@@ -10,6 +10,10 @@ from pathlib import Path
 #: JAX's own variables: folder of compiled programs, and how many bytes they may take there.
 FOLDER, MOST_BYTES = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 
+#: JAX's own as well: programs that compile faster are not kept. By default that is a second, which leaves out every
+#: random number of a net's first parameters: half of a small net's start.
+LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+
 #: Bytes, 2 GiB: a deep net's training step takes a few MiB. The programs used least recently go first.
 DEFAULT_MOST_BYTES = 2 * 2**30
 
@@ -32,6 +36,7 @@ def use_compilation_cache() -> None:
         return
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault(MOST_BYTES, str(DEFAULT_MOST_BYTES))
+    os.environ.setdefault(LEAST_SECONDS, "0")
 
 
 def default_folder() -> Path:

@@ -20,7 +20,7 @@ os.environ["XLA_FLAGS"] = " ".join([
     "--xla_force_host_platform_device_count=8",
 ])  # fmt: skip
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
