@@ -51,10 +51,11 @@ EXPERIMENT = Experiment(
             note=SCALE,
             against="resnet200_original",
         ),
-        # No config yet: as long as there is no field for the augmentation, its runs would pass for the row above.
         Row(
             "resnet200_preactivation_aspect",
             "ResNet-200, pre-activation",
+            "imagenet:preact_resnet200",
+            {"data.crop": "aspect"},
             paper=(224, 320, 20.1, 4.8),
             note=ASPECT,
         ),

@@ -151,6 +151,7 @@ def test_2016_table5():
     for row, (net, augmentation, *values) in zip(rows, expected, strict=True):
         assert row.name.startswith(net) and list(row.paper) == values
         assert ("aspect" in row.note) == ("aspect" in augmentation)
+        assert (row.changes.get("data.crop") == "aspect") == ("aspect" in augmentation)
 
 
 def test_every_table_of_the_papers_is_listed():
