@@ -121,7 +121,7 @@ def measure(
         "size": SIZE,
         "rows": rows,
         "threads": threads,
-        "memory": input_run.memory(sources["prepared, 256"], SIZE, batches=10 + int(20 * seconds)),
+        "memory": input_run.memory(shards, SIZE, batches=10 + int(20 * seconds)),
         "data_wait": input_run.data_wait(shards, folder / "run", steps=4 + int(4 * seconds)),
     }
 

@@ -1,13 +1,18 @@
 """What a run meets: how decoding scales with threads, memory over many batches, and how long steps wait for input."""
 
+import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.loopback import ROOT
 from resnet_jax.data.imagenet.loader import TrainLoader, default_workers
+from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
 
 BATCH = 32
@@ -42,15 +47,24 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def memory(source: Source, size: int, batches: int) -> dict[str, Any]:
-    """Growth of memory over batches read as a run does, from the tenth on."""
-    loader = _loader(source, size)
+def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
+    """Growth of memory over batches read as a run does, from the tenth on.
+
+    In a process of its own that gives back what it frees (see `resnet_jax.heap`): elsewhere a leak could hide in what
+    was freed before.
+    """
+    command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return {"batches": batches, "images": batches * BATCH, "grown_mib": json.loads(done.stdout)}
+
+
+def growth(loader: TrainLoader, batches: int) -> float:
+    """MiB that this process grows by over so many batches, from the tenth on."""
     for number in range(10 + batches):
         if number == 10:
             before = resident_bytes()
         loader.batches([number], range(number + 1, number + 4))
-    grown = (resident_bytes() - before) / 2**20
-    return {"batches": batches, "images": batches * BATCH, "grown_mib": round(grown, 1)}
+    return round((resident_bytes() - before) / 2**20, 1)
 
 
 def data_wait(data_dir: Path, workdir: Path, steps: int) -> dict[str, Any]:
@@ -80,3 +94,7 @@ def sentences(grown: dict[str, Any], wait: dict[str, Any]) -> str:
         f"A run of resnet18 at 64 pixels, {wait['images_per_second']:,.0f} images/s, waited {wait['percent']:.1f} % of "
         f"its time for input (`data_wait`, the median of its lines; {wait['most_percent']:.1f} % at most)."
     )
+
+
+if __name__ == "__main__":
+    print(growth(_loader(ShardSource(Path(sys.argv[1]), "train"), int(sys.argv[2])), int(sys.argv[3])))
