@@ -1,4 +1,4 @@
-# make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about three minutes)
+# make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about two minutes)
 # make install     only .venv and what it needs
 # make test        the tests, in two processes (WORKERS=8 for eight)
 # make soak        a longer fault test: 200 kills, about twenty minutes
