@@ -1,4 +1,4 @@
-"""Memory and compile time of each net's training step at its paper's batch, from the compiled program: nothing is run.
+"""Memory and compile time of each net's training step at its paper's batch, from the program: nothing is run.
 
     python -m benchmarks memory --write
     python -m benchmarks memory --model=cifar_resnet1202 --ways=scan --write
@@ -45,8 +45,8 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
       batch_size: 0: the paper's.
 
     Returns:
-      `trace_seconds`, `compile_seconds`; `arguments` (parameters, momentum, data) and `temporary`, bytes on the
-      device; `program`, bytes of its text; `peak_host`, bytes that this process had at most.
+      `kept`: see `kept_bytes`; `trace_seconds`, `compile_seconds`; `arguments` (parameters, momentum, data) and
+      `temporary`, bytes on the device; `program`, bytes of its text; `peak_host`, bytes that this process had at most.
     """
     import jax
     import jax.numpy as jnp
@@ -79,11 +79,33 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
     ended = time.perf_counter()
     memory: Any = compiled.memory_analysis()
     return {
-        "model": name, "way": way, "batch_size": batch, "trace_seconds": traced - began,
-        "compile_seconds": ended - traced, "arguments": memory.argument_size_in_bytes,
+        "model": name, "way": way, "batch_size": batch, "kept": kept_bytes(model, state, images),
+        "trace_seconds": traced - began, "compile_seconds": ended - traced, "arguments": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes, "program": len(lowered.as_text()),
         "peak_host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }  # fmt: skip
+
+
+def kept_bytes(model: Any, state: Any, images: Any) -> int:
+    """Bytes of activations that the forward pass keeps for the backward pass, whatever a compiler makes of it.
+
+    Args:
+      model, state: of a training step.
+      images: their shape, (batch, height, width, channels); what is kept and has the batch in it is an activation.
+    """
+    import jax
+
+    def residuals(params: Any, batch_stats: Any, images: Any) -> list[Any]:
+        def logits(params: Any) -> Any:
+            variables = {"params": params, "batch_stats": batch_stats}
+            return model.apply(variables, images, train=True, mutable=["batch_stats"])[0]
+
+        _, pullback = jax.vjp(logits, params)
+        once = {id(leaf): leaf for leaf in jax.tree.leaves(pullback)}.values()
+        return [leaf for leaf in once if images.shape[0] in leaf.shape[:3]]  # behind units of a loop, and groups
+
+    found = jax.eval_shape(residuals, state.params, state.batch_stats, images)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in found)
 
 
 def measure(
@@ -124,13 +146,14 @@ def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
     for row in rows:
         head = [row["model"], row["way"], str(row["batch_size"])]
         if "limit" in row:
-            cells.append([*head, *["-"] * 3, f"more than {row['limit']:.0f}", "-"])
+            cells.append([*head, *["-"] * 4, f"more than {row['limit']:.0f}", "-"])
             continue
-        gib = [f"{row[field] / 2**30:.2f}" for field in ("arguments", "temporary")]
+        gib = [f"{row[field] / 2**30:.2f}" for field in ("arguments", "kept", "temporary")]
         seconds = row["trace_seconds"] + row["compile_seconds"]
         cells.append([*head, *gib, f"{row['program'] / 1e6:.1f}", f"{seconds:.0f}",
                       f"{row['peak_host'] / 2**30:.1f}"])  # fmt: skip
-    headings = ["net", "way", "batch", "state and batch, GiB", "activations and the rest, GiB", "program, MB of text",
+    headings = ["net", "way", "batch", "state and batch, GiB", "kept for the backward pass, GiB",
+                "allocated on CPU, GiB", "program, MB of text",
                 "s to trace and compile", "GiB of host memory to compile"]  # fmt: skip
     return table(headings, cells)
 
