@@ -2,7 +2,7 @@
 //
 // Layouts are (batch, height, width, channels) and (rows, columns, channels, features). The innermost loop holds
 // POSITIONS x BLOCK sums in registers: a position's channel, broadcast, times BLOCK features of the kernel. Images are
-// copied with a border of zeros first, one at a time, so that the loop knows no edges and its images stay in cache.
+// copied with a border of zeros first, a few at a time, so that the loop knows no edges and its images stay in cache.
 //
 // Sums are taken in an order that depends on shapes alone, never on the number of threads.
 
