@@ -28,6 +28,6 @@ def keep_freed_memory() -> None:
 
 
 def _may_have_accelerators() -> bool:
-    if (platforms := os.environ.get("JAX_PLATFORMS")) is not None:
-        return platforms not in ("", "cpu")
+    if platforms := os.environ.get("JAX_PLATFORMS"):  # set but empty, JAX chooses as if it were not
+        return platforms != "cpu"
     return bool(entry_points(group="jax_plugins")) or importlib.util.find_spec("libtpu") is not None
