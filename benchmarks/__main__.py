@@ -62,6 +62,15 @@ def train_step(options: argparse.Namespace, folder: Path) -> str:
     return train_step.report(rows, options.json)
 
 
+def seeds(options: argparse.Namespace, folder: Path) -> str:
+    """several seeds in one program beside one alone"""
+    from benchmarks import seeds
+
+    rows = seeds.measure(options.model, options.seeds, options.packing, options.batch_size, options.dtype,
+                         options.seconds, options.rounds, note)  # fmt: skip
+    return seeds.report(rows, options.batch_size, options.dtype, options.json)
+
+
 def convolutions(options: argparse.Namespace, folder: Path) -> str:
     """convolutions and their gradients on a CPU, XLA's and ours"""
     from benchmarks import convolutions
@@ -124,6 +133,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "input_pipeline": (input_pipeline, "docs/input_pipeline.md"),
     "train_step": (train_step, "docs/performance.md"),
     "eval": (train_step, "docs/performance.md"),
+    "seeds": (seeds, "docs/performance.md"),
     "convolutions": (convolutions, "docs/performance.md"),
     "startup": (startup, "docs/performance.md"),
     "end_to_end": (end_to_end, "docs/performance.md"),
@@ -190,6 +200,17 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
             "several the fastest counts. By default both on CPU, channels_last+compile on a GPU")  # fmt: skip
         add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
         add("--rounds", type=int, default=10, help="turns of each (%(default)s)")
+        add("--json", **as_json)  # type: ignore[arg-type]
+    elif name == "seeds":
+        add(
+            "--model", type=_names, default=["cifar_resnet20"], metavar="NET[@SIZE][,...]", help="nets (cifar_resnet20)"
+        )
+        add("--seeds", type=_numbers, default=[2, 5], help="numbers of runs at once (2,5)")
+        add("--packing", type=_names, default=["vmap", "unrolled"], help="ways to put them together (vmap,unrolled)")
+        add("--batch_size", type=int, default=128, help="of each run (%(default)s)")
+        add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
+        add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
+        add("--rounds", type=int, default=6, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "convolutions":
         add("--rounds", type=int, default=15, help="turns of each (%(default)s)")

@@ -67,7 +67,7 @@ def measure(
         fit(config_of(net, steps), folder / "run")
         whole.append(of_metrics(folder / "run"))
         shutil.rmtree(folder / "run")
-        alone.append(bare(trainer, stepper.compiled, steps))
+        alone.append(bare(trainer, stepper.programs.compiled, steps))
     return whole, alone
 
 

@@ -76,6 +76,18 @@ def make_benchmark_trainer(
     )  # fmt: skip
 
 
+def name_and_size(text: str, image_size: int = 0) -> tuple[str, int]:
+    """A net and the side of its images from "cifar_resnet20@8"; without "@", it is `image_size`.
+
+    Raises:
+      UserError: for a side that is none.
+    """
+    name, at, size = text.partition("@")
+    if at and not (size.isdecimal() and int(size)):
+        raise UserError(f"--model=...@{size}: behind @ stands the side of images in pixels")
+    return name, int(size) if at else image_size
+
+
 def steps_per_dispatch(trainer: Trainer) -> int:
     """As the loop takes by default: 1 on CPU."""
     return 1 if platform(trainer.mesh) == "cpu" else trainer.pipeline.steps_per_dispatch

@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.loopback import ROOT
 from benchmarks.pages import table
 from resnet_jax.errors import UserError
+from resnet_jax.kernels.build import SWITCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,7 @@ def predicted(machine: Machine, devices: int, batch: int, counted: dict[str, Any
 def _child(devices: int, *code: str) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+        SWITCH: "0",  # compiled convolutions are for one device: the others would be compared with something else
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }  # fmt: skip
     done = subprocess.run([sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -98,7 +98,7 @@ def measure(
       seconds, rounds: see `contest`.
       note: told what is being measured.
     """
-    sized = [(name, _size(size) if at else image_size) for name, at, size in (m.partition("@") for m in models)]
+    sized = [ours.name_and_size(model, image_size) for model in models]
     for name, _ in sized:
         ours.check_net(name, create_model(name))
     for peer in peers:
@@ -138,15 +138,9 @@ def measure(
     return rows
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise UserError(f"--model=...@{text}: behind @ stands the side of images in pixels")
-    return int(text)
-
-
 def _program(kind: str, trainer: Any, stepper: Stepper, unit: int) -> Any:
     if kind == "train_step":
-        return next(iter(stepper.compiled.values()))  # it has stepped by `unit` alone
+        return next(iter(stepper.programs.compiled.values()))  # it has stepped by `unit` alone
     pipeline, state = trainer.pipeline, trainer.init()
     indices = pipeline.train_inputs(0, 1)[0]
     lowered = trainer.eval_step.lower(

@@ -1,35 +1,29 @@
-"""`fit`: from a config and a folder to a finished run."""
+"""`fit` and `fit_seeds`: from a config and a folder to a finished run, or to several that differ in their seed."""
 
 import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.config import flatten, validate_config
+from resnet_jax.config import differing_fields, flatten, validate_config
 from resnet_jax.errors import Stopped, UserError, unknown_name
-from resnet_jax.training import provenance
-from resnet_jax.training.checkpoint import Checkpoints, Restored
+from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.distributed import agreed, is_chief, process_loss_told, together
-from resnet_jax.training.divergence import MOST_ROLLBACKS, Diverged, LeftOut, last_words
-from resnet_jax.training.early_stopping import EarlyStopping
 from resnet_jax.training.facts import FACTS, facts_of, facts_to_json
-from resnet_jax.training.loss import guessing_loss
-from resnet_jax.training.mesh import check_batch, make_mesh, platform, replicated
-from resnet_jax.training.progress import NoProgress, ProgressDisplay
+from resnet_jax.training.mesh import check_batch, make_mesh
+from resnet_jax.training.progress import NoProgress, ProgressDisplay, Turn
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
-from resnet_jax.training.result import make_result
+from resnet_jax.training.run import Run
 from resnet_jax.training.start import resolve_in
-from resnet_jax.training.step import evaluate_test
-from resnet_jax.training.stepper import Stepper
+from resnet_jax.training.stepper import Dispatch, Programs
 from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
-from resnet_jax.training.watch import LossWatch, Trace, memory
 
 
 def fit(
@@ -59,41 +53,154 @@ def fit(
         use, and for a loss that is not finite or jumps.
       Stopped: after SIGTERM or SIGINT, with the state saved; as `ProcessLost` if another process is gone.
     """
-    began = time.monotonic()
-    for name in force:
-        if name not in flatten(config):
-            raise unknown_name("config field", name, flatten(config))
-    validate_config(config)
-    record = RunRecord(workdir) if is_chief() else OthersRecord(workdir)
-    with process_loss_told(record.workdir):
-        config, weights = resolve_in(record, config, force)
-        if (finished := agreed(lambda: _finished(record, config, force))) is not None:
-            return Result(**finished)
-        check_batch(make_mesh(devices), config.batch_size, config.accumulate)
-        trainer = together(lambda: make_trainer(config, devices, weights))
-        try:
-            agreed(lambda: record.begin(config))
-            agreed(lambda: record.describe(FACTS, facts_to_json(facts_of(trainer))))
-            return _train(trainer, record, progress or NoProgress(), began)
-        finally:
-            record.close()
-
-
-def _train(trainer: Trainer, record: RunRecord, progress: ProgressDisplay, began: float) -> Result:
-    """The run in a folder that is ready for it."""
-    checkpoints = Checkpoints(record.workdir / CHECKPOINTS, trainer.config.keep_checkpoints)
-    try:
-        with StopRequest() as stop:
-            result = _Run(trainer, record, checkpoints, progress, stop, began).run()
-    except BaseException as error:
-        # Of several processes, one that fails alone must not wait for the others, who wait for it.
-        if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
-            with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
-                checkpoints.close()
-        raise
-    checkpoints.close()
-    agreed(lambda: record.finish(result))
+    (result,) = fit_seeds([config], [workdir], progress, devices, force)
     return result
+
+
+def fit_seeds(
+    configs: Sequence[ConfigDict],
+    workdirs: Sequence[str | Path],
+    progress: ProgressDisplay | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    force: Collection[str] = (),
+    packing: str | None = None,
+) -> list[Result]:
+    """Trains several runs that differ in their seed alone in one program: together in less time than one by one.
+
+    Each is recorded in its own folder as `fit` would, and either function goes on with what the other began. A run that
+    fails does not end the others.
+
+    Args:
+      configs: of the runs.
+      workdirs: their folders.
+      progress, devices, force: see `fit`.
+      packing: how the runs share the program, see `step.make_packed_step`.
+
+    Returns:
+      Their results, in the order of the configs.
+
+    Raises:
+      UserError: see `fit`; for configs that differ in more than the seed, and what several runs cannot have. One that
+        is about a single run's training is raised when the others are finished.
+      Stopped: see `fit`.
+    """
+    began = time.monotonic()
+    _check(configs, workdirs, force)
+    progress = progress or NoProgress()
+    records = [RunRecord(workdir) if is_chief() else OthersRecord(workdir) for workdir in workdirs]
+    with process_loss_told(records[0].workdir), contextlib.ExitStack() as stack:
+        results: dict[Path, Result] = {}
+        todo: list[tuple[RunRecord, ConfigDict]] = []
+        weights = None
+        for record, config in zip(records, configs, strict=True):
+            config, weights = resolve_in(record, config, force)
+            if (finished := agreed(partial(_finished, record, config, force))) is not None:
+                results[record.workdir] = Result(**finished)
+            else:
+                todo.append((record, config))
+        if todo:
+            check_batch(make_mesh(devices), configs[0].batch_size, configs[0].accumulate)
+            trainer = together(lambda: make_trainer(todo[0][1], devices, weights))
+            programs = Programs(trainer, lambda: progress.status("compiling"), packing)
+            stop = stack.enter_context(StopRequest())
+            runs = []
+            for record, config in todo:
+                mine = trainer.with_config(config) if len(todo) > 1 else trainer
+                checkpoints = stack.enter_context(_folder(record, mine))
+                shown = Turn(progress) if len(todo) > 1 else progress
+                runs.append(Run(mine, record, checkpoints, shown, stop, programs, began, len(todo)))
+            results |= _train(runs, programs)
+    return [results[record.workdir] for record in records]
+
+
+def _check(configs: Sequence[ConfigDict], workdirs: Sequence[str | Path], force: Collection[str]) -> None:
+    """Raises UserError for what cannot be run, or not together."""
+    for name in force:
+        if name not in flatten(configs[0]):
+            raise unknown_name("config field", name, flatten(configs[0]))
+    for config in configs:
+        validate_config(config)
+        if differing := differing_fields(configs[0], config).keys() - {"seed"}:
+            raise UserError(f"runs in one program differ in their seed alone, not in {', '.join(sorted(differing))}")
+    if len({Path(workdir).expanduser().absolute() for workdir in workdirs}) < len(configs):
+        raise UserError("several runs cannot share a folder: each needs a seed of its own")
+    if len(configs) > 1 and jax.process_count() > 1:
+        raise UserError("several seeds at once are for one process: with several, start a run for each seed")
+    if len(configs) > 1 and configs[0].profile_steps:
+        raise UserError("config.profile_steps traces one run: leave it out with several seeds at once")
+
+
+@contextlib.contextmanager
+def _folder(record: RunRecord, trainer: Trainer) -> Iterator[Checkpoints]:
+    """The run's folder, taken, and its checkpoints, closed at the end unless `_end` has done it."""
+    try:
+        agreed(lambda: record.begin(trainer.config))
+        agreed(lambda: record.describe(FACTS, facts_to_json(facts_of(trainer))))
+        checkpoints = Checkpoints(record.workdir / CHECKPOINTS, trainer.config.keep_checkpoints)
+        try:
+            yield checkpoints
+        except BaseException as error:
+            # Of several processes, one that fails alone must not wait for the others, who wait for it.
+            if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
+                with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
+                    checkpoints.close()
+            raise
+        checkpoints.close()
+    finally:
+        record.close()
+
+
+def _train(runs: Sequence[Run], programs: Programs) -> dict[Path, Result]:
+    """All runs to their end, by folder; what went wrong with some is raised when the others are done."""
+    results: dict[Path, Result] = {}
+    failed: list[tuple[Run, UserError | Stopped]] = []
+    for run, outcome in drive(runs, programs):
+        if isinstance(outcome, Result):
+            try:
+                run.checkpoints.wait()
+                agreed(partial(run.record.finish, outcome))
+                results[run.record.workdir] = outcome
+                continue
+            except UserError as error:
+                outcome = error
+        failed.append((run, outcome))
+        if len(runs) > 1 and isinstance(outcome, UserError):
+            run.progress.note(f"failed: {outcome}")
+    if len(runs) == 1 and failed:
+        raise failed[0][1]
+    stopped = [outcome for _, outcome in failed if isinstance(outcome, Stopped)]
+    if stopped:
+        raise Stopped(f"{stopped[0]}; {len(stopped)} of {len(runs)} seeds at once were stopped so")
+    if failed:
+        raise UserError("; ".join(f"{run.record.workdir.name}: {outcome}" for run, outcome in failed))
+    return results
+
+
+def drive(runs: Sequence[Run], programs: Programs) -> Iterator[tuple[Run, Result | UserError | Stopped]]:
+    """Computes the steps that runs ask for, those of like shapes in one program.
+
+    Args:
+      runs: that share the programs; they may be at different steps.
+      programs: of their net.
+
+    Yields:
+      Each run with its result or its error, as soon as it ends.
+    """
+    going = {run: run.steps() for run in runs}
+    answers: dict[Run, Any] = dict.fromkeys(runs)
+    while going:
+        asked: dict[Run, Dispatch] = {}
+        for run, steps in list(going.items()):
+            try:
+                asked[run] = steps.send(answers[run])
+            except (StopIteration, UserError, Stopped) as end:
+                del going[run]
+                yield run, end.value if isinstance(end, StopIteration) else end
+        alike: dict[Any, list[Run]] = {}
+        for run, dispatch in asked.items():
+            alike.setdefault(dispatch.shapes, []).append(run)
+        for group in alike.values():
+            answers |= zip(group, programs.run([asked[run] for run in group]), strict=True)
 
 
 def _finished(record: RunRecord, config: ConfigDict, force: Collection[str]) -> dict | None:
@@ -101,209 +208,3 @@ def _finished(record: RunRecord, config: ConfigDict, force: Collection[str]) -> 
     if not record.is_same(config, force) or (result := record.result()) is None:
         return None
     return dataclasses.asdict(result)
-
-
-class _Run:
-    """One run in progress: the state, and what the host counts beside it."""
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        record: RunRecord,
-        checkpoints: Checkpoints,
-        progress: ProgressDisplay,
-        stop: StopRequest,
-        began: float,
-    ) -> None:
-        self.began = began
-        # As it is now: a long run may see later commits.
-        self.commit = provenance.commit()
-        self.trainer, self.config = trainer, trainer.config
-        self.record, self.checkpoints, self.progress, self.stop = record, checkpoints, progress, stop
-        self.stepper = Stepper(trainer, on_compile=lambda: progress.status("compiling"))
-        self.trace = Trace(self.config.profile_steps, record.workdir / "profile")
-        self.skipped = LeftOut(agreed(record.skipped))
-        self.earlier_seconds = 0.0  # of the parts of the run before it was resumed
-        self.dispatches = 0
-        self.shown: dict[str, float] = {}
-        restored = self._go_back()
-        if restored is not None:
-            self.earlier_seconds = restored.host["seconds"]
-        self.damaged = restored.damaged if restored is not None else ()
-        agreed(lambda: record.adopt(trainer.config))
-        self._truncate()
-
-    def _go_back(self) -> Restored | None:
-        """Takes up the newest checkpoint, or the state before the first step."""
-        self.stepper.drop()
-        self.state = self.trainer.random_init()
-        self.pending: list[dict[str, float]] = []  # steps since the last training line
-        average = None
-        restored = self.checkpoints.restore(self.state, replicated(self.trainer.mesh))
-        if restored is not None:
-            self.state, self.pending = restored.state, list(restored.host["pending"])
-            average = restored.host.get("loss_average")
-        elif self.config.init_from is not None:
-            self.state = self.trainer.init()
-        self.step = int(self.state.step)
-        guessing = guessing_loss(self.config.loss, self.trainer.num_classes)
-        self.watch = LossWatch(guessing, self.config.loss_jump, average)
-        self.test_error: float | None = None  # at this very step
-        self.saved = time.monotonic()
-        return restored
-
-    def _truncate(self) -> None:
-        """Drops the lines past the step, and what they said."""
-        agreed(lambda: self.record.truncate(self.step))
-        self.stopping = EarlyStopping.of_lines(self.config.early_stopping.patience, agreed(self.record.lines))
-
-    def run(self) -> Result:
-        """Trains to the end, or to the signal that stops it."""
-        config = self.config
-        self.progress.start(f"{config.model.name} seed {config.seed}", self.step, config.steps)
-        for sentence in self.damaged:
-            self.progress.note(f"{sentence}; it was moved aside, and training goes on from step {self.step}")
-        for note in self.trainer.notes():
-            self.progress.note(note)
-        try:
-            while self.step < config.steps and not self.stopping.over:
-                try:
-                    self._advance(self._next_count())
-                except Diverged as diverged:
-                    self._roll_back(diverged)
-        finally:
-            self.trace.stop()
-        return self._result()
-
-    def _advance(self, count: int) -> None:
-        """Dispatches `count` steps, and does what is due behind them."""
-        self.trace.before(self.step, count)
-        self.state = self.stepper.advance(self.state, self.step, count, self.skipped.numbers)
-        self.step += count
-        self.dispatches += 1
-        self.test_error = None
-        config = self.config
-        log, evaluate, save = map(self._due, (config.log_every, config.eval_every, config.checkpoint_every))
-        stop = self.stop.reached(self.dispatches) and self.step < config.steps
-        # One dispatch stays under way while the next is prepared, but nothing is written ahead of what it says.
-        self._collect(0 if log or evaluate or save or stop or self.trace.is_last(self.step) else 1)
-        if self.trace.is_last(self.step):
-            self.trace.stop()
-        if log:
-            self._log()
-        if evaluate and self._evaluate() and self.stopping.patience:
-            save = True  # the best weights so far, which may be those that the run ends with
-        if save or (log and self._minutes_are_over()):
-            self._save()
-        if stop:
-            self._save()
-            self.checkpoints.wait()  # before it is said to be saved
-            name = self.stop.signal.name if self.stop.signal else "asked to stop"
-            raise Stopped(
-                f"{name} after step {self.step} of {config.steps}; the state is saved in "
-                f"{self.record.workdir}, and the same command goes on from there"
-            )
-
-    def _due(self, every: int) -> bool:
-        return self.step % every == 0 or self.step == self.config.steps
-
-    def _minutes_are_over(self) -> bool:
-        """By the clock of process 0, so that all save together."""
-        minutes = self.config.checkpoint_minutes
-        return bool(minutes and agreed(lambda: time.monotonic() - self.saved >= 60 * minutes))
-
-    def _next_count(self) -> int:
-        """Steps of the next dispatch: the same number throughout, since each number compiles anew.
-
-        Single steps lead up to a multiple of it where a run with another number was stopped between.
-        """
-        config = self.config
-        on_cpu = platform(self.trainer.mesh) == "cpu"
-        most = config.steps_per_dispatch or (1 if on_cpu else self.trainer.pipeline.steps_per_dispatch)
-        # What is due falls between dispatches: the number divides all intervals.
-        intervals = (config.log_every, config.eval_every, config.checkpoint_every)
-        common = math.gcd(config.steps, *intervals, *self.trainer.pipeline.size_changes)
-        count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
-        return count if self.step % count == 0 else 1
-
-    def _collect(self, leave: int) -> None:
-        """Takes in the metrics of all dispatches but the newest `leave`."""
-        for before, steps in self.stepper.collect(leave):
-            for step, values in enumerate(steps, start=before + 1):
-                if (complaint := self.watch.complaint(values)) is not None:
-                    raise Diverged(step, complaint)
-                self.pending.append(values)
-            speed = self.stepper.meter.values(self.config.batch_size)
-            self._show({"loss": values["loss"], **speed}, before + len(steps))
-
-    def _roll_back(self, diverged: Diverged) -> None:
-        """Goes back to the newest checkpoint and leaves out the batch, or ends the run."""
-        what = f"{diverged} at step {diverged.step}"
-        if self.config.on_nan != "rollback" or len(self.skipped) >= MOST_ROLLBACKS:
-            raise UserError(self._end(what)) from diverged
-        self.checkpoints.wait()
-        restored = self._go_back()
-        for sentence in restored.damaged if restored is not None else ():
-            self.progress.note(f"{sentence}; it was moved aside")
-        batch = self.skipped.add(diverged, went_back_to=self.step)
-        self._truncate()
-        agreed(lambda: self.record.skip(self.skipped.batches))
-        self.progress.note(f"{what}; going back to step {self.step} and leaving out batch {batch}")
-
-    def _end(self, what: str) -> str:
-        return last_words(what, self.skipped, self.checkpoints.steps(), self.record.workdir)
-
-    def _log(self) -> None:
-        """Writes one training line, the mean over the steps since the last one."""
-        for sentence in self.trainer.pipeline.complaints():
-            self.progress.note(sentence)
-        mean = {name: float(np.mean([p[name] for p in self.pending])) for name in self.pending[0]}
-        line = {
-            "loss": mean["loss"],
-            "train_error": 100 * mean["error"],
-            "learning_rate": self.pending[-1]["learning_rate"],
-            "gradient_norm": mean["gradient_norm"],
-            "update_norm": mean["update_norm"],
-            **self.stepper.meter.values(self.config.batch_size),
-            **memory(list(self.trainer.mesh.devices.flat)),
-        }
-        agreed(lambda: self.record.append(self.step, line))
-        self._show(line, self.step, line=True)
-        self.pending = []
-        self.stepper.meter.reset()
-
-    def _evaluate(self) -> bool:
-        """Writes one line of the error; whether it is the lowest so far."""
-        line = evaluate_test(self.trainer.eval_step, self.state, self.trainer.pipeline, self.trainer.mesh)
-        if not math.isfinite(line["test_loss"]):
-            raise UserError(self._end(f"the test loss became {line['test_loss']} at step {self.step}"))
-        self.test_error = line["test_error"]
-        agreed(lambda: self.record.append(self.step, line))
-        self._show(line, self.step, line=True)
-        return self.stopping.saw(self.step, line["test_error"])
-
-    def _show(self, values: Mapping[str, float], step: int, *, line: bool = False) -> None:
-        self.shown |= values
-        self.progress.update(step, self.shown, line=line)
-
-    def _save(self) -> None:
-        # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
-        agreed(self.record.sync)
-        host = {"pending": self.pending, "seconds": self._seconds(), "loss_average": self.watch.average}
-        # With early stopping, the first of several equal errors must stay the best: the others are not told.
-        told = self.test_error if not self.stopping.patience or self.step == self.stopping.best else None
-        self.checkpoints.save(self.step, self.state, host, told)
-        self.saved = time.monotonic()
-
-    def _seconds(self) -> float:
-        return self.earlier_seconds + time.monotonic() - self.began
-
-    def _result(self) -> Result:
-        lines, kept = agreed(self.record.lines), self.step
-        if self.stopping.patience and self.stopping.best is not None:
-            kept = self.stopping.best
-            self.checkpoints.drop_after(kept)
-        return make_result(
-            self.trainer, lines, seconds=self._seconds(), commit=self.commit, skipped_batches=len(self.skipped),
-            stopped_step=self.step, kept_step=kept,
-        )  # fmt: skip

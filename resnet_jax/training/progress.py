@@ -1,5 +1,6 @@
 """What a person sees while a run trains: a live display in a terminal, plain lines elsewhere."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from rich.text import Text
 
 
 class ProgressDisplay(Protocol):
-    """Shows one run after another, inside a `with`."""
+    """Shows runs, one after another or several in turn, inside a `with`."""
 
     def __enter__(self) -> Self: ...
 
@@ -20,6 +21,9 @@ class ProgressDisplay(Protocol):
 
     def start(self, title: str, step: int, steps: int) -> None:
         """A run begins, or goes on, at `step` of `steps`."""
+
+    def turn(self, title: str) -> None:
+        """What follows is of the run of this title, which has started."""
 
     def status(self, text: str) -> None:
         """The run is busy with something else than steps, such as compiling."""
@@ -48,11 +52,45 @@ class NoProgress:
 
     def start(self, title: str, step: int, steps: int) -> None: ...
 
+    def turn(self, title: str) -> None: ...
+
     def status(self, text: str) -> None: ...
 
     def note(self, text: str) -> None: ...
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
+
+
+class Turn:
+    """One of several runs that a display shows in turn."""
+
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display, self._title = display, ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def start(self, title: str, step: int, steps: int) -> None:
+        self._title = title
+        self._display.start(title, step, steps)
+
+    def turn(self, title: str) -> None:
+        self._display.turn(title)
+
+    def status(self, text: str) -> None:
+        self._mine().status(text)
+
+    def note(self, text: str) -> None:
+        self._mine().note(text)
+
+    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
+        self._mine().update(step, values, line=line)
+
+    def _mine(self) -> ProgressDisplay:
+        self._display.turn(self._title)
+        return self._display
 
 
 def _number(values: Mapping[str, float], name: str, form: str) -> str:
@@ -73,12 +111,23 @@ def _speed(values: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
+@dataclasses.dataclass
+class _Begun:
+    """A run on the screen: the step that it began at and its number of steps; when it began, and was last shown."""
+
+    first: int
+    steps: int
+    began: float
+    last: float
+
+
 class PlainProgress:
     """A line every few seconds and at the end, for logs."""
 
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
         self._stream, self._seconds = stream, seconds
+        self._runs: dict[str, _Begun] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -86,9 +135,13 @@ class PlainProgress:
     def __exit__(self, *exception: object) -> None: ...
 
     def start(self, title: str, step: int, steps: int) -> None:
-        self._title, self._steps, self._first, self._began = title, steps, step, time.monotonic()
-        self._last = self._began
+        now = time.monotonic()
+        self._runs[title] = _Begun(step, steps, now, now)
+        self.turn(title)
         self._print(f"from step {step} of {steps}")
+
+    def turn(self, title: str) -> None:
+        self._title = title
 
     def status(self, text: str) -> None:
         self._print(text)
@@ -97,14 +150,14 @@ class PlainProgress:
         self._print(text)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        now = time.monotonic()
-        due = now - self._last >= self._seconds or (line and step == self._steps)
+        now, run = time.monotonic(), self._runs[self._title]
+        due = now - run.last >= self._seconds or (line and step == run.steps)
         if not due:
             return
-        self._last = now
-        left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
+        run.last = now
+        left = (now - run.began) / max(step - run.first, 1) * (run.steps - step)
         self._print(
-            f"step {step}/{self._steps}  loss {_number(values, 'loss', '.3f')}"
+            f"step {step}/{run.steps}  loss {_number(values, 'loss', '.3f')}"
             f"  train error {_number(values, 'train_error', '.2f')} %"
             f"  test error {_number(values, 'test_error', '.2f')} %"
             f"  {_speed(values)}, {left:.0f} s left"
@@ -131,7 +184,7 @@ class RichProgress:
         )
         self._now = Text("", no_wrap=True, overflow="ellipsis")
         self._live = Live(Group(self._progress, self._now), console=console, refresh_per_second=10)
-        self._task = TaskID(0)
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -141,7 +194,11 @@ class RichProgress:
         self._live.stop()
 
     def start(self, title: str, step: int, steps: int) -> None:
-        self._task = self._progress.add_task(title, total=steps, completed=step, train="-", test="-")
+        self._tasks[title] = self._progress.add_task(title, total=steps, completed=step, train="-", test="-")
+        self.turn(title)
+
+    def turn(self, title: str) -> None:
+        self._task = self._tasks[title]
 
     def status(self, text: str) -> None:
         self._now.plain = f"  {text}"

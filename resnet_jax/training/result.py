@@ -16,7 +16,7 @@ from resnet_jax.training.trainer import Trainer
 
 def make_result(
     trainer: Trainer, lines: Sequence[Mapping[str, Any]], *, seconds: float, commit: str, skipped_batches: int,
-    stopped_step: int, kept_step: int,
+    stopped_step: int, kept_step: int, runs_at_once: int = 1,
 ) -> Result:  # fmt: skip
     """The result of a run that has come to its end.
 
@@ -28,10 +28,14 @@ def make_result(
       skipped_batches: batches that were left out.
       stopped_step: where training ended.
       kept_step: whose weights are kept; another one with early stopping.
+      runs_at_once: how many runs shared the devices in one program.
     """
     config, summary = trainer.config, trainer.summary
     tests = {line["step"]: line["test_error"] for line in lines if "test_error" in line}
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
+    hardware = provenance.hardware(list(trainer.mesh.devices.flat))
+    if runs_at_once > 1:
+        hardware["runs_at_once"] = runs_at_once
     epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
     return Result(
         model=config.model.name,
@@ -39,7 +43,7 @@ def make_result(
         config_hash=config_hash(config),
         commit=commit,
         versions=provenance.versions(),
-        hardware=provenance.hardware(list(trainer.mesh.devices.flat)),
+        hardware=hardware,
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=config.seed,
         steps=config.steps,

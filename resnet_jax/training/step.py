@@ -139,12 +139,8 @@ def _with_frozen(config: ConfigDict, before: TrainState, after: TrainState) -> T
     return after
 
 
-def make_train_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh) -> TrainStep:
-    """The jitted (state, resident data, inputs) -> (state, metrics), for one or several steps at once.
-
-    Inputs are those of `pipeline.train_inputs`, (count, batch_size, ...), sharded along the batch; metrics are
-    (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
-    """
+def _make_one_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh) -> Callable[..., Any]:
+    """One step of one run: (state, resident data, inputs of one step) -> (state, metrics)."""
     update = make_update(model, config, mesh)
     options = config.regularization
     soft = {
@@ -162,20 +158,82 @@ def make_train_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, me
         images, labels = jax.lax.with_sharding_constraint(softened, batch_sharded(mesh))
         return update(state, images, labels, dropout_key)
 
-    def several(state: TrainState, resident: Any, inputs: Any) -> tuple[TrainState, Metrics]:
-        if len(jax.tree.leaves(inputs)[0]) > 1:
-            return jax.lax.scan(lambda s, i: one(s, resident, i), state, inputs)
-        # XLA's CPU backend has no fast convolution inside a loop: a scan of one step would cost six times as much.
-        state, metrics = one(state, resident, jax.tree.map(lambda x: x[0], inputs))
-        return state, jax.tree.map(lambda m: m[None], metrics)
+    return one
 
+
+def _one_after_the_other(step: Callable[..., Any], states: Any, resident: Any, inputs: Any) -> tuple[Any, Any]:
+    """As many steps as the leading axis of the inputs, (count, ...), says; the metrics get that axis."""
+    if len(jax.tree.leaves(inputs)[0]) > 1:
+        return jax.lax.scan(lambda s, i: step(s, resident, i), states, inputs)
+    # XLA's CPU backend has no fast convolution inside a loop: a scan of one step would cost six times as much.
+    states, metrics = step(states, resident, jax.tree.map(lambda x: x[0], inputs))
+    return states, jax.tree.map(lambda m: m[None], metrics)
+
+
+def _jit_train_step(step: Callable[..., Any], mesh: Mesh) -> TrainStep:
     everywhere = replicated(mesh)
     return jax.jit(
-        several,
+        step,
         donate_argnums=0,
         in_shardings=(everywhere, everywhere, batch_sharded(mesh, axis=1)),
         out_shardings=(everywhere, everywhere),
     )
+
+
+def make_train_step(model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh) -> TrainStep:
+    """The jitted (state, resident data, inputs) -> (state, metrics), for one or several steps at once.
+
+    Inputs are those of `pipeline.train_inputs`, (count, batch_size, ...), sharded along the batch; metrics are
+    (count,). The state is donated. Random numbers come from (state.key, state.step) alone.
+    """
+    one = _make_one_step(model, config, pipeline, mesh)
+
+    def several(state: TrainState, resident: Any, inputs: Any) -> tuple[TrainState, Metrics]:
+        return _one_after_the_other(one, state, resident, inputs)
+
+    return _jit_train_step(several, mesh)
+
+
+def make_packed_step(
+    model: nn.Module, config: ConfigDict, pipeline: Pipeline, mesh: Mesh, packing: str | None = None
+) -> TrainStep:
+    """The steps of several runs in one program: (states, resident data, inputs) -> (states, metrics), tuples.
+
+    What one run computes does not depend on the others, nor on its being one of several but for the order of sums;
+    the runs may be at different steps.
+
+    Args:
+      model, config, pipeline, mesh: of any of the runs, which differ in their seeds alone.
+      packing: "vmap": each operation computes all runs, convolutions as one of several groups, which fills a fast
+        device better. "unrolled": each run has its own operations, which a CPU computes side by side. None: the one
+        for the mesh's platform.
+    """
+    one = _make_one_step(model, config, pipeline, mesh)
+
+    def unrolled(states: Any, resident: Any, inputs: Any) -> Any:
+        both = [one(s, resident, i) for s, i in zip(states, inputs, strict=True)]
+        return tuple(state for state, _ in both), tuple(metrics for _, metrics in both)
+
+    def several(states: tuple[TrainState, ...], resident: Any, inputs: tuple[Any, ...]) -> Any:
+        if (packing or default_packing(mesh)) == "unrolled":
+            return _one_after_the_other(unrolled, states, resident, inputs)
+        together = jax.vmap(one, in_axes=(0, None, 0))
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        # The steps come first in the inputs and the metrics, the runs behind them.
+        steps_first = jax.tree.map(lambda *x: jnp.stack(x, axis=1), *inputs)
+        stacked, metrics = _one_after_the_other(together, stacked, resident, steps_first)
+        runs = range(len(states))
+        return (
+            tuple(jax.tree.map(lambda x, i=i: x[i], stacked) for i in runs),
+            tuple(jax.tree.map(lambda m, i=i: m[:, i], metrics) for i in runs),
+        )
+
+    return _jit_train_step(several, mesh)
+
+
+def default_packing(mesh: Mesh) -> str:
+    """How `make_packed_step` puts runs together where it is not told."""
+    return "unrolled" if platform(mesh) == "cpu" else "vmap"
 
 
 def make_eval_step(model: nn.Module, pipeline: Pipeline, mesh: Mesh) -> EvalStep:

@@ -28,6 +28,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._asked, self._answer = 0, False  # the newest dispatch, and what was said of it
         # Not jax.process_count(): that would take hold of the devices, also for a launcher of runs.
         self._several = jax.distributed.is_initialized()
 
@@ -45,8 +46,14 @@ class StopRequest:
         """Whether to stop now; in several processes true in all of them alike.
 
         Args:
-          dispatch: number of the dispatch, one more at each call.
+          dispatch: number of the dispatch, from 1; runs in one program that ask of the same one are told the same, so
+            that all stop after the same step.
         """
+        if dispatch != self._asked:
+            self._asked, self._answer = dispatch, self._decide(dispatch)
+        return self._answer
+
+    def _decide(self, dispatch: int) -> bool:
         if self._several and multihost_utils.reached_preemption_sync_point(dispatch):
             self.signal = self.signal or signal.SIGTERM
             return True

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides, validate_config
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.pipeline import make_pipeline
+from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
 from resnet_jax.data.placement import place
 from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sources import load_dataset
@@ -83,6 +83,19 @@ class Trainer:
         averaged = self.config.regularization.ema_decay > 0
         state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
         return place(state, replicated(self.mesh))
+
+    def with_config(self, config: ConfigDict) -> "Trainer":
+        """The same net on the same data in another run, whose config differs in its seed alone.
+
+        Raises:
+          UserError: for a set that streams: its loader reads for one run.
+        """
+        if not isinstance(self.pipeline, ResidentPipeline):
+            raise UserError(
+                f"several seeds at once are for sets that lie on the devices, and {config.data.name} is read from disk "
+                "while it trains; start a run for each seed"
+            )
+        return dataclasses.replace(self, config=config, pipeline=dataclasses.replace(self.pipeline, seed=config.seed))
 
     def notes(self) -> Iterator[str]:
         """What one should know ahead of the first step."""

@@ -7,6 +7,7 @@ import pytest
 from experiments import ablation
 from experiments.__main__ import main
 from resnet_jax.training import loop
+from resnet_jax.training.run import Run
 
 TWO = [row for row in ablation.ROWS if row.net in ("plain20", "resnet20")]
 
@@ -52,7 +53,7 @@ def test_command_trains_renders_and_then_only_renders(tiny_rows, tmp_path, capsy
 def test_a_killed_ablation_carries_on(tiny_rows, tmp_path, monkeypatch, capsys):
     out = tmp_path / "ablation"
     steps = []
-    advance = loop._Run._advance
+    advance = Run._advance
 
     def dies_in_the_second_net(self, count):
         steps.append((self.config.model.name, self.step))
@@ -60,7 +61,7 @@ def test_a_killed_ablation_carries_on(tiny_rows, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         advance(self, count)
 
-    monkeypatch.setattr(loop._Run, "_advance", dies_in_the_second_net)
+    monkeypatch.setattr(Run, "_advance", dies_in_the_second_net)
     assert main(["ablation", f"--out={out}"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert (out / "plain20/result.json").exists() and not (out / "resnet20/result.json").exists()

@@ -124,13 +124,13 @@ def compare(folder: Path, kills: int, seed: int = 0, longest: float = 0.3) -> in
 def train_up_to(workdir: Path, steps: int) -> None:
     """Trains up to the step `steps` of the long schedule, and stops there with SIGTERM's clean save."""
     code = (
-        "import sys; from resnet_jax.training import loop; from resnet_jax.__main__ import main\n"
-        "due = loop._Run._due\n"
+        "import sys; from resnet_jax.training.run import Run; from resnet_jax.__main__ import main\n"
+        "due = Run._due\n"
         "def stop(self, every):\n"
         f"    if self.step == {steps}:\n"
         "        import signal; self.stop.signal = signal.SIGTERM\n"
         "    return due(self, every)\n"
-        "loop._Run._due = stop\n"
+        "Run._due = stop\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     arguments = command(workdir)[3:]

@@ -5,10 +5,11 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.training import loop
+from resnet_jax.training import run as training_run
 from resnet_jax.training.early_stopping import EarlyStopping
 from resnet_jax.training.loop import fit
 from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run import Run
 from resnet_jax.training.trainer import make_trainer
 
 #: By step: the lowest comes at step 3 and again at step 4, and two evaluations without progress end the run at step 5.
@@ -34,21 +35,21 @@ def test_a_run_ends_with_its_best_weights_and_a_kill_changes_nothing(tiny_config
         early_stopping__patience=2, eval_every=1, checkpoint_every=6, data__eval_split="held_out",
         data__held_out_share=0.1, keep_checkpoints=1,
     )  # fmt: skip
-    evaluated = loop.evaluate_test
+    evaluated = training_run.evaluate_test
 
     def scripted(step, state, *args):
         return evaluated(step, state, *args) | {"test_error": ERRORS[int(state.step)]}
 
-    advance = loop._Run._advance
+    advance = Run._advance
 
     def dies(self, count):
         if self.step == 4:
             raise RuntimeError("killed")
         advance(self, count)
 
-    monkeypatch.setattr(loop, "evaluate_test", scripted)
+    monkeypatch.setattr(training_run, "evaluate_test", scripted)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(loop._Run, "_advance", dies)
+        patch.setattr(Run, "_advance", dies)
         fit(config, tmp_path / "run", devices=jax.devices()[:1])
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
     assert (result.stopped_step, result.kept_step, result.test_error) == (5, 3, 40.0)

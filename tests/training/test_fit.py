@@ -18,6 +18,7 @@ from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
 from resnet_jax.training.result import last_epoch_error
+from resnet_jax.training.run import Run
 from resnet_jax.training.trainer import make_trainer
 
 
@@ -97,18 +98,18 @@ def whole(tiny_config, tmp_path_factory):
 def test_a_killed_run_carries_on_bitwise(whole, tmp_path, monkeypatch, kill_at):
     """Checkpoints every 2 steps, lines every 3: the restored step lies inside a training line."""
     config, expected_lines, expected_state = whole
-    advance = loop._Run._advance
+    advance = Run._advance
 
     def dies(self, count):
         if self.step >= kill_at:
             raise Killed
         advance(self, count)
 
-    monkeypatch.setattr(loop._Run, "_advance", dies)
+    monkeypatch.setattr(Run, "_advance", dies)
     with pytest.raises(Killed):
         fit(config, tmp_path / "killed")
     assert not (tmp_path / "killed/result.json").exists()
-    monkeypatch.setattr(loop._Run, "_advance", advance)
+    monkeypatch.setattr(Run, "_advance", advance)
     fit(config, tmp_path / "killed")
     assert numbers(tmp_path / "killed") == expected_lines
     assert_bitwise_equal(final_state(config, tmp_path / "killed"), expected_state)
@@ -222,8 +223,8 @@ def test_several_steps_in_one_dispatch_record_the_same_run(tiny_config, tmp_path
     """The accelerators' way through the loop: 12 steps, lines of 6, and every dispatch as large as asked for."""
     intervals = {"steps": 12, "log_every": 6, "eval_every": 12, "checkpoint_every": 6}
     counts = []
-    advance = loop._Run._advance
-    monkeypatch.setattr(loop._Run, "_advance", lambda self, count: (counts.append(count), advance(self, count)))
+    advance = Run._advance
+    monkeypatch.setattr(Run, "_advance", lambda self, count: (counts.append(count), advance(self, count)))
     fit(tiny_config(**intervals), tmp_path / "single")
     assert counts == [1] * 12
     counts.clear()
@@ -236,16 +237,16 @@ def test_several_steps_in_one_dispatch_record_the_same_run(tiny_config, tmp_path
 
 
 def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monkeypatch):
-    advance = loop._Run._advance
+    advance = Run._advance
     losses = iter([1.0, 1.0, 1.0, float("nan"), 1.0, 1.0])
 
     def with_nan(tree):
         tree["loss"] = np.array([next(losses) for _ in tree["loss"]])
         return tree
 
-    monkeypatch.setattr(loop._Run, "_advance", advance)
+    monkeypatch.setattr(Run, "_advance", advance)
     get = jax.device_get
-    monkeypatch.setattr(loop.jax, "device_get", lambda tree: with_nan(dict(get(tree))))
+    monkeypatch.setattr(jax, "device_get", lambda tree: with_nan(dict(get(tree))))
     with pytest.raises(UserError, match="the loss became nan at step 4;"):
         fit(tiny_config(log_every=6, eval_every=6, checkpoint_every=6, steps_per_dispatch=6), tmp_path / "run")
 
@@ -261,10 +262,10 @@ def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monke
     ],
 )
 def test_size_of_a_dispatch(tiny_config, monkeypatch, platform, fields, expected):
-    run = object.__new__(loop._Run)
+    run = object.__new__(Run)
     run.config, run.step = tiny_config(**fields), 0
     run.trainer = SimpleNamespace(mesh=None, pipeline=SimpleNamespace(steps_per_dispatch=100, size_changes=()))
-    monkeypatch.setattr(loop, "platform", lambda mesh: platform)
+    monkeypatch.setattr("resnet_jax.training.run.platform", lambda mesh: platform)
     assert run._next_count() == expected
     run.step = 1  # resumed between: single steps up to the next multiple
     assert run._next_count() == 1

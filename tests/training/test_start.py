@@ -12,9 +12,9 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import Weights, read_weights, save_weights
 from resnet_jax.models.registry import create_model
-from resnet_jax.training import loop
 from resnet_jax.training.loop import fit
 from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
+from resnet_jax.training.run import Run
 from resnet_jax.training.start import digest, resolve
 from resnet_jax.training.trainer import make_trainer
 
@@ -117,7 +117,7 @@ def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path, monkey
     folder = a_folder_of_weights(tmp_path / "w", 1)
     config = of(tiny_config, folder, log_every=3, regularization__ema_decay=0.5, finetune__frozen="stem")
     whole = fit(config, tmp_path / "whole", devices=jax.devices()[:1])
-    advance = loop._Run._advance
+    advance = Run._advance
 
     def dies(self, count):
         if self.step >= 3:
@@ -125,7 +125,7 @@ def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path, monkey
         advance(self, count)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(loop._Run, "_advance", dies)
+        patch.setattr(Run, "_advance", dies)
         fit(config, tmp_path / "killed", devices=jax.devices()[:1])
     shutil.rmtree(folder)
     found = fit(config, tmp_path / "killed", devices=jax.devices()[:1])

@@ -12,9 +12,10 @@ import pytest
 
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.training import loop, step
+from resnet_jax.training import step
 from resnet_jax.training.loop import fit
 from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
+from resnet_jax.training.run import Run
 from resnet_jax.training.trainer import make_trainer
 from resnet_jax.training.watch import LossWatch, Trace
 from tests.training.kills import lines
@@ -83,7 +84,7 @@ def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
     config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
     poison([4])
     expected = without(config, tmp_path / "without", [4], monkeypatch)
-    advance = loop._Run._advance
+    advance = Run._advance
 
     def dies(self, count):
         if self.skipped and self.step >= kill_at:
@@ -91,7 +92,7 @@ def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
         advance(self, count)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_advance", dies)
+        patch.setattr(Run, "_advance", dies)
         with pytest.raises(Killed):
             fit(config, tmp_path / "run")
     assert fit(config, tmp_path / "run").skipped_batches == 1
@@ -139,8 +140,8 @@ def test_what_counts_as_a_jump():
 def test_the_average_is_carried_by_checkpoints(tiny_config, tmp_path, monkeypatch):
     """A resumed run judges a loss as the whole run does: the averages at the end are the same."""
     ends = []
-    result = loop._Run._result
-    monkeypatch.setattr(loop._Run, "_result", lambda self: (ends.append(self.watch.average), result(self))[1])
+    result = Run._result
+    monkeypatch.setattr(Run, "_result", lambda self: (ends.append(self.watch.average), result(self))[1])
     fit(tiny_config(), tmp_path / "run")
     (tmp_path / "run/result.json").unlink()
     shutil.rmtree(tmp_path / "run/checkpoints/6")

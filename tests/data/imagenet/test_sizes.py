@@ -7,8 +7,9 @@ import pytest
 from resnet_jax.data.imagenet.loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import Stopped, UserError
-from resnet_jax.training import loop, stepper
+from resnet_jax.training import stepper
 from resnet_jax.training.loop import fit
+from resnet_jax.training.run import Run
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.test_streaming import config_of, lines, loader_of
 
@@ -73,15 +74,15 @@ def test_a_run_compiles_once_for_each_size_and_goes_on_bitwise(tiny_folder, tmp_
     """Stopped ahead of the change and right at it."""
     config = config_of(tiny_folder, checkpoint_every=1, **SIZES)
     compiled = []
-    make = stepper.Stepper.__init__
+    make = stepper.Programs.__init__
 
-    def counting(self, trainer, on_compile):
-        make(self, trainer, lambda: compiled.append(1))
+    def counting(self, trainer, on_compile, packing):
+        make(self, trainer, lambda: compiled.append(1), packing)
 
-    monkeypatch.setattr(stepper.Stepper, "__init__", counting)
+    monkeypatch.setattr(stepper.Programs, "__init__", counting)
     fit(config, tmp_path / "whole", devices=one_device)
     assert len(compiled) == 2
-    advance = loop._Run._advance
+    advance = Run._advance
     for last in (2, 3):
 
         def stop(self, count, last=last):
@@ -90,10 +91,10 @@ def test_a_run_compiles_once_for_each_size_and_goes_on_bitwise(tiny_folder, tmp_
                 self.checkpoints.wait()
                 raise Stopped("killed here")
 
-        monkeypatch.setattr(loop._Run, "_advance", stop)
+        monkeypatch.setattr(Run, "_advance", stop)
         with pytest.raises(Stopped):
             fit(config, tmp_path / "killed", devices=one_device)
-    monkeypatch.setattr(loop._Run, "_advance", advance)
+    monkeypatch.setattr(Run, "_advance", advance)
     fit(config, tmp_path / "killed", devices=one_device)
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
 
@@ -103,7 +104,7 @@ def test_no_dispatch_spans_a_change(tiny_folder, one_device):
     fields = {"steps": 12, "log_every": 6, "eval_every": 6, "checkpoint_every": 6, "steps_per_dispatch": 6}
     for boundary, expected in ((0.5, 6), (0.25, 3), (0.33, 2)):
         config = config_of(tiny_folder, **(SIZES | fields | {"data__size_boundaries": (boundary,)}))
-        run = object.__new__(loop._Run)
+        run = object.__new__(Run)
         run.config, run.step, run.trainer = config, 0, make_trainer(config, one_device)
         assert run._next_count() == expected
         assert run.trainer.pipeline.size_changes == (round(12 * boundary),)

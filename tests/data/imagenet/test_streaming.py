@@ -15,7 +15,7 @@ from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.training.loop import fit
+from resnet_jax.training.loop import fit, fit_seeds
 from resnet_jax.training.progress import NoProgress
 from resnet_jax.training.record import RunRecord
 from resnet_jax.training.trainer import make_trainer
@@ -113,10 +113,10 @@ def test_a_run_stopped_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path, mo
     """12 images, 8 a step: steps 1 and 3 end inside epochs."""
     config = config_of(tiny_folder, checkpoint_every=1)
     fit(config, tmp_path / "whole", devices=jax.devices()[:1])
-    from resnet_jax.training import loop
+    from resnet_jax.training.run import Run
 
     for last in (1, 3):
-        original = loop._Run._advance
+        original = Run._advance
 
         def stop(self, count, last=last, original=original):
             original(self, count)
@@ -124,10 +124,10 @@ def test_a_run_stopped_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path, mo
                 self.checkpoints.wait()
                 raise Stopped("killed here")
 
-        monkeypatch.setattr(loop._Run, "_advance", stop)
+        monkeypatch.setattr(Run, "_advance", stop)
         with pytest.raises(Stopped):
             fit(config, tmp_path / "killed", devices=jax.devices()[:1])
-        monkeypatch.setattr(loop._Run, "_advance", original)
+        monkeypatch.setattr(Run, "_advance", original)
     fit(config, tmp_path / "killed", devices=jax.devices()[:1])
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
 
@@ -181,3 +181,9 @@ def test_mistakes(tiny_folder, tmp_path):
             config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
             validate_config(config)
             make_trainer(config, jax.devices()[:1])
+
+
+def test_several_seeds_are_for_sets_on_the_devices(tiny_folder, tmp_path):
+    configs = [config_of(tiny_folder, seed=seed) for seed in range(2)]
+    with pytest.raises(UserError, match="several seeds at once are for sets that lie on the devices"):
+        fit_seeds(configs, [tmp_path / "a", tmp_path / "b"])
