@@ -160,6 +160,31 @@ def _config(row: Row, seed: int, steps_scale: float, changes: Mapping[str, Any] 
     return config
 
 
+def packs(trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]]:
+    """Runs in groups that go in one program: at most so many, which differ in their seed alone.
+
+    One that failed goes alone: what is wrong with its folder must not end others.
+
+    Args:
+      trials: in the order in which to start them; a group stands where its first does.
+      seeds_at_once: see above.
+    """
+    groups: list[list[Trial]] = []
+    open_group: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if seeds_at_once > 1 and status(trial).state is State.FAILED:
+            groups.append([trial])
+            continue
+        config = trial.config.copy_and_resolve_references()
+        config.seed = 0
+        group = open_group.get(key := config_hash(config))
+        if group is None or len(group) == seeds_at_once:
+            group = open_group[key] = []
+            groups.append(group)
+        group.append(trial)
+    return [tuple(group) for group in groups]
+
+
 def status(trial: Trial) -> Status:
     """How far a run is, from its folder alone."""
     record = RunRecord(trial.folder)

@@ -1,9 +1,10 @@
-"""One run in a process of its own: what a launcher starts, so that a crash of it harms no other run.
+"""A run in a process of its own: what a launcher starts, so that a crash of it harms no other.
 
     python -m experiments.trial < REQUEST
 
-The request is one line of JSON: {"folder": ..., "config": {...}}. The standard input stays open as long as the
-launcher lives. When it ends, the run saves its state and stops, as on SIGTERM: no run is left alone on a device.
+The request is one line of JSON: {"runs": [{"folder": ..., "config": {...}}, ...]}; several differ in their seed alone,
+and go in one program. The standard input stays open as long as the launcher lives. When it ends, the runs save their
+state and stop, as on SIGTERM: no run is left alone on a device.
 """
 
 import contextlib
@@ -30,19 +31,26 @@ def main() -> int:
 
 
 def carry_out(request: dict[str, Any]) -> None:
-    """Trains to the end, going on from what is in the folder.
+    """Trains to the end, going on from what is in the folders.
 
     Raises:
-      UserError, Stopped: see `training.loop.fit`.
+      UserError, Stopped: see `training.loop.fit_seeds`.
     """
     from resnet_jax.config import from_dict
-    from resnet_jax.training.loop import fit
+    from resnet_jax.training.loop import fit_seeds
     from resnet_jax.training.progress import make_progress
 
-    folder = Path(request["folder"])
-    with locked(folder), make_progress() as progress:
-        result = fit(from_dict(request["config"]), folder, progress)
-    print(f"done: training error {result.train_error:.2f} %, test error {result.test_error:.2f} %", flush=True)
+    configs = [from_dict(run["config"]) for run in request["runs"]]
+    folders = [Path(run["folder"]) for run in request["runs"]]
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders):  # in one order: two launchers must not wait for each other
+            stack.enter_context(locked(folder))
+        results = fit_seeds(configs, folders, stack.enter_context(make_progress()))
+    for result in results:
+        name = f"seed {result.seed} " if len(results) > 1 else ""
+        print(
+            f"{name}done: training error {result.train_error:.2f} %, test error {result.test_error:.2f} %", flush=True
+        )
 
 
 @contextlib.contextmanager

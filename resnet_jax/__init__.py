@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resnet_jax.models.registry import list_models as list_models
     from resnet_jax.models.summary import summarize as summarize
     from resnet_jax.training.loop import fit as fit
+    from resnet_jax.training.loop import fit_seeds as fit_seeds
     from resnet_jax.training.record import Result as Result
     from resnet_jax.training.weights import load_weights as load_weights
 
@@ -44,6 +45,7 @@ _HOMES = {
     "export_stablehlo": "interop.stablehlo",
     "feature_info": "models.features",
     "fit": "training.loop",
+    "fit_seeds": "training.loop",
     "forward_with_features": "models.features",
     "grad_cam": "analysis.cam",
     "list_models": "models.registry",

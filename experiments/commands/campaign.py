@@ -35,7 +35,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=number(float, "a number above 0", 1e-9), required=True,
                         help="how long all of it may take")  # fmt: skip
     parser.add_argument("--at_once", type=number(int, "a whole number of 1 or more", 1), default=1,
-                        help="runs that share the device at a time (%(default)s)")  # fmt: skip
+                        help="processes that share the device at a time (%(default)s)")  # fmt: skip
+    parser.add_argument("--seeds_at_once", type=number(int, "a whole number of 1 or more", 1), default=1,
+                        help="seeds of a row that go in one program (%(default)s)")  # fmt: skip
     parser.add_argument("--per_device", action="store_true", help="a run on each device instead of each on all")
     parser.add_argument("--steps_scale", type=number(float, "a number above 0", 1e-9), default=1.0,
                         help="shrinks every schedule by this factor, to try the command")  # fmt: skip
@@ -62,7 +64,7 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     from experiments.estimate import Rates, add_records, duration
     from experiments.launchers import local
     from experiments.launchers.devices import slots
-    from experiments.plan import Line, Plan, State, Trial, status
+    from experiments.plan import Line, Plan, State, Trial, packs, status
     from experiments.plan_table import plan_table
 
     end = time.monotonic() + 60 * options.minutes - RESERVE_SECONDS
@@ -71,14 +73,15 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     if options.changes.get("data.name", "cifar10") == "cifar10":
         campaign.check_cifar(options.changes.get("data.data_dir"))
     places = slots(options.per_device, options.at_once)
+    lanes = len(places) * options.seeds_at_once
 
     def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> dict[str, str]:
-        runs = Runs(plan, {t.folder: status(t) for t in plan.trials}, rates, len(places))
+        runs = Runs(plan, {t.folder: status(t) for t in plan.trials}, rates, lanes)
         with campaign.Deadline(end) as stop, make_board(runs) as board:
-            local.launch(trials, places, board, stop)
+            local.launch(packs(trials, options.seeds_at_once), places, board, stop)
         return {trial.name: runs[trial].text.strip() for trial in runs.in_state("failed")}
 
-    proofs = campaign.proof_trials(options.out, len(places), options.steps_scale, options.changes)
+    proofs = campaign.proof_trials(options.out, lanes, options.steps_scale, options.changes)
     row = registry.Row("proof", "short run of ResNet-20")
     first = [trial for trial in proofs if status(trial).state is not State.DONE]
     if first:
@@ -96,7 +99,7 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     seconds_of = campaign.Seconds(rates, proof, proofs[0].config)
     todo = [trial for trial in everything.trials if status(trial).state is not State.DONE]
     left = end - time.monotonic()
-    inside, outside = campaign.fitting(todo, seconds_of, left, len(places))
+    inside, outside = campaign.fitting(todo, seconds_of, left, lanes)
     names = ", ".join(trial.name for trial in inside) or "none"
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
     failed = launch(everything.plan, [*inside, *outside], rates) if todo else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import registry
 from experiments.commands.options import RUNS, Parser, changes, number
-from experiments.plan import Plan, State, Status, make_plan, status
+from experiments.plan import Plan, State, Status, make_plan, packs, status
 from resnet_jax.cli.door import run
 from resnet_jax.errors import Stopped, UserError
 
@@ -67,7 +67,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--launcher", choices=("local", "ray"), default="local",
                         help="this machine, or the Ray cluster that RAY_ADDRESS names")  # fmt: skip
     parser.add_argument("--per_device", action="store_true", help="a run on each device instead of each on all")
-    parser.add_argument("--at_once", type=positive, default=1, help="runs that share a device at a time (%(default)s)")
+    parser.add_argument("--at_once", type=positive, default=1,
+                        help="processes that share a device at a time (%(default)s)")  # fmt: skip
+    parser.add_argument("--seeds_at_once", type=positive, default=1,
+                        help="seeds of a row that go in one program (%(default)s)")  # fmt: skip
 
 
 def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Namespace) -> list[str]:
@@ -178,17 +181,17 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
 
         # Ray puts a handler of SIGTERM of its own in place when it connects: ours comes behind it.
         with ray_cluster.connected(options.at_once) as cluster, StopRequest() as stop:
-            runs = Runs(plan, statuses, rates, cluster.at_once)
+            runs = Runs(plan, statuses, rates, cluster.at_once * options.seeds_at_once)
             with make_board(runs) as board:
-                cluster.launch(todo, options.out, board, stop)
+                cluster.launch(packs(todo, options.seeds_at_once), options.out, board, stop)
     else:
         from experiments.launchers import local
         from experiments.launchers.devices import slots
 
         places = slots(options.per_device, options.at_once)
-        runs = Runs(plan, statuses, rates, len(places))
+        runs = Runs(plan, statuses, rates, len(places) * options.seeds_at_once)
         with StopRequest() as stop, make_board(runs) as board:
-            local.launch(todo, places, board, stop)
+            local.launch(packs(todo, options.seeds_at_once), places, board, stop)
     failed = {t.name: f"{runs[t].text.strip()}\nlog: {t.folder / LOG}" for t in runs.in_state("failed")}
     if stop.signal is not None and any(runs[trial].state != "done" for trial in todo):
         for name, text in failed.items():

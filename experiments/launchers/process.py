@@ -41,9 +41,9 @@ class Outcome:
     seconds: float
 
 
-def request(trial: Trial) -> dict[str, Any]:
-    """What `experiments.trial` is given: the folder, absolute, and the config."""
-    return {"folder": str(trial.folder.absolute()), "config": to_dict(trial.config)}
+def request(*trials: Trial) -> dict[str, Any]:
+    """What `experiments.trial` is given of runs that go in one program: their folders, absolute, and their configs."""
+    return {"runs": [{"folder": str(t.folder.absolute()), "config": to_dict(t.config)} for t in trials]}
 
 
 def write_failure(folder: Path, text: str) -> None:
@@ -53,7 +53,10 @@ def write_failure(folder: Path, text: str) -> None:
 
 
 class TrialProcess:
-    """One run in a process of its own, its output appended to log.txt in its folder."""
+    """One run, or several in one program, in a process of its own.
+
+    Its output is appended to log.txt in the first run's folder; the others' say where that is.
+    """
 
     def __init__(self, asked: Mapping[str, Any], env: Mapping[str, str]) -> None:
         """Starts it.
@@ -63,15 +66,21 @@ class TrialProcess:
           env: environment variables besides this process's own.
 
         Raises:
-          OSError: if its folder or log cannot be written.
+          OSError: if a folder or log cannot be written.
         """
-        self._folder = Path(asked["folder"])
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / FAILURE).unlink(missing_ok=True)
+        self._folders = [Path(run["folder"]) for run in asked["runs"]]
+        for folder in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FAILURE).unlink(missing_ok=True)
         self._began = time.monotonic()
         self._asked_to_stop = False
-        with (self._folder / LOG).open("a") as log:
-            log.write(f"--- {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC on {os.uname().nodename}\n")
+        self._log = self._folders[0] / LOG
+        head = f"--- {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC on {os.uname().nodename}"
+        for folder in self._folders[1:]:
+            with (folder / LOG).open("a") as log:
+                log.write(f"{head}: in one program with others, see {self._log}\n")
+        with self._log.open("a") as log:
+            log.write(f"{head}\n")
             log.flush()
             self._log_from = log.tell()
             # In a session of its own: Ctrl-C in a terminal reaches the launcher alone, which then says what to do.
@@ -102,7 +111,7 @@ class TrialProcess:
         self._process.wait()
 
     def poll(self) -> Outcome | None:
-        """What came of it, or None while it runs. A failure is written into the folder as well."""
+        """What came of it, or None while it runs. A failure is written into the folders of unfinished runs as well."""
         status = self._process.poll()
         if status is None:
             return None
@@ -119,10 +128,12 @@ class TrialProcess:
         text = "\n".join([ended, *self._last_lines()])
         if status < 0:
             return Outcome("killed", text, seconds)
-        write_failure(self._folder, text)
+        for folder in self._folders:
+            if not (folder / "result.json").exists():
+                write_failure(folder, text)
         return Outcome("failed", text, seconds)
 
     def _last_lines(self) -> list[str]:
-        with (self._folder / LOG).open(errors="replace") as log:
+        with self._log.open(errors="replace") as log:
             log.seek(self._log_from)
             return [line.rstrip() for line in log if line.strip()][-LAST_LINES:]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.board import Board
-from experiments.launchers.local import goes_on
+from experiments.launchers.local import Pack, judge, steps_of
 from experiments.launchers.process import LOG, Outcome, TrialProcess, request, write_failure
-from experiments.plan import Trial, newest_checkpoint
+from experiments.plan import State, status
 from resnet_jax.errors import UserError
 from resnet_jax.training.stop import StopRequest
 
@@ -39,11 +39,11 @@ class Cluster:
     resources: dict[str, Any]
     at_once: int
 
-    def launch(self, trials: Sequence[Trial], out: Path, board: Board, stop: StopRequest) -> None:
+    def launch(self, packs: Sequence[Pack], out: Path, board: Board, stop: StopRequest) -> None:
         """Carries runs out; `board` is told what came of each. As `local.launch`.
 
         Args:
-          trials: in the order in which to start them.
+          packs: see `plan.packs`, in the order in which to start them.
           out: folder of the runs, on storage that all nodes share.
           board: what to tell.
           stop: whether to stop.
@@ -56,31 +56,29 @@ class Cluster:
         task = ray.remote(max_retries=RETRIES, **self.resources)(work)
         waiting: dict[Any, _Submitted] = {}
 
-        def submit(trial: Trial) -> None:
-            waiting[task.remote(request(trial), str(token))] = _Submitted(
-                trial, newest_checkpoint(trial.folder), _size(trial.folder / LOG)
+        def submit(pack: Pack) -> None:
+            waiting[task.remote(request(*pack), str(token))] = _Submitted(
+                pack, steps_of(pack), _size(pack[0].folder / LOG)
             )
 
         try:
-            for trial in trials:
-                submit(trial)
+            for pack in packs:
+                submit(pack)
             while waiting:
                 if stop.signal is not None:
                     token.unlink(missing_ok=True)
                 ready, _ = ray.wait(list(waiting), timeout=INTERVAL)
                 for reference in ready:
                     submitted = waiting.pop(reference)
-                    outcome = _outcome(reference, submitted.trial)
-                    if goes_on(submitted.trial, outcome, submitted.step, stop):
-                        board.again(submitted.trial, outcome)
-                        submit(submitted.trial)
-                    else:
-                        board.end(submitted.trial, outcome)
+                    outcome = _outcome(reference, submitted.pack)
+                    if again := judge(submitted.pack, outcome, submitted.steps, stop, board):
+                        submit(again)
                 for submitted in waiting.values():
                     # Its log grows when its process begins, wherever that is.
-                    if not submitted.started and _size(submitted.trial.folder / LOG) > submitted.log_size:
+                    if not submitted.started and _size(submitted.pack[0].folder / LOG) > submitted.log_size:
                         submitted.started = True
-                        board.start(submitted.trial)
+                        for trial in submitted.pack:
+                            board.start(trial)
                 board.tick()
         finally:
             token.unlink(missing_ok=True)  # what still runs, after a second Ctrl-C, saves its state and ends
@@ -88,8 +86,8 @@ class Cluster:
 
 @dataclasses.dataclass
 class _Submitted:
-    trial: Trial
-    step: int  # of its checkpoint when it was submitted
+    pack: Pack
+    steps: list[int]  # of their checkpoints when they were submitted
     log_size: int
     started: bool = False
 
@@ -164,15 +162,17 @@ def work(asked: Mapping[str, Any], token: str) -> Outcome:
         raise
 
 
-def _outcome(reference: Any, trial: Trial) -> Outcome:
-    """What came of a task; what Ray itself reports, after all retries, is a failure of the run."""
+def _outcome(reference: Any, pack: Pack) -> Outcome:
+    """What came of a task; what Ray itself reports, after all retries, is a failure of the runs."""
     import ray
 
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
         text = " ".join(str(error).split())[-500:]
-        write_failure(trial.folder, text)
+        for trial in pack:
+            if status(trial).state is not State.DONE:
+                write_failure(trial.folder, text)
         return Outcome("failed", text, 0)
 
 

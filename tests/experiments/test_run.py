@@ -8,6 +8,7 @@ from experiments import registry
 from experiments.__main__ import main
 from experiments.commands.options import changes
 from experiments.plan import make_plan
+from resnet_jax.training.record import RunRecord
 from tests.experiments.tiny import table, tiny_row
 
 DIVERGES = {"optimizer__learning_rate": 1e30, "schedule__warmup": "none"}
@@ -58,6 +59,22 @@ def test_a_run_that_is_always_killed_at_once_is_a_failure(tmp_path, listed, in_p
     assert main(["he2015.tiny", "run", f"--out={tmp_path}"]) == 1
     in_process.kills.clear()
     assert main(["he2015.tiny", "run", f"--out={tmp_path}"]) == 0
+
+
+def test_seeds_of_a_row_go_in_one_program(tmp_path, listed, in_process, capsys):
+    """Killed at step 3, the pack goes on as one; then what is left of the seeds goes by itself."""
+    listed(table(tiny_row("plain", "digits:plain20"), tiny_row("residual")))
+    in_process.kills += [3]
+    command = ["he2015.tiny", "run", f"--out={tmp_path}"]
+    assert main([*command, "--seeds=2", "--seeds_at_once=5", "--rows=residual"]) == 0
+    assert len(in_process.started) == 4 and len(set(in_process.started)) == 2
+    told = capsys.readouterr().err
+    assert "residual seed 0: goes on from step" in told and "residual seed 1: goes on from step" in told
+    assert all(RunRecord(folder).result().hardware["runs_at_once"] == 2 for folder in in_process.started)
+    assert main([*command, "--seeds=3", "--seeds_at_once=5"]) == 0
+    assert "6 runs: 6 done" in capsys.readouterr().out
+    (last,) = [f for f in set(in_process.started) if "seed2" in f.name and "resnet20" in f.name]
+    assert "runs_at_once" not in RunRecord(last).result().hardware
 
 
 def test_dry_run_runs_nothing(tmp_path, listed, in_process, capsys, monkeypatch):

@@ -8,7 +8,7 @@ from experiments.launchers.process import Outcome, write_failure
 from experiments.registry import Experiment, Row
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
-from resnet_jax.training.loop import fit
+from resnet_jax.training.loop import fit_seeds
 from resnet_jax.training.progress import NoProgress
 
 #: An 8-layer net with narrow stages, as tests/conftest.py has it.
@@ -51,9 +51,10 @@ class InProcess:
     kills: list[int] = []
 
     def __init__(self, asked: dict[str, Any], env: dict[str, str]) -> None:
-        self.config, self.folder = from_dict(json.loads(json.dumps(asked["config"]))), Path(asked["folder"])
+        runs = json.loads(json.dumps(asked["runs"]))
+        self.configs, self.folders = [from_dict(run["config"]) for run in runs], [Path(run["folder"]) for run in runs]
         self.stopped = False
-        self.started.append(self.folder)
+        self.started.extend(self.folders)
 
     def stop(self) -> None:
         self.stopped = True
@@ -64,9 +65,10 @@ class InProcess:
         if self.stopped:
             return Outcome("stopped", "", 0)
         try:
-            fit(self.config, self.folder, DiesAt(self.kills.pop(0) if self.kills else None))
+            fit_seeds(self.configs, self.folders, DiesAt(self.kills.pop(0) if self.kills else None))
         except UserError as error:
-            write_failure(self.folder, f"exit status 2\n{error}")
+            for folder in self.folders:
+                write_failure(folder, f"exit status 2\n{error}")
             return Outcome("failed", f"exit status 2\n{error}", 0)
         except KeyboardInterrupt:
             return Outcome("killed", "killed by SIGKILL", 0)

@@ -1,10 +1,13 @@
-"""The ways that a CPU takes for a convolution, against direct sums, and over 50 steps against XLA's own."""
+"""Fast paths: the ways that a CPU takes for a convolution, against direct sums, and over 50 steps against XLA's own;
+several seeds at once, over 50 steps against each alone.
+"""
 
 import jax
 import numpy as np
 import pytest
 
 from benchmarks.ours import make_benchmark_trainer
+from benchmarks.seeds import Pack
 from resnet_jax.kernels import convolution as compiled
 from resnet_jax.models import convolution
 from resnet_jax.models.convolution import conv_general_dilated
@@ -100,3 +103,17 @@ def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch, 
     all_three = {"convolution", "convolution_images_gradient", "convolution_kernel_gradient"}
     assert called == (all_three if way == "compiled" else set()), "the way that was meant to be tested was not taken"
     assert by_itself < 1e-4, "chaos: the bound says nothing"
+
+
+@pytest.mark.parametrize("packing", ["vmap", "unrolled"])
+def test_fifty_steps_of_seeds_at_once_are_those_of_each_alone(packing):
+    """Within float32 rounding, as above; the two seeds differ by far more."""
+    trainer = small_trainer("another order")
+    packed = np.array(Pack(trainer, 2, packing).advance(50))
+    config = trainer.config.copy_and_resolve_references()
+    config.seed = 1
+    alone = np.array([losses(trainer, 50), losses(trainer.with_config(config), 50)])
+    by_itself = max(np.abs(losses(trainer, 50, nudge) / alone[0] - 1).max() for nudge in range(3))
+    print(f"relative difference of a loss: {np.abs(packed / alone - 1).max():.1e}, of nudges {by_itself:.1e}")
+    assert np.abs(packed / alone - 1).max() <= 4 * max(by_itself, 2.0**-23)
+    assert np.abs(packed[0] / packed[1] - 1).min() > 1e-4 > by_itself
