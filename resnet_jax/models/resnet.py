@@ -63,8 +63,9 @@ class ResNet(nn.Module):
         out the strides of the last stages and dilates the kernels behind them instead, so that the same weights give
         the same values, at more positions (Chen et al. 2017, "DeepLab", section 3.1).
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
-      scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers on GPU and TPU; on
-        CPU, XLA's convolutions inside a loop are several times slower. It changes results by rounding alone.
+      scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers. On a CPU without
+        the convolutions of `resnet_jax.kernels`, XLA's are several times slower inside a loop. It changes results by
+        rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
 
     Raises:

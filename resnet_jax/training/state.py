@@ -63,8 +63,8 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: 
     """The state before the first step, the same for the same seed on any number of devices; see the classes above."""
     init_key, step_key = jax.random.split(jax.random.key(seed))
     # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
-    # layers; op by op, each shape compiles once.
-    variables = model.init(init_key, jnp.zeros((1, *image_shape)), train=False)
+    # layers; op by op, each shape compiles once. Lazily: the net itself need not be computed, nor compiled.
+    variables = model.lazy_init(init_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False)
     params = variables["params"]
     state = TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -19,10 +19,11 @@ from resnet_jax.data.streaming import StreamingPipeline, make_streaming
 from resnet_jax.data.tfds_sets import open_tfds
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
+from resnet_jax.kernels.convolution import in_use as kernels_in_use
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG
-from resnet_jax.training.mesh import make_mesh, replicated
+from resnet_jax.training.mesh import make_mesh, platform, replicated
 from resnet_jax.training.start import check_start, resolve, start_from, the_weights
 from resnet_jax.training.state import TrainState, init_state
 from resnet_jax.training.step import EvalStep, Pipeline, TrainStep, make_eval_step, make_train_step
@@ -106,9 +107,10 @@ class Trainer:
                 "with config.model.bn_group_size set, the result does not depend on config.accumulate"
             )
         if self.summary.depth >= LONG_TO_COMPILE and not getattr(self.model, "scan", False):
+            slower = platform(self.mesh) == "cpu" and not kernels_in_use()
             yield (
                 f"{self.summary.depth} layers take long to compile, once; config.model.scan=True compiles like units "
-                "as one loop, which is for GPU and TPU: on CPU its steps are slower"
+                f"as one loop{', whose steps are slower on this CPU' if slower else ''}"
             )
         if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
             yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from resnet_jax.models import ResNet, layers
@@ -105,6 +106,15 @@ def test_wide_convolution_has_variance_two_over_fan(mode):
     conv = layers.conv(128, 3, init_mode=mode)
     kernel = conv.init(jax.random.key(0), jnp.zeros((1, 4, 4, 32)))["params"]["kernel"]
     check_he_normal(kernel, {"fan_in": 9 * 32, "fan_out": 9 * 128}[mode])
+
+
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
+@pytest.mark.parametrize("shape", [(3, 3, 3, 16), (1, 1, 256, 256), (3, 3, 128, 128), (64, 10), (7, 7, 64, 171)])
+def test_values_are_those_of_flax(mode, shape):
+    """Bit by bit, whether less, just as much or more is drawn than the kernel needs."""
+    key = jax.random.key(5)
+    expected = nn.initializers.variance_scaling(2.0, mode, "normal")(key, shape, jnp.float32)
+    np.testing.assert_array_equal(layers.he_normal(mode)(key, shape, jnp.float32), expected)
 
 
 def test_default_mode_is_fan_in():
