@@ -55,6 +55,9 @@ def available() -> bool:
 def build(folder: Path) -> Path:
     """The library, in `folder`, compiled if it is not there for this source, compiler and version of XLA's interface.
 
+    Its name ends in its checksum: a library that was cut short, as by a loss of power, would end the process that loads
+    it, and is compiled anew.
+
     Raises:
       OSError: if there is no compiler, or the folder cannot be written to.
       subprocess.CalledProcessError: if it does not compile.
@@ -63,14 +66,22 @@ def build(folder: Path) -> Path:
     if not compiler:
         raise FileNotFoundError("there is no C++ compiler")
     version = subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True).stdout
-    told = "\n".join((SOURCE.read_text(), version, jaxlib.__version__, *compiler[1:], *OPTIONS))
-    path = folder / f"kernels-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"
-    if not path.exists():
-        log.info("compiling %s with %s", SOURCE.name, shlex.join(compiler))
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            out = Path(scratch) / path.name
-            command = [*compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(out)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            out.replace(path)  # at once: several processes may be at it
+    inputs = (SOURCE.read_text(), version, jaxlib.__version__, *compiler[1:], *OPTIONS)
+    name = f"kernels-{_digest(repr(inputs).encode())}"
+    for path in folder.glob(f"{name}-*.so"):
+        if path.stem == f"{name}-{_digest(path.read_bytes())}":
+            return path
+        path.unlink(missing_ok=True)
+    log.info("compiling %s with %s", SOURCE.name, shlex.join(compiler))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        out = Path(scratch) / "kernels.so"
+        command = [*compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(out)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        path = folder / f"{name}-{_digest(out.read_bytes())}.so"
+        out.replace(path)  # at once: several processes may be at it
     return path
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
