@@ -10,11 +10,10 @@ from typing import Any
 from benchmarks.contest import contest, ratio
 from benchmarks.ours import make_benchmark_trainer, name_and_size, steps_per_dispatch
 from benchmarks.pages import table
-from resnet_jax.errors import unknown_name
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.training.step import PACKINGS
 from resnet_jax.training.stepper import Programs, Stepper
 from resnet_jax.training.trainer import Trainer
-
-PACKINGS = ("vmap", "unrolled")
 
 
 class Pack:
@@ -48,8 +47,9 @@ class Pack:
             now = self._most if count >= self._most else 1
             count -= now
             ready = [s.prepare(state, self.step, now) for s, state in zip(self._steppers, self.states, strict=True)]
-            for i, (state, metrics) in enumerate(self._programs.run(ready)):
-                self.states[i] = state
+            self._programs.run(ready)
+            for i, dispatch in enumerate(ready):
+                self.states[i], metrics = dispatch.take()
                 self._steppers[i].dispatched(self.step, now, metrics)
             self.step += now
             for found, stepper in zip(losses, self._steppers, strict=True):
@@ -80,6 +80,8 @@ def measure(
     for packing in packings:
         if packing not in PACKINGS:
             raise unknown_name("packing", packing, PACKINGS)
+    if not packings or not seeds or min(seeds) < 2:
+        raise UserError("--seeds and --packing say how many runs go at once, 2 or more, and in which ways")
     rows = []
     for net in nets:
         name, size = name_and_size(net)
@@ -106,7 +108,7 @@ def measure(
 def report(rows: Sequence[dict[str, Any]], batch_size: int, dtype: str, as_json: bool) -> str:
     """The table, or one JSON object, whose `ratio` is the largest: one by one, by all at once."""
     if as_json:
-        return json.dumps({"ratio": max(row["ratio"] for row in rows), "rows": list(rows)})
+        return json.dumps({"ratio": max(row["ratio"] for row in rows if row["seeds"] > 1), "rows": list(rows)})
     cells = [
         [row["model"], str(row["pixels"]), str(row["seeds"]), row["packing"], f"{1000 * row['step_seconds']:.1f}",
          f"{row['images_per_second']:,.0f}", f"{row['least']:,.0f} - {row['most']:,.0f}",

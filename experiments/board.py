@@ -66,7 +66,7 @@ class Runs:
     """The state of all runs of a plan, which both boards show."""
 
     def __init__(self, plan: Plan, statuses: dict[Path, Status], rates: Rates, at_once: int) -> None:
-        """`at_once`: how many run at a time, for the time left."""
+        """`at_once`: how many processes run at a time, for the time left."""
         self.plan, self.rates, self.at_once = plan, rates, at_once
         self.progress = {
             folder: Progress("done" if found.state is State.DONE else "waiting", found.step)
@@ -97,11 +97,13 @@ class Runs:
         now = time.monotonic()
         progress.first = progress.first or (now, progress.step)
         seconds, steps = now - progress.first[0], progress.step - progress.first[1]
+        # Runs that share a process each have a part of its speed.
+        shared = max(1.0, len(self.in_state("running")) / self.at_once)
         # By the clock once that says something, so that evaluations and checkpoints count; the run's own rate before.
         if seconds > CLOCK_SECONDS and steps:
-            self.rates.add(trial.config, steps * trial.config.batch_size / seconds, "this launch")
+            self.rates.add(trial.config, shared * steps * trial.config.batch_size / seconds, "this launch")
         elif rate := progress.values.get("images_per_second"):
-            self.rates.add(trial.config, rate, "this launch")
+            self.rates.add(trial.config, shared * rate, "this launch")
 
     def count(self, trials: Sequence[Trial], state: str) -> int:
         """How many of the runs are in a state."""

@@ -10,8 +10,8 @@ from typing import Any, Self
 from ml_collections import ConfigDict
 
 from experiments import registry
-from experiments.estimate import Rates
-from experiments.plan import Line, Plan, State, Trial, make_plan, status
+from experiments.estimate import Rates, device_rate
+from experiments.plan import Line, Plan, State, Trial, make_plan, packs, status
 from resnet_jax.config import model_overrides
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
@@ -64,11 +64,22 @@ class Campaign:
 
     Attributes:
       plan: with a line for each row, in the order of the stages.
-      trials: the runs, most worth first.
+      stages: the runs of each that no earlier one has, most worth first.
     """
 
     plan: Plan
-    trials: tuple[Trial, ...]
+    stages: tuple[tuple[Trial, ...], ...]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All runs in their order."""
+        return tuple(trial for stage in self.stages for trial in stage)
+
+    def packs(self, trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]]:
+        """Some of the runs in groups, see `plan.packs`; none waits for one of a later stage, nor goes ahead with it."""
+        wanted = {trial.folder for trial in trials}
+        chosen = [[trial for trial in stage if trial.folder in wanted] for stage in self.stages]
+        return [pack for stage in chosen for pack in packs(stage, seeds_at_once)]
 
 
 def make_campaign(
@@ -85,6 +96,7 @@ def make_campaign(
       UserError: for fields that there are not.
     """
     trials: dict[Path, Trial] = {}
+    of_stages: list[tuple[Trial, ...]] = []
     lines: dict[tuple[str, str], Line] = {}
     shown: set[Path] = set()
     for stage in stages:
@@ -92,8 +104,8 @@ def make_campaign(
         plan = make_plan(
             [experiment], out, rows=stage.rows, seeds=stage.seeds, steps_scale=steps_scale, changes=changes
         )
-        for trial in plan.trials:
-            trials.setdefault(trial.folder, trial)
+        of_stages.append(tuple(trial for trial in plan.trials if trial.folder not in trials))
+        trials |= {trial.folder: trial for trial in of_stages[-1]}
         for line in plan.lines:
             known = lines.get((line.experiment, line.row.name))
             if known is None or len(known.trials) < len(line.trials):
@@ -102,7 +114,7 @@ def make_campaign(
         same = tuple(trials[trial.folder] for trial in line.trials)
         lines[key] = dataclasses.replace(line, trials=same, own=tuple(t for t in same if t.folder not in shown))
         shown |= {trial.folder for trial in same}
-    return Campaign(Plan(tuple(lines.values())), tuple(trials.values()))
+    return Campaign(Plan(tuple(lines.values())), tuple(of_stages))
 
 
 def proof_trials(out: Path, count: int, steps_scale: float = 1.0,
@@ -166,7 +178,7 @@ class Seconds:
     def __init__(self, rates: Rates, proof: Proof, proof_config: ConfigDict) -> None:
         self._rates, self._proof = rates, proof
         self._base = _summary(proof_config)
-        rates.add(proof_config, min(result.images_per_second for result in proof.results), "short run")
+        rates.add(proof_config, min(map(device_rate, proof.results)), "short run")
 
     def __call__(self, trial: Trial) -> float:
         """Of what is left of a run, with its start and compilation."""
@@ -178,7 +190,7 @@ class Seconds:
         slower = max(net.depth / self._base.depth, net.flops / self._base.flops)
         known = self._rates.seconds(config, steps)
         if known is None:
-            rate = min(result.images_per_second for result in self._proof.results)
+            rate = min(map(device_rate, self._proof.results))
             known = steps * config.batch_size * slower / rate
         return known + self._proof.overhead * max(1.0, slower)
 

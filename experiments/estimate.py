@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments.launchers.process import ROOT
 from resnet_jax.config import config_hash, to_dict
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.record import Result, RunRecord
 
 #: Seconds that the measurement of one net may take, its compilation included.
 MEASURE_SECONDS = 180
@@ -61,7 +61,12 @@ def add_records(rates: Rates, out: Path, hardware: Mapping[str, Any] | None) -> 
         except UserError:  # damaged: the plan says so, for the run that it concerns
             continue
         if result is not None and (hardware is None or same_hardware(result.hardware, hardware)):
-            rates.add(config, result.images_per_second, "records")
+            rates.add(config, device_rate(result), "records")
+
+
+def device_rate(result: Result) -> float:
+    """Images a second of all runs that shared the devices in one program with this one, in the rates of one by one."""
+    return result.images_per_second * result.hardware.get("runs_at_once", 1)
 
 
 def same_hardware(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

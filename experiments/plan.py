@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments.registry import Experiment, Row, paper_seeds, row_config, run_folder, runnable
 from resnet_jax.config import config_hash, model_overrides, validate_config
+from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.record import CHECKPOINTS, RunRecord
@@ -163,7 +164,8 @@ def _config(row: Row, seed: int, steps_scale: float, changes: Mapping[str, Any] 
 def packs(trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]]:
     """Runs in groups that go in one program: at most so many, which differ in their seed alone.
 
-    One that failed goes alone: what is wrong with its folder must not end others.
+    One that failed goes alone: what is wrong with it must not end others. So do runs that cannot share a program: on
+    sets that stream, and with a profiler's trace.
 
     Args:
       trials: in the order in which to start them; a group stands where its first does.
@@ -172,7 +174,8 @@ def packs(trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]
     groups: list[list[Trial]] = []
     open_group: dict[str, list[Trial]] = {}
     for trial in trials:
-        if seeds_at_once > 1 and status(trial).state is State.FAILED:
+        alone = trial.config.data.name in STREAMED or trial.config.profile_steps
+        if seeds_at_once > 1 and (alone or status(trial).state is State.FAILED):
             groups.append([trial])
             continue
         config = trial.config.copy_and_resolve_references()

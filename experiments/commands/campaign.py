@@ -73,19 +73,20 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     if options.changes.get("data.name", "cifar10") == "cifar10":
         campaign.check_cifar(options.changes.get("data.data_dir"))
     places = slots(options.per_device, options.at_once)
-    lanes = len(places) * options.seeds_at_once
 
-    def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> dict[str, str]:
-        runs = Runs(plan, {t.folder: status(t) for t in plan.trials}, rates, lanes)
+    def launch(plan: Plan, packed: Sequence[tuple[Trial, ...]], rates: Rates) -> dict[str, str]:
+        runs = Runs(plan, {t.folder: status(t) for t in plan.trials}, rates, len(places))
         with campaign.Deadline(end) as stop, make_board(runs) as board:
-            local.launch(packs(trials, options.seeds_at_once), places, board, stop)
+            local.launch(packed, places, board, stop)
         return {trial.name: runs[trial].text.strip() for trial in runs.in_state("failed")}
 
-    proofs = campaign.proof_trials(options.out, lanes, options.steps_scale, options.changes)
+    proofs = campaign.proof_trials(
+        options.out, len(places) * options.seeds_at_once, options.steps_scale, options.changes
+    )
     row = registry.Row("proof", "short run of ResNet-20")
     first = [trial for trial in proofs if status(trial).state is not State.DONE]
     if first:
-        launch(Plan((Line("proof", row, tuple(proofs), tuple(proofs)),)), first, Rates())
+        launch(Plan((Line("proof", row, tuple(proofs), tuple(proofs)),)), packs(first, options.seeds_at_once), Rates())
     if any(status(trial).state is not State.DONE for trial in proofs) and time.monotonic() >= end:
         raise UserError(f"--minutes={options.minutes:g} is over before the short run is; give it more")
     proof = campaign.check_proof(proofs, options.steps_scale)
@@ -99,10 +100,11 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     seconds_of = campaign.Seconds(rates, proof, proofs[0].config)
     todo = [trial for trial in everything.trials if status(trial).state is not State.DONE]
     left = end - time.monotonic()
-    inside, outside = campaign.fitting(todo, seconds_of, left, lanes)
+    inside, outside = campaign.fitting(todo, seconds_of, left, len(places))
     names = ", ".join(trial.name for trial in inside) or "none"
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
-    failed = launch(everything.plan, [*inside, *outside], rates) if todo else {}
+    packed = [*everything.packs(inside, options.seeds_at_once), *everything.packs(outside, options.seeds_at_once)]
+    failed = launch(everything.plan, packed, rates) if todo else {}
     statuses = {trial.folder: status(trial) for trial in everything.trials}
     console.print(plan_table(everything.plan, statuses, None))
     experiments = [registry.load(stage.experiment) for stage in campaign.STAGES]

@@ -181,7 +181,7 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
 
         # Ray puts a handler of SIGTERM of its own in place when it connects: ours comes behind it.
         with ray_cluster.connected(options.at_once) as cluster, StopRequest() as stop:
-            runs = Runs(plan, statuses, rates, cluster.at_once * options.seeds_at_once)
+            runs = Runs(plan, statuses, rates, cluster.at_once)
             with make_board(runs) as board:
                 cluster.launch(packs(todo, options.seeds_at_once), options.out, board, stop)
     else:
@@ -189,7 +189,7 @@ def _launch(plan: Plan, statuses: dict[Path, Status], options: argparse.Namespac
         from experiments.launchers.devices import slots
 
         places = slots(options.per_device, options.at_once)
-        runs = Runs(plan, statuses, rates, len(places) * options.seeds_at_once)
+        runs = Runs(plan, statuses, rates, len(places))
         with StopRequest() as stop, make_board(runs) as board:
             local.launch(packs(todo, options.seeds_at_once), places, board, stop)
     failed = {t.name: f"{runs[t].text.strip()}\nlog: {t.folder / LOG}" for t in runs.in_state("failed")}

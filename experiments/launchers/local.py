@@ -45,8 +45,10 @@ def launch(packs: Sequence[Pack], slots: Sequence[Mapping[str, str]], board: Boa
                     process = TrialProcess(request(*pack), slot)
                 except OSError as error:
                     free.append(slot)
-                    for trial in pack:
-                        board.end(trial, Outcome("failed", f"cannot write to {error.filename}: {error.strerror}", 0))
+                    if len(pack) > 1:  # it may be the folder of one
+                        queue.extendleft((trial,) for trial in reversed(pack))
+                        continue
+                    board.end(pack[0], Outcome("failed", f"cannot write to {pack[0].folder}: {error.strerror}", 0))
                 else:
                     running[process] = pack, slot, steps_of(pack)
             for process, (pack, slot, steps) in list(running.items()):
@@ -72,6 +74,9 @@ def steps_of(pack: Pack) -> list[int]:
 def judge(pack: Pack, outcome: Outcome, steps: Sequence[int], stop: StopRequest, board: Board) -> Pack:
     """Tells the board what came of each run of a process that has ended.
 
+    What nobody here stopped goes on if the process got further than it had been; else it is a failure, and the runs'
+    folders say so.
+
     Args:
       pack: its runs.
       outcome: of the process; a run that was finished by then is done all the same.
@@ -81,27 +86,16 @@ def judge(pack: Pack, outcome: Outcome, steps: Sequence[int], stop: StopRequest,
     Returns:
       The runs to start again.
     """
-    again = []
-    for trial, step in zip(pack, steps, strict=True):
-        mine = outcome
-        if len(pack) > 1 and outcome.kind != "done" and status(trial).state is State.DONE:
-            mine = Outcome("done", "", outcome.seconds)
-        if goes_on(trial, mine, step, stop):
-            board.again(trial, mine)
-            again.append(trial)
+    unfinished = [trial for trial in pack if status(trial).state is not State.DONE]
+    further = any(newest_checkpoint(trial.folder) > step for trial, step in zip(pack, steps, strict=True))
+    goes_on = outcome.kind in ("killed", "stopped") and stop.signal is None
+    for trial in pack:
+        if trial not in unfinished:
+            board.end(trial, Outcome("done", "", outcome.seconds))
+        elif goes_on and further:
+            board.again(trial, outcome)
         else:
-            board.end(trial, mine)
-    return tuple(again)
-
-
-def goes_on(trial: Trial, outcome: Outcome, step: int, stop: StopRequest) -> bool:
-    """Whether to start a run again that nobody here stopped: if it got past `step`, where it began this time.
-
-    Else it is a failure, and its folder says so.
-    """
-    if outcome.kind not in ("killed", "stopped") or stop.signal is not None:
-        return False
-    if newest_checkpoint(trial.folder) > step:
-        return True
-    write_failure(trial.folder, outcome.text)
-    return False
+            if goes_on:  # it would be killed again and again
+                write_failure(trial.folder, outcome.text)
+            board.end(trial, outcome)
+    return tuple(unfinished) if goes_on and further else ()

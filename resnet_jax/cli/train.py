@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
     config = read_config(values)
     configs, workdirs = [config], [Path(values.workdir)]
-    if values.seeds:
+    if values["seeds"].present:
         configs = with_seeds(config, values.seeds)
         workdirs = [Path(values.workdir) / f"seed{one.seed}" for one in configs]
     elif values.packing:
@@ -69,8 +69,12 @@ def with_seeds(config: ConfigDict, seeds: Sequence[str]) -> list[ConfigDict]:
     """The config with each of the seeds, as the command line gives them.
 
     Raises:
-      UserError: for one that is no whole number, or is there twice.
+      UserError: for one that is no whole number, or is there twice; for none, and for a seed in the config as well.
     """
+    if not seeds:
+        raise UserError("--seeds= is empty; it takes numbers, as --seeds=0,1,2")
+    if config.seed:
+        raise UserError(f"config.seed={config.seed} and --seeds={','.join(seeds)}: give one of them")
     if bad := [seed for seed in seeds if not seed.isdecimal()]:
         raise UserError(f"--seeds={','.join(seeds)}: {bad[0]!r} is no whole number of 0 or more")
     numbers = [int(seed) for seed in seeds]

@@ -1,8 +1,9 @@
 // Convolutions of float32 batches on a CPU, for XLA's FFI: the layer, and the gradients of its images and its kernel.
 //
-// Layouts are (batch, height, width, channels) and (rows, columns, channels, features). The innermost loop holds
-// POSITIONS x BLOCK sums in registers: a position's channel, broadcast, times BLOCK features of the kernel. Images are
-// copied with a border of zeros first, a few at a time, so that the loop knows no edges and its images stay in cache.
+// Layouts are (batch, height, width, channels) and (rows, columns, channels, features). The innermost loop holds the sums
+// of some positions and one or two blocks of features in registers: a position's channel, broadcast, times the features
+// of the kernel. Images are copied with a border of zeros first, a few at a time, so that the loop knows no edges and its
+// images stay in cache.
 //
 // Sums are taken in an order that depends on shapes alone, never on the number of threads.
 
@@ -22,12 +23,14 @@ namespace ffi = xla::ffi;
 
 namespace {
 
+// Lanes of a vector; blocks of features of a wide tile, and its positions; positions of a tile of one block; channels of
+// a kernel's gradient at once. Sums must be enough to hide the latency of adding to one, and fit into the registers.
 #if defined(__AVX512F__)
-constexpr int LANES = 16, POSITIONS = 8;
+constexpr int LANES = 16, WIDE = 2, WIDE_POSITIONS = 8, POSITIONS = 13, CHANNELS = 16;
 #elif defined(__AVX__)
-constexpr int LANES = 8, POSITIONS = 6;
+constexpr int LANES = 8, WIDE = 1, WIDE_POSITIONS = 6, POSITIONS = 6, CHANNELS = 6;
 #else
-constexpr int LANES = 4, POSITIONS = 4;
+constexpr int LANES = 4, WIDE = 1, WIDE_POSITIONS = 4, POSITIONS = 4, CHANNELS = 4;
 #endif
 constexpr int BLOCK = 16;  // features in registers at once
 constexpr int VECTORS = BLOCK / LANES;
@@ -104,8 +107,8 @@ int64_t images_at_once(int64_t size, int64_t most) {
   return std::max<int64_t>(1, std::min(most, 65536 / std::max<int64_t>(1, size)));
 }
 
-// Calls F<n>(...) for n known at run time, 1 <= n <= POSITIONS.
-template <template <int> class F, int N = POSITIONS, typename... Args>
+// Calls F<n>(...) for n known at run time, 1 <= n <= N.
+template <template <int> class F, int N, typename... Args>
 inline void with_count(int64_t n, Args... args) {
   if constexpr (N > 0) {
     if (n == N) return F<N>::run(args...);
@@ -127,19 +130,32 @@ struct Phase {
   std::vector<int64_t> from, to;   // of every position of some images: where its input and its output begin
 };
 
-template <int N>
+// What a tile is computed from, and where its outputs go.
+struct Operands {
+  const Phase& phase;
+  const float* in;
+  const int64_t *from, *to;  // of its positions
+  int64_t channels;
+  const float* kernel;   // the first block of its features
+  int64_t packed_block;  // floats from one block to the next
+  float* out;
+};
+
+// N positions of B blocks of features.
+template <int N, int B>
 struct Tile {
-  static void run(const float* in, const int64_t* from, const Phase* phase, int64_t channels, const float* kernel,
-                  float* out, const int64_t* to) {
+  static void run(const Operands& a) {
+    constexpr int VECTORS = B * (BLOCK / LANES);
+    const int64_t channels = a.channels, packed_block = a.packed_block;
     Vector sums[N][VECTORS] = {};
-    for (size_t tap = 0; tap < phase->offsets.size(); ++tap) {
-      const float* w = kernel + phase->weights[tap];
+    for (size_t tap = 0; tap < a.phase.offsets.size(); ++tap) {
+      const float* w = a.kernel + a.phase.weights[tap];
       const float* x[N];
-      for (int n = 0; n < N; ++n) x[n] = in + from[n] + phase->offsets[tap];
+      for (int n = 0; n < N; ++n) x[n] = a.in + a.from[n] + a.phase.offsets[tap];
       for (int64_t c = 0; c < channels; ++c, w += BLOCK) {
         Vector weights[VECTORS];
 #pragma GCC unroll 16
-        for (int v = 0; v < VECTORS; ++v) weights[v] = load(w + v * LANES);
+        for (int v = 0; v < VECTORS; ++v) weights[v] = load(w + v * LANES / BLOCK * packed_block + v * LANES % BLOCK);
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 16
@@ -150,10 +166,15 @@ struct Tile {
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 16
-      for (int v = 0; v < VECTORS; ++v) store(out + to[n] + v * LANES, sums[n][v]);
+      for (int v = 0; v < VECTORS; ++v) store(a.out + a.to[n] + v * LANES, sums[n][v]);
     }
   }
 };
+
+template <int N>
+using OneTile = Tile<N, 1>;
+template <int N>
+using WideTile = Tile<N, WIDE>;
 
 // Every output of `phases` from a batch of images and a kernel packed as (blocks of features, taps, channels, BLOCK).
 void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, Border border, const float* packed,
@@ -174,15 +195,19 @@ void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, 
   parallel(pool, ceil_div(batch, group), [&](int64_t number) {
     const int64_t begin = number * group, end = std::min(begin + group, batch);
     const float* inputs = bordered(images + begin * in.size(), end - begin, in, border);
-    for (int64_t block = 0; block < out.channels / BLOCK; ++block) {
+    const int64_t blocks = out.channels / BLOCK;
+    for (int64_t block = 0, wide_tile; block < blocks; block += wide_tile ? WIDE : 1) {
+      wide_tile = block + WIDE <= blocks;
       for (int64_t b = begin; b < end; b += together) {
         for (const Phase& phase : phases) {
           const int64_t positions = std::min(together, end - b) * phase.rows * phase.columns;
-          const int64_t tiles = ceil_div(positions, POSITIONS);
+          const int64_t tiles = ceil_div(positions, wide_tile ? WIDE_POSITIONS : POSITIONS);
           for (int64_t i = 0, p = 0; i < tiles; ++i) {  // of nearly equal size: a tile of one would be slow
             const int64_t count = positions / tiles + (i < positions % tiles);
-            with_count<Tile>(count, inputs + (b - begin) * wide.size(), &phase.from[p], &phase, in.channels,
-                             packed + block * packed_block, outputs + b * out.size() + block * BLOCK, &phase.to[p]);
+            const Operands tile{phase, inputs + (b - begin) * wide.size(), &phase.from[p], &phase.to[p], in.channels,
+                                packed + block * packed_block, packed_block, outputs + b * out.size() + block * BLOCK};
+            if (wide_tile) with_count<WideTile, WIDE_POSITIONS>(count, tile);
+            else with_count<OneTile, POSITIONS>(count, tile);
             p += count;
           }
         }
@@ -324,7 +349,7 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
   const int64_t positions = 128;
   const int64_t band = std::clamp<int64_t>(positions / out.width, 1, out.height);
   const int64_t together = std::max<int64_t>(1, positions / (out.height * out.width));
-  const int64_t tiles = ceil_div(in.channels, POSITIONS);
+  const int64_t tiles = ceil_div(in.channels, CHANNELS);
   const int64_t group = images_at_once(wide.size(), batch) + 3;  // a few in any case, for large kernels
   std::vector<float> sums(parts * size);
   parallel(pool, parts * splits, [&](int64_t number) {
@@ -341,7 +366,7 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
                 for (int64_t tile = 0, c = 0; tile < tiles; ++tile) {
                   const int64_t channels = in.channels / tiles + (tile < in.channels % tiles);
                   const float* seen = cotangent.typed_data() + (begin + b) * out.size() + y * out.width * out.channels;
-                  with_count<Outer>(
+                  with_count<Outer, CHANNELS>(
                       channels, inputs + b * wide.size() + ((y * stride_y + i) * wide.width + j) * in.channels + c,
                       wide.size(), stride_y * wide.width * in.channels, stride_x * in.channels,
                       seen + block * BLOCK, out.size(), out.width * out.channels, out.channels,

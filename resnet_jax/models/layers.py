@@ -18,8 +18,9 @@ Padding = Literal["symmetric", "same"]
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 INIT_MODES: tuple[InitMode, ...] = ("fan_in", "fan_out")
 
-#: Numbers that an initialiser draws at least, eight times as many for a kernel that needs more, and so on.
-LEAST_DRAW = 2**16
+#: Numbers that an initialiser draws at least, eight times as many for a kernel that needs more, and so on; behind the
+#: second number, what is not needed would cost more than a draw of its own takes to compile.
+LEAST_DRAW, MOST_SHARED = 2**16, 2**22
 
 #: A layer class with its fields bound once for a whole net.
 ModuleFactory = Callable[..., nn.Module]
@@ -38,6 +39,8 @@ def he_normal(mode: InitMode) -> Initializer:
         drawn = LEAST_DRAW
         while drawn < math.prod(shape):
             drawn *= 8
+        if drawn > MOST_SHARED:
+            drawn = math.prod(shape)
         # JAX's counter-based generator gives the first of many what it gives the first of few.
         return _deviating(jax.random.normal(key, (drawn,), dtype), 2.0 / fan, tuple(shape))
 

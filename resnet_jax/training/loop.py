@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from resnet_jax.training.progress import NoProgress, ProgressDisplay, Turn
 from resnet_jax.training.record import CHECKPOINTS, OthersRecord, Result, RunRecord
 from resnet_jax.training.run import Run
 from resnet_jax.training.start import resolve_in
+from resnet_jax.training.step import PACKINGS
 from resnet_jax.training.stepper import Dispatch, Programs
 from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
@@ -68,7 +69,7 @@ def fit_seeds(
     """Trains several runs that differ in their seed alone in one program: together in less time than one by one.
 
     Each is recorded in its own folder as `fit` would, and either function goes on with what the other began. A run that
-    fails does not end the others.
+    fails, or whose folder cannot be used, does not end the others.
 
     Args:
       configs: of the runs.
@@ -85,10 +86,10 @@ def fit_seeds(
       Stopped: see `fit`.
     """
     began = time.monotonic()
-    _check(configs, workdirs, force)
+    _check(configs, workdirs, force, packing)
     progress = progress or NoProgress()
     records = [RunRecord(workdir) if is_chief() else OthersRecord(workdir) for workdir in workdirs]
-    with process_loss_told(records[0].workdir), contextlib.ExitStack() as stack:
+    with process_loss_told(records[0].workdir):
         results: dict[Path, Result] = {}
         todo: list[tuple[RunRecord, ConfigDict]] = []
         weights = None
@@ -102,19 +103,17 @@ def fit_seeds(
             check_batch(make_mesh(devices), configs[0].batch_size, configs[0].accumulate)
             trainer = together(lambda: make_trainer(todo[0][1], devices, weights))
             programs = Programs(trainer, lambda: progress.status("compiling"), packing)
-            stop = stack.enter_context(StopRequest())
-            runs = []
-            for record, config in todo:
-                mine = trainer.with_config(config) if len(todo) > 1 else trainer
-                checkpoints = stack.enter_context(_folder(record, mine))
-                shown = Turn(progress) if len(todo) > 1 else progress
-                runs.append(Run(mine, record, checkpoints, shown, stop, programs, began, len(todo)))
-            results |= _train(runs, programs)
+            results |= _train_all(todo, trainer, programs, progress, began)
     return [results[record.workdir] for record in records]
 
 
-def _check(configs: Sequence[ConfigDict], workdirs: Sequence[str | Path], force: Collection[str]) -> None:
+def _check(configs: Sequence[ConfigDict], workdirs: Sequence[str | Path], force: Collection[str],
+           packing: str | None) -> None:  # fmt: skip
     """Raises UserError for what cannot be run, or not together."""
+    if not configs or len(configs) != len(workdirs):
+        raise UserError(f"{len(configs)} configs and {len(workdirs)} folders: each run needs one of both")
+    if packing not in (None, *PACKINGS):
+        raise unknown_name("packing", packing, PACKINGS)
     for name in force:
         if name not in flatten(configs[0]):
             raise unknown_name("config field", name, flatten(configs[0]))
@@ -130,53 +129,117 @@ def _check(configs: Sequence[ConfigDict], workdirs: Sequence[str | Path], force:
         raise UserError("config.profile_steps traces one run: leave it out with several seeds at once")
 
 
-@contextlib.contextmanager
-def _folder(record: RunRecord, trainer: Trainer) -> Iterator[Checkpoints]:
-    """The run's folder, taken, and its checkpoints, closed at the end unless `_end` has done it."""
+def _train_all(
+    todo: Sequence[tuple[RunRecord, ConfigDict]], trainer: Trainer, programs: Programs, progress: ProgressDisplay,
+    began: float,
+) -> dict[Path, Result]:  # fmt: skip
+    """The results of runs that are not finished, by folder; what went wrong with some is raised behind the others' end.
+
+    A run that is alone is closed when signals have their usual effect again: its state is saved by then.
+    """
+    several = len(todo) > 1
+    opened: list[Run] = []
+    results: dict[Path, Result] = {}
+    failed: dict[Path, UserError | Stopped] = {}
+
+    def fail(workdir: Path, error: UserError | Stopped, shown: ProgressDisplay) -> None:
+        failed[workdir] = error
+        if several and isinstance(error, UserError):
+            shown.note(f"{workdir.name} failed: {error}")
+
+    def close(run: Run, outcome: Result | UserError | Stopped) -> None:
+        opened.remove(run)
+        try:
+            _close(run, outcome)
+        except UserError as error:
+            outcome = error
+        if isinstance(outcome, Result):
+            results[run.record.workdir] = outcome
+        else:
+            fail(run.record.workdir, outcome, run.progress)
+
+    last: tuple[Run, Result | UserError | Stopped] | None = None
+    try:
+        with StopRequest() as stop:
+            for record, config in todo:
+                mine = trainer.with_config(config) if several else trainer
+                shown = Turn(progress) if several else progress
+                try:
+                    opened.append(_open(record, mine, shown, stop, programs, began, len(todo)))
+                except UserError as error:
+                    fail(record.workdir, error, progress)
+            with contextlib.closing(drive(opened, programs)) as ends:
+                for run, outcome in ends:
+                    if len(opened) > 1:
+                        close(run, outcome)
+                    else:
+                        last = run, outcome
+        if last is not None:
+            close(*last)
+    except BaseException as error:
+        for run in opened:
+            with contextlib.suppress(UserError):
+                _close(run, error)
+        raise
+    if failed:
+        raise _joined(failed, len(todo))
+    return results
+
+
+def _joined(failed: dict[Path, UserError | Stopped], count: int) -> UserError | Stopped:
+    """One error of those of several runs: of `count`, which differ in their seeds."""
+    if count == 1:
+        return next(iter(failed.values()))
+    wrong = "; ".join(f"{path.name}: {error}" for path, error in failed.items() if isinstance(error, UserError))
+    stopped = [error for error in failed.values() if isinstance(error, Stopped)]
+    if not stopped:
+        return UserError(wrong)
+    return Stopped(f"{stopped[0]}; {len(stopped)} of {count} seeds at once were stopped so{wrong and f'; {wrong}'}")
+
+
+def _open(
+    record: RunRecord, trainer: Trainer, progress: ProgressDisplay, stop: StopRequest, programs: Programs,
+    began: float, runs_at_once: int,
+) -> Run:  # fmt: skip
+    """Takes a run's folder, and the newest checkpoint in it."""
     try:
         agreed(lambda: record.begin(trainer.config))
         agreed(lambda: record.describe(FACTS, facts_to_json(facts_of(trainer))))
         checkpoints = Checkpoints(record.workdir / CHECKPOINTS, trainer.config.keep_checkpoints)
         try:
-            yield checkpoints
+            return Run(trainer, record, checkpoints, progress, stop, programs, began, runs_at_once)
         except BaseException as error:
-            # Of several processes, one that fails alone must not wait for the others, who wait for it.
-            if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
-                with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
-                    checkpoints.close()
+            _abandon(checkpoints, error)
             raise
-        checkpoints.close()
-    finally:
+    except BaseException:
         record.close()
+        raise
 
 
-def _train(runs: Sequence[Run], programs: Programs) -> dict[Path, Result]:
-    """All runs to their end, by folder; what went wrong with some is raised when the others are done."""
-    results: dict[Path, Result] = {}
-    failed: list[tuple[Run, UserError | Stopped]] = []
-    for run, outcome in drive(runs, programs):
+def _close(run: Run, outcome: Result | BaseException) -> None:
+    """Lets go of a run's folder, when its result is written if it has one.
+
+    Raises:
+      UserError: if the last checkpoint or the result cannot be written.
+    """
+    try:
         if isinstance(outcome, Result):
-            try:
-                run.checkpoints.wait()
-                agreed(partial(run.record.finish, outcome))
-                results[run.record.workdir] = outcome
-                continue
-            except UserError as error:
-                outcome = error
-        failed.append((run, outcome))
-        if len(runs) > 1 and isinstance(outcome, UserError):
-            run.progress.note(f"failed: {outcome}")
-    if len(runs) == 1 and failed:
-        raise failed[0][1]
-    stopped = [outcome for _, outcome in failed if isinstance(outcome, Stopped)]
-    if stopped:
-        raise Stopped(f"{stopped[0]}; {len(stopped)} of {len(runs)} seeds at once were stopped so")
-    if failed:
-        raise UserError("; ".join(f"{run.record.workdir.name}: {outcome}" for run, outcome in failed))
-    return results
+            run.checkpoints.close()
+            agreed(partial(run.record.finish, outcome))
+        else:
+            _abandon(run.checkpoints, outcome)
+    finally:
+        run.record.close()
 
 
-def drive(runs: Sequence[Run], programs: Programs) -> Iterator[tuple[Run, Result | UserError | Stopped]]:
+def _abandon(checkpoints: Checkpoints, error: BaseException) -> None:
+    # Of several processes, one that fails alone must not wait for the others, who wait for it.
+    if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
+        with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it
+            checkpoints.close()
+
+
+def drive(runs: Sequence[Run], programs: Programs) -> Generator[tuple[Run, Result | UserError | Stopped], None, None]:
     """Computes the steps that runs ask for, those of like shapes in one program.
 
     Args:
@@ -187,20 +250,24 @@ def drive(runs: Sequence[Run], programs: Programs) -> Iterator[tuple[Run, Result
       Each run with its result or its error, as soon as it ends.
     """
     going = {run: run.steps() for run in runs}
-    answers: dict[Run, Any] = dict.fromkeys(runs)
-    while going:
-        asked: dict[Run, Dispatch] = {}
-        for run, steps in list(going.items()):
-            try:
-                asked[run] = steps.send(answers[run])
-            except (StopIteration, UserError, Stopped) as end:
+    try:
+        while going:
+            alike: dict[Any, list[Dispatch]] = {}
+            ended: list[tuple[Run, Result | UserError | Stopped]] = []
+            for run, steps in going.items():
+                try:
+                    dispatch = next(steps)
+                    alike.setdefault(dispatch.shapes, []).append(dispatch)
+                except (StopIteration, UserError, Stopped) as end:
+                    ended.append((run, end.value if isinstance(end, StopIteration) else end))
+            for run, outcome in ended:
                 del going[run]
-                yield run, end.value if isinstance(end, StopIteration) else end
-        alike: dict[Any, list[Run]] = {}
-        for run, dispatch in asked.items():
-            alike.setdefault(dispatch.shapes, []).append(run)
-        for group in alike.values():
-            answers |= zip(group, programs.run([asked[run] for run in group]), strict=True)
+                yield run, outcome
+            for group in alike.values():
+                programs.run(group)
+    finally:
+        for steps in going.values():  # ends a profiler's trace
+            steps.close()
 
 
 def _finished(record: RunRecord, config: ConfigDict, force: Collection[str]) -> dict | None:

@@ -35,7 +35,8 @@ class Result:
       finished: when, UTC, ISO 8601.
       seed, steps, batch_size: of the run.
       seconds: from start to end, compilation, evaluations and earlier parts of a resumed run included.
-      images_per_second: median of the training lines; compilation and evaluations excluded.
+      images_per_second: median of the training lines; compilation and evaluations excluded. Of several runs in one
+        program (`runs_at_once` in `hardware`), the run's own share.
       depth: weighted layers.
       params: parameters.
       flops: multiply-adds for one image.

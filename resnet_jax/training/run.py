@@ -17,8 +17,7 @@ from resnet_jax.training.mesh import platform, replicated
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.record import Result, RunRecord
 from resnet_jax.training.result import make_result
-from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import Metrics, evaluate_test
+from resnet_jax.training.step import evaluate_test
 from resnet_jax.training.stepper import Dispatch, Programs, Stepper
 from resnet_jax.training.stop import StopRequest
 from resnet_jax.training.trainer import Trainer
@@ -100,11 +99,11 @@ class Run:
         agreed(lambda: self.record.truncate(self.step))
         self.stopping = EarlyStopping.of_lines(self.config.early_stopping.patience, agreed(self.record.lines))
 
-    def steps(self) -> Generator[Dispatch, tuple[TrainState, Metrics], Result]:
+    def steps(self) -> Generator[Dispatch, None, Result]:
         """Trains to the end, or to the signal that stops it.
 
         Yields:
-          Steps to be computed; to be sent the state after them and their metrics, which need not be there yet.
+          Steps that are to be dispatched before it goes on.
 
         Returns:
           The result.
@@ -124,8 +123,9 @@ class Run:
                 try:
                     count = self._next_count()
                     self.trace.before(self.step, count)
-                    ready = self.stepper.prepare(self.state, self.step, count, self.skipped.numbers)
-                    self.state, metrics = yield ready
+                    dispatch = self.stepper.prepare(self.state, self.step, count, self.skipped.numbers)
+                    yield dispatch
+                    self.state, metrics = dispatch.take()
                     self.stepper.dispatched(self.step, count, metrics)
                     self._advance(count)
                 except Diverged as diverged:

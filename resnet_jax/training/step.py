@@ -26,6 +26,10 @@ EvalStep = jax.stages.Wrapped
 Pipeline = ResidentPipeline | StreamingPipeline
 
 
+#: How `make_packed_step` can put runs together.
+PACKINGS = ("vmap", "unrolled")
+
+
 def is_error(logits: Array, labels: Array) -> Array:
     """1.0 where the largest logit is not the label's, or any is not finite, (batch,). Of soft labels, the largest."""
     if labels.ndim == 2:

@@ -45,25 +45,35 @@ class Meter:
         }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Dispatch:
-    """Steps of one run that are ready to be computed.
+    """Steps of one run that are ready to be computed, and then what came of them.
+
+    Nothing else holds on to the arrays: a state takes as much memory as the net and its optimiser.
 
     Attributes:
-      state: after `step` steps; computing them takes it away.
-      inputs: on the devices, for `count` steps.
-      step, count: see there.
+      state: before the steps, and the one after them once they are dispatched.
+      inputs: on the devices, for all of the steps; None once they are dispatched.
+      step: of the first.
+      metrics: of each step, (count,), once they are dispatched.
     """
 
-    state: TrainState
+    state: Any
     inputs: Any
     step: int
-    count: int
+    metrics: Metrics | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of the inputs: dispatches that share them share a program."""
         return tuple(x.shape for x in jax.tree.leaves(self.inputs))
+
+    def take(self) -> tuple[TrainState, Metrics]:
+        """Hands over the state after the steps and their metrics, which need not be computed yet."""
+        state, metrics = self.state, self.metrics
+        assert metrics is not None, "they are not dispatched"
+        self.state = self.metrics = None
+        return state, metrics
 
 
 class Programs:
@@ -82,12 +92,8 @@ class Programs:
         self.clock = Clock()
         self.compiled: dict[tuple[int, Any], Any] = {}
 
-    def run(self, dispatches: Sequence[Dispatch]) -> list[tuple[TrainState, Metrics]]:
-        """Computes dispatches of like shapes, one of each run, in one program, without waiting for it.
-
-        Returns:
-          The state after each, and the metrics of its steps, (count,).
-        """
+    def run(self, dispatches: Sequence[Dispatch]) -> None:
+        """Computes dispatches of like shapes, one of each run, in one program, without waiting for it."""
         began = time.monotonic()
         resident, alone = self._trainer.pipeline.train, len(dispatches) == 1
         arguments: Any = (dispatches[0].state, resident, dispatches[0].inputs)
@@ -104,7 +110,10 @@ class Programs:
         with jax.profiler.StepTraceAnnotation("train", step_num=dispatches[0].step):
             states, metrics = self.compiled[key](*arguments)
         self.clock.seconds += time.monotonic() - began
-        return [(states, metrics)] if alone else list(zip(states, metrics, strict=True))
+        for dispatch, state, metric in zip(
+            dispatches, [states] if alone else states, [metrics] if alone else metrics, strict=True
+        ):
+            dispatch.state, dispatch.inputs, dispatch.metrics = state, None, metric
 
     def _packed_step(self) -> TrainStep:
         trainer = self._trainer
@@ -137,7 +146,7 @@ class Stepper:
         """
         began = time.monotonic()
         inputs = self._trainer.pipeline.train_inputs(step, count, skipped)
-        dispatch = Dispatch(state, self._trainer.pipeline.send(inputs, self._sharding), step, count)
+        dispatch = Dispatch(state, self._trainer.pipeline.send(inputs, self._sharding), step)
         seconds, clock = time.monotonic() - began, self.programs.clock
         # An upper bound: they may have run out of work at any moment of it.
         if not self._in_flight or _is_ready(self._in_flight[-1][2]):
@@ -151,7 +160,9 @@ class Stepper:
 
     def advance(self, state: TrainState, step: int, count: int, skipped: Sequence[int] = ()) -> TrainState:
         """Prepares and dispatches the steps of this run alone: the state after them."""
-        ((state, metrics),) = self.programs.run([self.prepare(state, step, count, skipped)])
+        dispatch = self.prepare(state, step, count, skipped)
+        self.programs.run([dispatch])
+        state, metrics = dispatch.take()
         self.dispatched(step, count, metrics)
         return state
 

@@ -109,7 +109,9 @@ def test_wide_convolution_has_variance_two_over_fan(mode):
 
 
 @pytest.mark.parametrize("mode", ["fan_in", "fan_out"])
-@pytest.mark.parametrize("shape", [(3, 3, 3, 16), (1, 1, 256, 256), (3, 3, 128, 128), (64, 10), (7, 7, 64, 171)])
+@pytest.mark.parametrize(
+    "shape", [(3, 3, 3, 16), (1, 1, 256, 256), (3, 3, 128, 128), (64, 10), (7, 7, 64, 171), (4200, 1000)]
+)
 def test_values_are_those_of_flax(mode, shape):
     """Bit by bit, whether less, just as much or more is drawn than the kernel needs."""
     key = jax.random.key(5)

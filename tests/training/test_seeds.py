@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import sys
+import time
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,9 +14,11 @@ import pytest
 from resnet_jax.__main__ import main
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training.loop import fit, fit_seeds
+from resnet_jax.training.mesh import make_mesh
 from resnet_jax.training.progress import NoProgress, PlainProgress
 from resnet_jax.training.record import RunRecord
 from resnet_jax.training.run import Run
+from resnet_jax.training.stepper import Programs, Stepper
 from tests.training.kills import lines
 
 PACKINGS = ("vmap", "unrolled")
@@ -129,7 +133,54 @@ def test_one_that_diverges_does_not_end_the_others(tiny_config, tmp_path, monkey
         fit_seeds(configs, places, PlainProgress(sys.stderr, seconds=0))
     assert [RunRecord(folder).result() is not None for folder in places] == [True, False, True]
     told = capsys.readouterr().err
-    assert "cifar_resnet20 seed 1: failed: the loss became nan" in told and "seed 2: step 6/6" in told
+    assert "cifar_resnet20 seed 1: seed1 failed: the loss became nan" in told and "seed 2: step 6/6" in told
+
+
+def test_a_folder_that_cannot_be_used_does_not_end_the_others(tiny_config, tmp_path):
+    configs, places = several(tiny_config), folders(tmp_path)
+    places[1].mkdir()
+    (places[1] / "skipped.json").write_text('{"batches": 1}')
+    with pytest.raises(UserError, match="^seed1: .*skipped.json is damaged"):
+        fit_seeds(configs, places)
+    assert [RunRecord(folder).result() is not None for folder in places] == [True, False, True]
+    (places[1] / "skipped.json").unlink()
+    assert fit(configs[1], places[1]).seed == 1  # its folder was let go of
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_a_pack_costs_is_what_its_members_share(at_once):
+    """A device that takes 0.05 s for a dispatch: each member's steps take that, and its images/s are its own."""
+
+    class Metric:
+        def __init__(self):
+            self.ready = time.monotonic() + 0.05
+
+        def is_ready(self):
+            return time.monotonic() >= self.ready
+
+        def __array__(self, dtype=None, copy=None):
+            time.sleep(max(0, self.ready - time.monotonic()))
+            return np.zeros(1)
+
+    def step(states, resident, inputs):
+        made = {"loss": Metric()}
+        return (0, made) if at_once == 1 else ((0,) * at_once, (made,) * at_once)
+
+    pipeline = SimpleNamespace(train=None, train_inputs=lambda *a: np.zeros(1), send=lambda inputs, sharding: inputs)
+    trainer = SimpleNamespace(pipeline=pipeline, mesh=make_mesh(jax.devices()[:1]))
+    programs = Programs(trainer)
+    programs.compiled[at_once, ((1,),)] = step
+    steppers = [Stepper(trainer, programs) for _ in range(at_once)]
+    for number in range(4):
+        ready = [stepper.prepare(0, number, 1) for stepper in steppers]
+        programs.run(ready)
+        for stepper, dispatch in zip(steppers, ready, strict=True):
+            stepper.dispatched(number, 1, dispatch.take()[1])
+            list(stepper.collect())
+    for stepper in steppers:
+        found = stepper.meter.values(128)
+        assert 0.05 <= found["step_seconds"] < 0.075
+        assert found["images_per_second"] == pytest.approx(128 / found["step_seconds"], rel=0.01)
 
 
 def test_one_that_goes_back_stays_in_the_program(tiny_config, tmp_path, monkeypatch):
@@ -175,6 +226,11 @@ def test_what_cannot_be_together(tiny_config, tmp_path):
         fit_seeds([one, other], [tmp_path / "a", tmp_path / "a"])
     with pytest.raises(UserError, match="differ in their seed alone, not in batch_size"):
         fit_seeds([one, tiny_config(seed=1, batch_size=8)], folders(tmp_path, 2))
+    with pytest.raises(UserError, match="unknown packing 'unroled'; did you mean unrolled"):
+        fit_seeds([one, other], folders(tmp_path, 2), packing="unroled")
+    for configs, places in (([], []), ([one, other], [tmp_path / "a"]), ([one], folders(tmp_path, 2))):
+        with pytest.raises(UserError, match="each run needs one of both"):
+            fit_seeds(configs, places)
     with pytest.raises(UserError, match="profile_steps traces one run"):
         fit_seeds(several(tiny_config, 2, profile_steps=(1, 2)), folders(tmp_path, 2))
     assert not list(tmp_path.iterdir())
@@ -187,6 +243,8 @@ def test_what_cannot_be_together(tiny_config, tmp_path):
         (["--seeds=0,-1"], "--seeds=0,-1: '-1' is no whole number"),
         (["--seeds=3,1,3"], "--seeds=3,1,3 names a seed twice"),
         (["--seeds=0,4294967296"], "config.seed=4294967296 must be below 2**32"),
+        (["--seeds="], "--seeds= is empty"),
+        (["--seeds=0,1", "--config.seed=7"], "config.seed=7 and --seeds=0,1: give one of them"),
         (["--packing=vmap"], "--packing is for several runs"),
         (["--seeds=0,1", "--packing=tight"], "packing"),
     ],
