@@ -128,6 +128,7 @@ class PlainProgress:
         """`seconds`: the least time between two lines of one run."""
         self._stream, self._seconds = stream, seconds
         self._runs: dict[str, _Begun] = {}
+        self._title = ""  # before the first run
 
     def __enter__(self) -> Self:
         return self
@@ -164,7 +165,7 @@ class PlainProgress:
         )
 
     def _print(self, text: str) -> None:
-        print(f"{self._title}: {text}", file=self._stream, flush=True)
+        print(f"{self._title}: {text}" if self._title else text, file=self._stream, flush=True)
 
 
 class RichProgress:

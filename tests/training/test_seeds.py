@@ -1,5 +1,6 @@
 """Several seeds in one program: each is the run that it would be alone, in its own folder, to its own end."""
 
+import io
 import json
 import os
 import signal
@@ -140,8 +141,10 @@ def test_a_folder_that_cannot_be_used_does_not_end_the_others(tiny_config, tmp_p
     configs, places = several(tiny_config), folders(tmp_path)
     places[1].mkdir()
     (places[1] / "skipped.json").write_text('{"batches": 1}')
+    told = io.StringIO()
     with pytest.raises(UserError, match="^seed1: .*skipped.json is damaged"):
-        fit_seeds(configs, places)
+        fit_seeds(configs, places, PlainProgress(told))
+    assert told.getvalue().startswith("seed1 failed: ")
     assert [RunRecord(folder).result() is not None for folder in places] == [True, False, True]
     (places[1] / "skipped.json").unlink()
     assert fit(configs[1], places[1]).seed == 1  # its folder was let go of
