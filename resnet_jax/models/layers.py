@@ -30,8 +30,8 @@ def he_normal(mode: InitMode) -> Initializer:
     """Normal with variance 2 / fan, not truncated (He et al. 2015b, "Delving Deep into Rectifiers", eq. 10, 14).
 
     Flax's `he_normal` is truncated at two deviations, and its default `lecun_normal` is sqrt(2) too small. The values
-    are those of `nn.initializers.variance_scaling`. Its draw takes 0.8 s to compile for each shape of a kernel, most of
-    a first start; here layers share the draws of a few sizes, of which each takes as many as it needs.
+    are those of `nn.initializers.variance_scaling`, to the last digit. Its draw takes 0.8 s to compile for each shape
+    of a kernel, most of a first start; here layers share the draws of a few sizes, and each takes what it needs.
     """
 
     def init(key: Array, shape: Sequence[int], dtype: Dtype = jnp.float32, out_sharding: Any = None) -> Array:
