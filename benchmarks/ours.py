@@ -13,7 +13,7 @@ from resnet_jax.config import base_config, model_overrides, validate_config
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
 from resnet_jax.errors import UserError
-from resnet_jax.kernels.convolution import switched_off
+from resnet_jax.kernels.build import switched_off
 from resnet_jax.models.registry import VARIANTS, create_model, get_variant
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.summary import summarize

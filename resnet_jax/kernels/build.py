@@ -1,5 +1,6 @@
-"""Compiles convolution.cc for this machine's processor, once, and keeps the library in the user's cache."""
+"""Compiles the C++ beside this file for this machine's processor, once, and keeps the library in the user's cache."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -9,27 +10,61 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import jaxlib
+from jax import Array
 
 from resnet_jax.cache import default_folder
 
-#: Set to 0, XLA's own convolutions are used.
+#: Set to 0, what XLA has of its own is used.
 SWITCH = "RESNET_JAX_KERNELS"
 
-SOURCE = Path(__file__).with_name("convolution.cc")
-OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+FOLDER = Path(__file__).parent
+OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC")
 
 #: What XLA calls them, and the symbols.
 TARGETS = {
     "resnet_jax.convolution": "Convolution",
     "resnet_jax.convolution_images_gradient": "ConvolutionImagesGradient",
     "resnet_jax.convolution_kernel_gradient": "ConvolutionKernelGradient",
+    "resnet_jax.batch_norm": "BatchNorm",
+    "resnet_jax.batch_norm_gradients": "BatchNormGradients",
 }
 
+#: Batches of fewer images are XLA's, which shares out one image among processors, as the convolutions do not.
+LEAST_BATCH = 8
+
 log = logging.getLogger(__name__)
+
+_switched_off = False
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    """What is traced meanwhile is XLA's, for comparison."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+def in_use() -> bool:
+    """Whether this process computes by the kernels: on one CPU device, where they can be compiled."""
+    # XLA does not know how to share out a call between devices.
+    return not _switched_off and jax.default_backend() == "cpu" and jax.device_count() == 1 and available()
+
+
+def takes(x: Array, batch: int) -> bool:
+    """Whether the kernels take x, of so many images: float32, no small batch, of known sizes, where they are in use."""
+    known = all(isinstance(size, int) for size in x.shape)  # symbols while a net of any batch is exported
+    return x.dtype == jnp.float32 and known and batch >= LEAST_BATCH and min(x.shape) > 0 and in_use()
 
 
 @functools.cache
@@ -45,7 +80,7 @@ def available() -> bool:
         library = ctypes.CDLL(str(build(default_folder())))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         told = error.stderr.strip()[-400:] if isinstance(error, subprocess.CalledProcessError) else error
-        log.warning("convolutions of this package could not be compiled, so XLA's own are used: %s", told)
+        log.warning("kernels of this package could not be compiled, so XLA's own are used: %s", told)
         return False
     for target, symbol in TARGETS.items():
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
@@ -66,18 +101,28 @@ def build(folder: Path) -> Path:
     if not compiler:
         raise FileNotFoundError("there is no C++ compiler")
     version = subprocess.run([*compiler, "--version"], check=True, capture_output=True, text=True).stdout
-    inputs = (SOURCE.read_text(), version, jaxlib.__version__, *compiler[1:], *OPTIONS)
+    sources = sorted(FOLDER.glob("*.cc"))
+    texts = [path.read_text() for path in (*sources, *sorted(FOLDER.glob("*.h")))]
+    inputs = (*texts, version, jaxlib.__version__, *compiler[1:], *OPTIONS)
     name = f"kernels-{_digest(repr(inputs).encode())}"
     for path in folder.glob(f"{name}-*.so"):
         if path.stem == f"{name}-{_digest(path.read_bytes())}":
             return path
         path.unlink(missing_ok=True)
-    log.info("compiling %s with %s", SOURCE.name, shlex.join(compiler))
+    log.info("compiling the kernels in %s with %s", FOLDER, shlex.join(compiler))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        out = Path(scratch) / "kernels.so"
-        command = [*compiler, *OPTIONS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(out)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+
+        def call(out: str, *arguments: str) -> str:
+            path = str(Path(scratch) / out)
+            subprocess.run([*compiler, *OPTIONS, *arguments, "-o", path], check=True, capture_output=True, text=True)
+            return path
+
+        def compile_one(source: Path) -> str:
+            return call(f"{source.stem}.o", "-c", "-isystem", jax.ffi.include_dir(), str(source))
+
+        with ThreadPoolExecutor() as at_once:
+            out = Path(call("kernels.so", "-shared", *at_once.map(compile_one, sources)))
         path = folder / f"{name}-{_digest(out.read_bytes())}.so"
         out.replace(path)  # at once: several processes may be at it
     return path

@@ -1,7 +1,5 @@
-"""The kernels of convolution.cc as functions of arrays, and which convolutions they take."""
+"""The kernels of convolution.cc and kernel_gradient.cc as functions of arrays, and which convolutions they take."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from resnet_jax.kernels.build import available
+from resnet_jax.kernels import build
 
 #: Strides, and padding below and above, of rows and columns.
 Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
@@ -17,40 +15,16 @@ Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 #: Features and channels are taken so many at once.
 BLOCK = 16
 
-#: Fewer images than this are XLA's, which shares out one image's rows among processors, as the kernels do not.
-LEAST_BATCH = 8
-
-_switched_off = False
-
-
-@contextlib.contextmanager
-def switched_off() -> Iterator[None]:
-    """What is traced meanwhile is XLA's, for comparison."""
-    global _switched_off
-    before, _switched_off = _switched_off, True
-    try:
-        yield
-    finally:
-        _switched_off = before
-
-
-def in_use() -> bool:
-    """Whether this process computes convolutions by the kernels: on one CPU device, where they can be compiled."""
-    # XLA does not know how to share out a call between devices.
-    return not _switched_off and jax.default_backend() == "cpu" and jax.device_count() == 1 and available()
-
 
 def takes(images: Array, kernel: Array, window: Window) -> bool:
-    """Whether the kernels take this convolution: float32, of known sizes, no small batch, where they are in use."""
+    """Whether the kernels take this convolution: float32, features in `BLOCK`s, and what `build.takes` says."""
     return (
-        images.dtype == kernel.dtype == jnp.float32
+        kernel.dtype == jnp.float32
         and kernel.shape[3] % BLOCK == 0
-        and all(isinstance(size, int) for size in images.shape)  # symbols while a net of any batch is exported
-        and images.shape[0] >= LEAST_BATCH
         and images.shape[3] == kernel.shape[2]  # else it is an error, and XLA's says what does not fit
         and min(min(sides) for sides in window[1]) >= 0
-        and min(*images.shape, *kernel.shape, *_output_sizes(images.shape, kernel.shape, window)) > 0
-        and in_use()
+        and build.takes(images, images.shape[0])
+        and min(*kernel.shape, *_output_sizes(images.shape, kernel.shape, window)) > 0
     )
 
 

@@ -48,8 +48,16 @@ ORDERS: dict[str, Order] = {
 
 def apply_order(ops: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
     """Applies a sequence of "bn" and "relu" to x; `norm()` makes the batch norm."""
-    for op in ops.split():
-        x = relu(x) if op == "relu" else norm()(x, train)
+    names = ops.split()
+    while names:
+        if names.pop(0) == "relu":
+            x = relu(x)
+            continue
+        layer = norm()
+        # Together in training, which saves passes over memory, unless somebody wants to see what is between the two.
+        together = train and names[:1] == ["relu"] and not layer.is_mutable_collection("intermediates")
+        x = layer(x, train, relu=True) if together else layer(x, train)
+        del names[:together]
     return x
 
 

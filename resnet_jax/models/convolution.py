@@ -14,6 +14,9 @@ from jax import Array
 
 from resnet_jax.kernels import convolution as compiled
 from resnet_jax.kernels.convolution import Window
+from resnet_jax.models.custom_gradient import with_gradient
+
+Convolve = Callable[[Array, Array], Array]
 
 #: Most slices of the batch that a kernel's gradient is computed over: more gave no more (docs/performance.md).
 SLICES = 8
@@ -40,12 +43,20 @@ def conv_general_dilated(
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], window_strides, padding)
     window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
-    conv = partial(_conv, window=window, **options)
+    conv: Convolve = partial(_conv, window=window, **options)
     if compiled.takes(images, kernel, window):
-        return _compiled_conv(conv, window, images, kernel)
-    if images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
+        forward: Convolve = partial(compiled.convolution, window=window)
+        gradients = _compiled_gradients
+    elif images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]:
         return conv_of_patches(images, kernel, window_strides, padding)
-    return _conv_on_cpu(conv, window, images, kernel)
+    else:
+        forward, gradients = conv, _gradients
+
+    def gradient(args: tuple[Array, ...], _: Array, cotangent: Array) -> tuple[Array, Array]:
+        images, kernel = args
+        return gradients(conv, window, images, kernel, cotangent)
+
+    return with_gradient(conv, forward, gradient)(images, kernel)
 
 
 def _is_ordinary(options: dict[str, Any]) -> bool:
@@ -57,26 +68,8 @@ def _conv(images: Array, kernel: Array, *, window: Window, **options: Any) -> Ar
     return jax.lax.conv_general_dilated(images, kernel, *window, **options)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _compiled_conv(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array) -> Array:
-    return compiled.convolution(images, kernel, window)
-
-
-def _compiled_forward(
-    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    return _compiled_conv(conv, window, images, kernel), (images, kernel)
-
-
-def _compiled_backward(
-    conv: Callable[[Array, Array], Array], window: Window, saved: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
-    return _compiled_gradients(conv, window, *saved, cotangent)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _compiled_gradients(
-    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array, cotangent: Array
+    conv: Convolve, window: Window, images: Array, kernel: Array, cotangent: Array
 ) -> tuple[Array, Array]:
     if kernel.shape[2] % compiled.BLOCK == 0:
         of_images = compiled.images_gradient(cotangent, kernel, images.shape, window)
@@ -87,57 +80,16 @@ def _compiled_gradients(
     return of_images, compiled.kernel_gradient(images, cotangent, kernel.shape, window)
 
 
-def _compiled_gradients_forward(
-    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array, cotangent: Array
-) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
-    return _compiled_gradients(conv, window, images, kernel, cotangent), (images, kernel, cotangent)
-
-
-def _second_derivatives(
-    conv: Callable[[Array, Array], Array],
-    window: Window,
-    saved: tuple[Array, Array, Array],
-    cotangents: tuple[Array, Array],
-) -> tuple[Array, Array, Array]:
-    """XLA's own: training has none."""
-
-    def gradients(images: Array, kernel: Array, cotangent: Array) -> Any:
-        return jax.vjp(conv, images, kernel)[1](cotangent)
-
-    return jax.vjp(gradients, *saved)[1](cotangents)
-
-
-_compiled_conv.defvjp(_compiled_forward, _compiled_backward)
-_compiled_gradients.defvjp(_compiled_gradients_forward, _second_derivatives)
+def _gradients(conv: Convolve, window: Window, images: Array, kernel: Array, cotangent: Array) -> tuple[Array, Array]:
+    (of_images,) = jax.vjp(lambda x: conv(x, kernel), images)[1](cotangent)
+    return of_images, kernel_gradient(conv, window, images, kernel, cotangent)
 
 
 def _is_pointwise(kernel: Array, window: Window) -> bool:
     return kernel.shape[:2] == (1, 1) and not any(map(any, window[1]))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _conv_on_cpu(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array) -> Array:
-    return conv(images, kernel)
-
-
-def _forward(
-    conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array
-) -> tuple[Array, tuple[Array, Array]]:
-    return conv(images, kernel), (images, kernel)
-
-
-def _backward(
-    conv: Callable[[Array, Array], Array], window: Window, saved: tuple[Array, Array], cotangent: Array
-) -> tuple[Array, Array]:
-    images, kernel = saved
-    (images_gradient,) = jax.vjp(lambda x: conv(x, kernel), images)[1](cotangent)
-    return images_gradient, kernel_gradient(conv, window, images, kernel, cotangent)
-
-
-_conv_on_cpu.defvjp(_forward, _backward)
-
-
-def kernel_gradient(conv: Callable[[Array, Array], Array], window: Window, images: Array, kernel: Array,
+def kernel_gradient(conv: Convolve, window: Window, images: Array, kernel: Array,
                     cotangent: Array) -> Array:  # fmt: skip
     """The gradient of a convolution's kernel, (rows, columns, channels, features), as a CPU computes it fastest.
 

@@ -5,12 +5,14 @@ variance. The papers' nets were trained on several GPUs without exchange of stat
 for ImageNet and 64 for CIFAR, and both Caffe and Torch keep the unbiased variance for testing.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jax import Array
 
 from resnet_jax.errors import UserError
+from resnet_jax.models.normalisation import normalise, normalise_groups
 
 
 class BatchNorm(nn.Module):
@@ -32,8 +34,8 @@ class BatchNorm(nn.Module):
     scale_init: Initializer = nn.initializers.ones
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        """Maps (batch, ..., channels) to the same shape.
+    def __call__(self, x: Array, train: bool, relu: bool = False) -> Array:
+        """Maps (batch, ..., channels) to the same shape, through a ReLU as well if `relu`.
 
         Raises:
           UserError: in training, if the batch is not a multiple of `group_size`.
@@ -45,7 +47,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
         if not train:
-            return self._normalise(x, running_mean.value, running_var.value, scale, bias)
+            y = normalise(x, running_mean.value, running_var.value, scale, bias, self.epsilon, self.dtype)
+            return jax.nn.relu(y) if relu else y
 
         size = self.group_size or x.shape[0]
         if x.shape[0] % size:
@@ -54,23 +57,14 @@ class BatchNorm(nn.Module):
                 f"choose a divisor of {x.shape[0]}, or 0 for the whole batch"
             )
         grouped = x.reshape(-1, size, *x.shape[1:])
-        over = tuple(range(1, grouped.ndim - 1))  # all but group and channel
-        # One pass over the activations (E[x^2] - E[x]^2), so that XLA fuses both sums into one read. In float32 that
-        # costs 0.1 % where the mean is 100 deviations from zero; behind a convolution it is a few.
-        f32 = grouped.astype(jnp.float32)
-        mean = jnp.mean(f32, axis=over, keepdims=True)
-        var = jnp.maximum(jnp.mean(jnp.square(f32), axis=over, keepdims=True) - jnp.square(mean), 0.0)
+        y, mean, var = normalise_groups(grouped, scale, bias, self.epsilon, self.dtype, relu)
 
         if not self.is_initializing():
-            count = f32.size // (mean.shape[0] * channels)
+            count = grouped.size // mean.size  # positions of a group
             unbiased = var * (count / max(count - 1, 1))
             for running, batch in ((running_mean, mean), (running_var, unbiased)):
                 # With several groups the running value follows their average.
                 batch = jnp.mean(batch.reshape(-1, channels), axis=0)
                 running.value = self.momentum * running.value + (1 - self.momentum) * batch
 
-        return self._normalise(grouped, mean, var, scale, bias).reshape(x.shape)
-
-    def _normalise(self, x: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
-        multiplier = scale / jnp.sqrt(var + self.epsilon)
-        return ((x.astype(jnp.float32) - mean) * multiplier + bias).astype(self.dtype)
+        return y.reshape(x.shape)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from resnet_jax.kernels.convolution import in_use as kernels_in_use
+from resnet_jax.kernels.build import in_use as kernels_in_use
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 

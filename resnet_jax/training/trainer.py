@@ -19,7 +19,7 @@ from resnet_jax.data.streaming import StreamingPipeline, make_streaming
 from resnet_jax.data.tfds_sets import open_tfds
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
-from resnet_jax.kernels.convolution import in_use as kernels_in_use
+from resnet_jax.kernels.build import in_use as kernels_in_use
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG

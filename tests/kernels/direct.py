@@ -1,5 +1,6 @@
 """Convolutions and their gradients as direct sums in float64, and how far float32's may be from them."""
 
+import jax
 import numpy as np
 
 NAMES = ("NHWC", "HWIO", "NHWC")
@@ -52,3 +53,8 @@ def arrays(batch, size, channels, features, taps, window, seed=0):
     out = [output_size(*of) for of in zip(size, taps, *window, strict=True)]
     shapes = ((batch, *size, channels), (*taps, channels, features), (batch, *out, features))
     return tuple(draw.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+def calls(function, *args):
+    """How many kernels a function calls."""
+    return str(jax.make_jaxpr(function)(*args)).count("= ffi_call[")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,15 @@ import jax
 import pytest
 
 from resnet_jax.kernels import build
-from tests.kernels.direct import arrays, assert_sums
-from tests.kernels.test_convolution import SAME, calls, gradients
+from tests.kernels.direct import arrays, assert_sums, calls
+from tests.kernels.test_convolution import SAME, gradients
 
 ROOT = Path(__file__).parents[2]
 CXX = os.environ.get("CXX") or "c++"
 
-#: Says a version, counts its calls, and writes what it is told to.
+#: Says a version, counts the libraries it links, and writes what it is told to.
 COMPILER = """#!/bin/sh
-case "$*" in *--version*) echo version "$VERSION"; exit ;; esac
-echo "$@" >> calls
+case "$*" in *--version*) echo version "$VERSION"; exit ;; *-shared*) echo "$@" >> calls ;; esac
 for out; do :; done
 printf %s "$CONTENT" > "$out"
 """
@@ -52,13 +52,13 @@ class TestBuild:
         assert path.read_text() == "a library" and list(path.parent.iterdir()) == [path]
         assert build.build(tmp_path / "a" / "b") == path and len(said(compiler)) == 1
 
-    @pytest.mark.parametrize("what", ["source", "compiler", "argument", "jaxlib", "option"])
+    @pytest.mark.parametrize("what", ["convolution.cc", "common.h", "compiler", "argument", "jaxlib", "option"])
     def test_another_file_for_another(self, compiler, tmp_path, monkeypatch, what):
         first = build.build(tmp_path / "cache")
-        if what == "source":
-            other = tmp_path / "convolution.cc"
-            other.write_text(build.SOURCE.read_text() + "\n")
-            monkeypatch.setattr(build, "SOURCE", other)
+        if what in ("convolution.cc", "common.h"):
+            other = shutil.copytree(build.FOLDER, tmp_path / "other")
+            (other / what).write_text((other / what).read_text() + "\n")
+            monkeypatch.setattr(build, "FOLDER", other)
         elif what == "compiler":
             monkeypatch.setenv("VERSION", "2")
         elif what == "argument":
@@ -78,7 +78,7 @@ class TestBuild:
 
     def test_half_a_library_is_none(self, compiler, tmp_path, monkeypatch):
         """A compiler that breaks off leaves nothing that a later process would take for the library."""
-        script(tmp_path / "compiler", COMPILER + "exit 1\n")
+        script(tmp_path / "compiler", COMPILER + 'case "$*" in *-shared*) exit 1; esac\n')
         with pytest.raises(subprocess.CalledProcessError):
             build.build(tmp_path / "cache")
         assert len(said(compiler)) == 1 and list((tmp_path / "cache").iterdir()) == []
@@ -91,6 +91,7 @@ class TestBuild:
         """Each compiles while the other does, and each computes with what it finds."""
         together = f"""#!/bin/sh
         test "$1" = --version && exec {CXX} --version
+        case "$*" in *-shared*) ;; *) exit 0 ;; esac
         for out; do :; done
         echo at it >> calls
         for _ in $(seq 600); do test $(wc -l < calls) = 2 && break; sleep 0.1; done
@@ -118,6 +119,7 @@ def test_a_damaged_library_is_made_anew(tmp_path, compiled_folder, monkeypatch):
     whole = build.build(compiled_folder)
     copies = f"""#!/bin/sh
     test "$1" = --version && exec echo version 1
+    case "$*" in *-shared*) ;; *) exit 0 ;; esac
     for out; do :; done
     echo at it >> {tmp_path}/calls
     cp {whole} "$out"

@@ -1,12 +1,5 @@
 """Compiled convolutions against direct sums in float64: every kind of window, under every transformation, in nets."""
 
-import contextlib
-import hashlib
-import os
-import platform
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +10,8 @@ import pytest
 
 from resnet_jax.kernels import build
 from resnet_jax.kernels import convolution as compiled
-from resnet_jax.models import layers
-from resnet_jax.models.blocks import ORDERS, Unit
 from resnet_jax.models.convolution import conv_general_dilated
-from resnet_jax.models.norm import BatchNorm
-from resnet_jax.models.shortcuts import Shortcut
-from tests.kernels.direct import NAMES, arrays, assert_sums
-from tests.models import reference
+from tests.kernels.direct import NAMES, arrays, assert_sums, calls
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,27 +47,6 @@ def example(name):
     return arrays(*sizes, window=(strides, pads)), (strides, pads)
 
 
-@pytest.fixture(scope="session")
-def portable(compiled_folder):
-    """The kernels for any x86-64 processor, with vectors of four, beside this processor's: XLA knows them by a name."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        pytest.skip("the least instructions that are tested are x86-64's")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "OPTIONS", tuple(o.replace("native", "x86-64") for o in build.OPTIONS))
-        library = build.ctypes.CDLL(str(build.build(compiled_folder)))
-    for target, symbol in build.TARGETS.items():
-        name = target.replace("resnet_jax.", "resnet_jax.portable_")
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
-
-
-@pytest.fixture(params=["this processor's", "any processor's"])
-def instructions(request, kernels, monkeypatch):
-    if request.param == "any processor's":
-        request.getfixturevalue("portable")
-        call = compiled._call
-        monkeypatch.setattr(compiled, "_call", lambda name, *args: call(f"portable_{name}", *args))
-
-
 @pytest.mark.parametrize("name", WINDOWS)
 def test_direct_sums(instructions, name):
     (images, kernel, cotangent), window = example(name)
@@ -103,11 +70,6 @@ def gradients(images, kernel, cotangent, window=SAME):
     """The outputs and both gradients, as a net has them."""
     outputs, pull = jax.vjp(partial(conv, window=window), images, kernel)
     return outputs, *pull(cotangent)
-
-
-def calls(function, *args):
-    """How many kernels a function calls."""
-    return str(jax.make_jaxpr(function)(*args)).count("= ffi_call[")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +100,7 @@ class TestLeftToXla:
         self.check(8, (5, 5), 16, 24, (3, 3))
 
     def test_few_images(self, kernels):
-        self.check(compiled.LEAST_BATCH - 1, (5, 5), 16, 16, (3, 3))
+        self.check(build.LEAST_BATCH - 1, (5, 5), 16, 16, (3, 3))
 
     def test_a_switch(self, kernels, monkeypatch):
         monkeypatch.setenv("RESNET_JAX_KERNELS", "0")
@@ -252,102 +214,3 @@ class TestTransformations:
         assert calls(jax.grad(partial(penalty, conv)), images, kernel) > 0
         for x, y in zip(found, expected, strict=True):
             assert np.abs(x - y).max() <= 4 * 2 * np.sqrt(160) * 2.0**-24 * np.abs(y).max()
-
-
-OF_A_PROCESS = """
-import sys
-from pathlib import Path
-from resnet_jax.kernels import build
-build.default_folder = lambda: Path(sys.argv[1])
-from tests.kernels.test_convolution import digest
-print(digest())
-"""
-
-
-def digest():
-    """Of all results of windows whose images are shared out among threads, and how many threads there are.
-
-    Several callers at once have the same: they share the threads.
-    """
-    seen = hashlib.sha256()
-    for name in ("3x3, strided", "many small images", "a kernel of many blocks"):
-        operands, window = example(name)
-        assert calls(partial(gradients, window=window), *operands) == 3
-        with ThreadPoolExecutor(4) as callers:
-            results = list(callers.map(lambda _, o=operands, w=window: gradients(*o, w), range(8)))
-        for x, *others in zip(*results, strict=True):
-            assert all(np.array_equal(x, other) for other in others)
-            seen.update(np.asarray(x).tobytes())
-    threads = 0
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            threads += "XLAEigen" in (task / "comm").read_text()
-    return f"{seen.hexdigest()} {threads}"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in Linux's /proc")
-def test_threads_change_no_bit(kernels, compiled_folder):
-    """One thread, in a process of its own, gives what this process's many give."""
-    here, many = digest().split()
-    environment = {**os.environ, "XLA_FLAGS": "", "NPROC": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", OF_A_PROCESS, str(compiled_folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
-    there, one = done.stdout.split()
-    assert int(many) > int(one) == 1 and there == here
-
-
-def torch_unit(params, images, cotangent):
-    """The gradients of a strided basic unit with a projection, in training, by PyTorch in float64: images first."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-    def parameter(x):
-        x = torch.tensor(np.asarray(x, np.float64))
-        return (x.permute(3, 2, 0, 1) if x.ndim == 4 else x).clone().requires_grad_()
-
-    def conv_and_norm(x, conv, norm, stride, padding):
-        x = torch.nn.functional.conv2d(x, conv["kernel"], stride=stride, padding=padding)
-        return torch.nn.functional.batch_norm(x, None, None, norm["scale"], norm["bias"], training=True, eps=1e-5)
-
-    p = jax.tree.map(parameter, params)
-    x = torch.tensor(images.astype(np.float64)).permute(0, 3, 1, 2).clone().requires_grad_()
-    y = conv_and_norm(x, p["conv1"], p["bn1"], 2, 1).relu()
-    y = conv_and_norm(y, p["conv2"], p["bn2"], 1, 1)
-    y = (y + conv_and_norm(x, p["shortcut"]["conv"], p["shortcut"]["bn"], 2, 0)).relu()
-    y.backward(torch.tensor(cotangent.astype(np.float64)).permute(0, 3, 1, 2))
-
-    def gradient(x):
-        x = x.grad
-        return (x.permute(2, 3, 1, 0) if x.shape[2:] in ((1, 1), (3, 3)) else x).numpy()
-
-    return [x.grad.permute(0, 2, 3, 1).numpy(), *map(gradient, jax.tree.leaves(p))]
-
-
-def test_the_gradients_of_a_unit_are_pytorchs(kernels, monkeypatch):
-    """As near to PyTorch's in float64 as with XLA's own convolution: twice as far is allowed, as both round alike."""
-    unit = Unit(
-        "basic", ORDERS["original"], 32, 2, "1x1", False, layers.conv, BatchNorm, BatchNorm, partial(Shortcut, kind="B")
-    )
-    images, cotangent = reference.images(8, 8, 8, 16), reference.images(8, 4, 4, 32, seed=1)
-    variables = reference.random_variables(unit, images, train=False)
-
-    def gradients_of_the_unit():
-        def apply(images, params):
-            tree = {**variables, "params": params}
-            return unit.apply(tree, images, train=True, mutable=["batch_stats"])[0]
-
-        def call(images, params):
-            return jax.vjp(apply, images, params)[1](cotangent)
-
-        return calls(call, images, variables["params"]), jax.tree.leaves(jax.jit(call)(images, variables["params"]))
-
-    count, ours = gradients_of_the_unit()
-    monkeypatch.setattr(jax, "device_count", lambda: 2)
-    none, xlas = gradients_of_the_unit()
-    assert count == 8 and none == 0  # three outputs, three images' gradients, two kernels' that are not 1x1
-    torchs = torch_unit(variables["params"], images, cotangent)
-    assert len(ours) == len(xlas) == len(torchs) == 10
-    for x, y, expected in zip(ours, xlas, torchs, strict=True):
-        assert x.shape == expected.shape
-        distance = [np.sqrt(np.mean((np.asarray(z, np.float64) - expected) ** 2)) for z in (x, y)]
-        size = np.sqrt(np.mean(expected**2))
-        assert distance[0] <= 2 * distance[1] <= 1e-5 * size

@@ -1,6 +1,8 @@
-"""Fast paths: the ways that a CPU takes for a convolution, against direct sums, and over 50 steps against XLA's own;
+"""Fast paths: the ways that a CPU takes for a layer, against direct sums, and over 50 steps against XLA's own;
 several seeds at once, over 50 steps against each alone.
 """
+
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from benchmarks.ours import make_benchmark_trainer
 from benchmarks.seeds import Pack
+from resnet_jax.kernels import batch_norm
 from resnet_jax.kernels import convolution as compiled
+from resnet_jax.kernels.build import TARGETS, switched_off
 from resnet_jax.models import convolution
 from resnet_jax.models.convolution import conv_general_dilated
 
@@ -80,7 +84,7 @@ def losses(trainer, steps, nudge=None):
 
 
 @pytest.mark.parametrize("way", SMALL)
-def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch, request, way):
+def test_fifty_steps_are_those_of_xlas_own_layers(one_device, monkeypatch, request, way):
     """Within float32 rounding: no further off than a weight that is moved by one unit in its last place brings about.
 
     Rounding grows from step to step, by itself (docs/training.md), so that no fixed tolerance says what is rounding.
@@ -88,20 +92,23 @@ def test_fifty_steps_are_those_of_xlas_own_convolution(one_device, monkeypatch, 
     """
     if way == "compiled":
         request.getfixturevalue("kernels")
-    called, call = set(), compiled._call
-    monkeypatch.setattr(compiled, "_call", lambda name, *args: called.add(name) or call(name, *args))
+    called = set()
+    for module in (compiled, batch_norm):
+        watched = partial(lambda call, name, *args: called.add(name) or call(name, *args), module._call)
+        monkeypatch.setattr(module, "_call", watched)
     trainer = small_trainer(way)
     fast = losses(trainer, 50)
     nudged = [losses(trainer, 50, nudge) for nudge in range(3)]
     monkeypatch.setattr("resnet_jax.models.layers.conv_general_dilated", jax.lax.conv_general_dilated)
-    plain = losses(small_trainer(way), 50)
+    with switched_off():
+        plain = losses(small_trainer(way), 50)
     assert np.all(np.isfinite(fast)) and fast[0] == pytest.approx(plain[0], rel=1e-6)
     print(f"relative difference of a loss: {np.abs(fast / plain - 1).max():.1e}, of nudges", end=" ")
     print(*(f"{np.abs(other / fast - 1).max():.1e}" for other in nudged))
     by_itself = max(np.abs(other / fast - 1).max() for other in nudged)
     assert 0 < np.abs(fast / plain - 1).max() <= 4 * max(by_itself, 2.0**-23)
-    all_three = {"convolution", "convolution_images_gradient", "convolution_kernel_gradient"}
-    assert called == (all_three if way == "compiled" else set()), "the way that was meant to be tested was not taken"
+    every = {target.removeprefix("resnet_jax.") for target in TARGETS}
+    assert called == (every if way == "compiled" else set()), "the way that was meant to be tested was not taken"
     assert by_itself < 1e-4, "chaos: the bound says nothing"
 
 
