@@ -32,6 +32,27 @@ typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(
 inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Vector*>(to) = value; }
 
+// Floats that begin with a line of cache, as a vector that lies across two is loaded twice. They are not set to anything.
+class Floats {
+ public:
+  explicit Floats(int64_t size = 0) { hold(size); }
+  // Makes room for so many; what was there before may be lost.
+  void hold(int64_t size) {
+    if (size <= size_) return;
+    values_.reset(new float[size + LINE / sizeof(float)]);
+    size_ = size;
+    const auto from = reinterpret_cast<std::uintptr_t>(values_.get());
+    begin_ = reinterpret_cast<float*>((from + LINE - 1) / LINE * LINE);
+  }
+  float* data() const { return begin_; }
+
+ private:
+  static constexpr int64_t LINE = 64;
+  int64_t size_ = 0;
+  std::unique_ptr<float[]> values_;
+  float* begin_ = nullptr;
+};
+
 // Calls work(0) ... work(count - 1) on the pool's threads and on this one, and returns when all are done. This thread
 // takes part, so that a pool whose threads all wait here cannot lock up.
 inline void parallel(ffi::ThreadPool& pool, int64_t count, const std::function<void(int64_t)>& work) {

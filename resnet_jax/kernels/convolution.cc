@@ -11,15 +11,16 @@
 
 namespace {
 
-// Blocks of features of a wide tile, and its positions; positions of a tile of one block. Sums must be enough to hide the
-// latency of adding to one, and fit into the registers.
+// Blocks of features of a wide tile, and its positions; positions of a tile of one block, and where they slide. Sums must
+// be enough to hide the latency of adding to one, and fit into the registers.
 #if defined(__AVX512F__)
-constexpr int WIDE = 2, WIDE_POSITIONS = 8, POSITIONS = 13;
+constexpr int WIDE = 2, WIDE_POSITIONS = 8, POSITIONS = 13, SLIDING = 16;
 #elif defined(__AVX__)
-constexpr int WIDE = 1, WIDE_POSITIONS = 6, POSITIONS = 6;
+constexpr int WIDE = 1, WIDE_POSITIONS = 6, POSITIONS = 6, SLIDING = 0;
 #else
-constexpr int WIDE = 1, WIDE_POSITIONS = 4, POSITIONS = 4;
+constexpr int WIDE = 1, WIDE_POSITIONS = 4, POSITIONS = 4, SLIDING = 0;
 #endif
+constexpr int WIDE_SLIDING = SLIDING / WIDE;
 
 // Output positions that see the same taps of the kernel: all of them, or in the gradient of a strided layer those of
 // one phase.
@@ -74,10 +75,60 @@ struct Tile {
   }
 };
 
+// N positions of B blocks of features, one beside another, which three taps slide over: what is read of a pixel serves up
+// to three of them. Reading each anew, with registers for as many vectors as AVX-512 has, takes longer than the sums.
+template <int N, int B>
+struct SlidingTile {
+  static void run(const Operands& a) {
+    constexpr int VECTORS = B * (BLOCK / LANES);
+    const int64_t channels = a.channels, packed_block = a.packed_block;
+    Vector sums[N][VECTORS] = {};
+    for (size_t tap = 0; tap < a.phase.offsets.size(); tap += 3) {
+      const float* x = a.in + a.from[0] + a.phase.offsets[tap];
+      for (int64_t c = 0; c < channels; ++c, ++x) {
+        Vector weights[3][VECTORS];
+#pragma GCC unroll 3
+        for (int j = 0; j < 3; ++j) {
+          const float* w = a.kernel + a.phase.weights[tap + j] + c * BLOCK;
+#pragma GCC unroll 16
+          for (int v = 0; v < VECTORS; ++v) weights[j][v] = load(w + v * LANES / BLOCK * packed_block + v * LANES % BLOCK);
+        }
+        const float* seen = x;
+#pragma GCC unroll 32
+        for (int n = 0; n < N + 2; ++n, seen += channels) {
+#pragma GCC unroll 3
+          for (int j = 0; j < 3; ++j) {
+            if (n < j || n - j >= N) continue;
+#pragma GCC unroll 16
+            for (int v = 0; v < VECTORS; ++v) sums[n - j][v] += *seen * weights[j][v];
+          }
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 16
+      for (int v = 0; v < VECTORS; ++v) store(a.out + a.to[n] + v * LANES, sums[n][v]);
+    }
+  }
+};
+
 template <int N>
 using OneTile = Tile<N, 1>;
 template <int N>
 using WideTile = Tile<N, WIDE>;
+template <int N>
+using OneSlidingTile = SlidingTile<N, 1>;
+template <int N>
+using WideSlidingTile = SlidingTile<N, WIDE>;
+
+// Whether taps come in threes, each beside the one before, and so do outputs.
+bool slides(const Phase& phase, int64_t channels) {
+  const std::vector<int64_t>& at = phase.offsets;
+  bool beside = SLIDING && at.size() % 3 == 0 && phase.in_column == channels && phase.columns >= 4;
+  for (size_t tap = 0; beside && tap < at.size(); ++tap) beside = tap % 3 == 0 || at[tap] == at[tap - 1] + channels;
+  return beside;
+}
 
 // Every output of `phases` from a batch of images and a kernel packed as (blocks of features, taps, channels, BLOCK).
 void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, Border border, const float* packed,
@@ -103,13 +154,18 @@ void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, 
       wide_tile = block + WIDE <= blocks;
       for (int64_t b = begin; b < end; b += together) {
         for (const Phase& phase : phases) {
-          const int64_t positions = std::min(together, end - b) * phase.rows * phase.columns;
-          const int64_t tiles = ceil_div(positions, wide_tile ? WIDE_POSITIONS : POSITIONS);
-          for (int64_t i = 0, p = 0; i < tiles; ++i) {  // of nearly equal size: a tile of one would be slow
-            const int64_t count = positions / tiles + (i < positions % tiles);
+          const bool sliding = slides(phase, in.channels);
+          const int64_t rows = std::min(together, end - b) * phase.rows;
+          const int64_t lines = sliding ? rows : 1, positions = rows * phase.columns / lines;
+          const int64_t most = sliding ? (wide_tile ? WIDE_SLIDING : SLIDING) : (wide_tile ? WIDE_POSITIONS : POSITIONS);
+          const int64_t tiles = ceil_div(positions, most);
+          for (int64_t i = 0, p = 0; i < lines * tiles; ++i) {  // of nearly equal size: a tile of one would be slow
+            const int64_t count = positions / tiles + (i % tiles < positions % tiles);
             const Operands tile{phase, inputs + (b - begin) * wide.size(), &phase.from[p], &phase.to[p], in.channels,
                                 packed + block * packed_block, packed_block, outputs + b * out.size() + block * BLOCK};
-            if (wide_tile) with_count<WideTile, WIDE_POSITIONS>(count, tile);
+            if (sliding && wide_tile) with_count<WideSlidingTile, WIDE_SLIDING>(count, tile);
+            else if (sliding) with_count<OneSlidingTile, SLIDING>(count, tile);
+            else if (wide_tile) with_count<WideTile, WIDE_POSITIONS>(count, tile);
             else with_count<OneTile, POSITIONS>(count, tile);
             p += count;
           }
@@ -126,11 +182,11 @@ ffi::Error layer(ffi::ThreadPool pool, Input images, Input kernel, Output output
   const Border border{top, bottom, left, right};
   const Shape wide = border.around(in);
   const int64_t block_size = taps * in.channels * BLOCK;
-  std::vector<float> packed(taps * in.channels * out.channels);
+  const Floats packed(taps * in.channels * out.channels);
   const float* weights = kernel.typed_data();
   parallel(pool, out.channels / BLOCK, [&](int64_t block) {
     for (int64_t i = 0; i < taps * in.channels; ++i)
-      std::memcpy(&packed[block * block_size + i * BLOCK], weights + i * out.channels + block * BLOCK,
+      std::memcpy(packed.data() + block * block_size + i * BLOCK, weights + i * out.channels + block * BLOCK,
                   sizeof(float) * BLOCK);
   });
   Phase phase{out.height, out.width, stride_y * wide.width * in.channels, stride_x * in.channels,
@@ -150,13 +206,14 @@ ffi::Error images_gradient(ffi::ThreadPool pool, Input cotangent, Input kernel, 
   const Shape in = shape_of(cotangent), out = shape_of(*gradient);  // "in" and "out" of this computation
   const int64_t rows = kernel.dimensions()[0], columns = kernel.dimensions()[1], taps = rows * columns;
   const int64_t block_size = taps * in.channels * BLOCK;
-  std::vector<float> packed(taps * in.channels * out.channels);
+  const Floats packed(taps * in.channels * out.channels);
   const float* weights = kernel.typed_data();
   parallel(pool, out.channels / BLOCK, [&](int64_t block) {
     for (int64_t tap = 0; tap < taps; ++tap)
       for (int64_t c = 0; c < BLOCK; ++c) {
         const float* from = weights + (tap * out.channels + block * BLOCK + c) * in.channels;
-        for (int64_t f = 0; f < in.channels; ++f) packed[block * block_size + (tap * in.channels + f) * BLOCK + c] = from[f];
+        float* to = packed.data() + block * block_size + tap * in.channels * BLOCK + c;
+        for (int64_t f = 0; f < in.channels; ++f) to[f * BLOCK] = from[f];
       }
   });
   // Pixel y is seen by output (y + top - i) / stride through row i of the kernel, where that is whole. The border makes
@@ -174,7 +231,7 @@ ffi::Error images_gradient(ffi::ThreadPool pool, Input cotangent, Input kernel, 
                   wide.width * in.channels, in.channels, (py * out.width + px) * out.channels,
                   stride_y * out.width * out.channels, stride_x * out.channels, {}, {}, {}, {}};
       for (int64_t i = 0; i < rows; ++i)
-        for (int64_t j = 0; j < columns; ++j) {
+        for (int64_t j = columns - 1; j >= 0; --j) {  // from left to right over the cotangent
           const int64_t y = py + top - i + low_y * stride_y, x = px + left - j + low_x * stride_x;
           if (y % stride_y || x % stride_x) continue;
           phase.offsets.push_back((y / stride_y * wide.width + x / stride_x) * in.channels);

@@ -26,10 +26,10 @@ struct Border {
 // The images with their borders, in memory of this thread's own; the images themselves where there is none.
 inline const float* bordered(const float* images, int64_t count, Shape shape, Border border) {
   if (border.none()) return images;
-  thread_local std::vector<float> scratch;
+  thread_local Floats scratch;
   const Shape wide = border.around(shape);
   const int64_t row = shape.width * shape.channels, left = border.left * shape.channels;
-  if (static_cast<int64_t>(scratch.size()) < count * wide.size()) scratch.resize(count * wide.size());
+  scratch.hold(count * wide.size());
   for (int64_t b = 0; b < count; ++b)
     for (int64_t y = 0; y < wide.height; ++y) {
       float* to = scratch.data() + b * wide.size() + y * wide.width * shape.channels;
