@@ -34,6 +34,8 @@ TARGETS = {
     "resnet_jax.convolution_kernel_gradient": "ConvolutionKernelGradient",
     "resnet_jax.batch_norm": "BatchNorm",
     "resnet_jax.batch_norm_gradients": "BatchNormGradients",
+    "resnet_jax.max_pool": "MaxPool",
+    "resnet_jax.max_pool_gradient": "MaxPoolGradient",
 }
 
 #: Batches of fewer images are XLA's, which shares out one image among processors, as the convolutions do not.

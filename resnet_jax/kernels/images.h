@@ -75,7 +75,7 @@ inline auto window_binding() {
       .Ctx<ffi::ThreadPool>()
       .Arg<Input>()
       .Arg<Input>()
-      .Ret<ffi::Buffer<ffi::F32, 4>>()
+      .Ret<Input>()
       .Attr<int64_t>("stride_y")
       .Attr<int64_t>("stride_x")
       .Attr<int64_t>("top")

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import pytest
 
-from resnet_jax.kernels import batch_norm, build, convolution
+from resnet_jax.kernels import batch_norm, build, convolution, max_pool
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def register(name, architecture, folder):
 def instructions(request, kernels, monkeypatch):
     if request.param != "this processor's":
         request.getfixturevalue(request.param)
-        for module in (convolution, batch_norm):
+        for module in (convolution, batch_norm, max_pool):
             monkeypatch.setattr(module, "_call", partial(by_another_name, f"{request.param}_", module._call))
 
 

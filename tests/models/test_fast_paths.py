@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.ours import make_benchmark_trainer
 from benchmarks.seeds import Pack
-from resnet_jax.kernels import batch_norm
+from resnet_jax.kernels import batch_norm, max_pool
 from resnet_jax.kernels import convolution as compiled
 from resnet_jax.kernels.build import TARGETS, switched_off
 from resnet_jax.models import convolution
@@ -60,7 +60,7 @@ def test_kernel_gradients_are_the_direct_sums(one_device, monkeypatch, size, ker
 #: 2x2), and of one whose layers are compiled.
 SMALL = {
     "another order": {"stage_sizes": (1, 1, 1, 1), "widths": (4, 6, 8, 8), "shortcut": "C"},
-    "compiled": {"stage_sizes": (1, 1), "widths": (16, 32), "shortcut": "B"},
+    "compiled": {"stem": "imagenet", "stage_sizes": (1, 1), "widths": (16, 32), "shortcut": "B"},
 }
 
 
@@ -93,7 +93,7 @@ def test_fifty_steps_are_those_of_xlas_own_layers(one_device, monkeypatch, reque
     if way == "compiled":
         request.getfixturevalue("kernels")
     called = set()
-    for module in (compiled, batch_norm):
+    for module in (compiled, batch_norm, max_pool):
         watched = partial(lambda call, name, *args: called.add(name) or call(name, *args), module._call)
         monkeypatch.setattr(module, "_call", watched)
     trainer = small_trainer(way)
