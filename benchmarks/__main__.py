@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.pages import measured_on, write_between
+from benchmarks.pages import machine, measured_on, write_between
 from resnet_jax.cli.door import run
 from resnet_jax.errors import UserError
 
@@ -117,12 +117,13 @@ def regression(options: argparse.Namespace, folder: Path) -> str:
     """make bench: whether a ratio is less than it was"""
     from benchmarks import regression
 
+    where = machine()
     if not options.record:
-        regression.check_reference()
+        regression.reference_of(where)
     found = regression.measure(folder, options.seconds, options.rounds, note)
     if options.record:
-        regression.record(found, measured_on())
-    return regression.check(found)
+        regression.record(found, where, measured_on())
+    return regression.check(found, where)
 
 
 #: Each: what makes its table, and the page that has it, if any.

@@ -14,14 +14,22 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measured_on() -> str:
-    """Machine, versions and date of what is measured now."""
+def machine() -> str:
+    """What computes here, and how many of it: "2 cores of AMD EPYC", "1 x NVIDIA H200"."""
     import jax
 
-    hardware, versions = provenance.hardware(jax.devices()), provenance.versions()
+    hardware = provenance.hardware(jax.devices())
+    if hardware["platform"] == "cpu":
+        return f"{hardware['cpu_cores']} cores of {hardware['cpu']}"
+    return f"{hardware['devices']} x {hardware['device']}"
+
+
+def measured_on() -> str:
+    """Machine, versions and date of what is measured now."""
+    versions = provenance.versions()
     return (
-        f"Measured on {hardware['cpu_cores']} cores of {hardware['cpu']}, Python {versions['python']}, JAX "
-        f"{versions['jax']}, commit {provenance.commit()}, {datetime.date.today().isoformat()}."
+        f"Measured on {machine()}, Python {versions['python']}, JAX {versions['jax']}, commit {provenance.commit()}, "
+        f"{datetime.date.today().isoformat()}."
     )
 
 

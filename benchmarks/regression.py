@@ -1,7 +1,7 @@
 """`make bench`: whether a speed has been lost, by ratios, which one machine's mood moves less than its seconds.
 
-    python -m benchmarks regression            compares with benchmarks/reference.json
-    python -m benchmarks regression --record   measures the reference anew
+    python -m benchmarks regression            compares with this kind of machine's in benchmarks/reference.json
+    python -m benchmarks regression --record   measures them anew
 
 Each ratio is ours over something else in the same process at the same time, so that larger is better.
 """
@@ -46,33 +46,48 @@ def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str
             name,
             f"{was:.2f}",
             f"{found[name]:.2f}",
-            "ok" if found[name] >= was * (1 - reference["tolerance"]) else "slower",
+            "ok" if found[name] >= was * (1 - TOLERANCE) else "slower",
         ]
         for name, was in reference["ratios"].items()
     ]
 
 
-def check_reference() -> None:
-    """Raises UserError if there is no reference: said ahead of minutes of measuring."""
-    if not REFERENCE.exists():
-        raise UserError(f"there is no {REFERENCE.name} yet: python -m benchmarks regression --record writes it")
+def reference_of(machine: str) -> dict[str, Any]:
+    """What was recorded on such a machine: ratios differ between processors, by their vectors and caches.
+
+    Raises:
+      UserError: if there is none, said ahead of minutes of measuring.
+    """
+    known = _read()
+    if machine not in known:
+        raise UserError(
+            f"{REFERENCE.name} has no reference for {machine}, only for {', '.join(known) or 'none'}: "
+            "python -m benchmarks regression --record adds it"
+        )
+    found: dict[str, Any] = known[machine]
+    return found
 
 
-def check(found: dict[str, float]) -> str:
-    """The table of `compare` with the committed reference.
+def check(found: dict[str, float], machine: str) -> str:
+    """The table of `compare` with the committed reference of this machine.
 
     Raises:
       UserError: if any ratio is less than it may be, with its name, or there is no reference.
     """
-    check_reference()
-    rows = compare(found, json.loads(REFERENCE.read_text()))
+    rows = compare(found, reference_of(machine))
     text = table(["ratio", "reference", "now", ""], rows)
     if slower := [row for row in rows if row[-1] == "slower"]:
         raise UserError("slower than the reference: " + "; ".join(f"{r[0]} {r[2]}, was {r[1]}" for r in slower))
     return text
 
 
-def record(found: dict[str, float], where: str) -> None:
-    """Writes the reference."""
-    content = {"measured_on": where, "tolerance": TOLERANCE, "ratios": {k: round(v, 3) for k, v in found.items()}}
-    REFERENCE.write_text(json.dumps(content, indent=2) + "\n")
+def record(found: dict[str, float], machine: str, where: str) -> None:
+    """Writes the reference of this machine, and leaves those of others."""
+    known = _read()
+    known[machine] = {"measured_on": where, "ratios": {k: round(v, 3) for k, v in found.items()}}
+    REFERENCE.write_text(json.dumps(known, indent=2) + "\n")
+
+
+def _read() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(REFERENCE.read_text()) if REFERENCE.exists() else {}
+    return found
