@@ -71,11 +71,11 @@ def seeds(options: argparse.Namespace, folder: Path) -> str:
     return seeds.report(rows, options.batch_size, options.dtype, options.json)
 
 
-def convolutions(options: argparse.Namespace, folder: Path) -> str:
-    """convolutions and their gradients on a CPU, XLA's and ours"""
-    from benchmarks import convolutions
+def kernels(options: argparse.Namespace, folder: Path) -> str:
+    """layers and their gradients on a CPU, XLA's and ours"""
+    from benchmarks import kernels
 
-    return convolutions.report(convolutions.measure(options.rounds, note))
+    return kernels.report(kernels.measure(options.rounds, note))
 
 
 def startup(options: argparse.Namespace, folder: Path) -> str:
@@ -135,7 +135,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "train_step": (train_step, "docs/performance.md"),
     "eval": (train_step, "docs/performance.md"),
     "seeds": (seeds, "docs/performance.md"),
-    "convolutions": (convolutions, "docs/performance.md"),
+    "kernels": (kernels, "docs/performance.md"),
     "startup": (startup, "docs/performance.md"),
     "end_to_end": (end_to_end, "docs/performance.md"),
     "memory": (memory, "docs/performance.md"),
@@ -213,7 +213,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
         add("--rounds", type=int, default=6, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
-    elif name == "convolutions":
+    elif name == "kernels":
         add("--rounds", type=int, default=15, help="turns of each (%(default)s)")
     elif name == "startup":
         add("--net", type=_names, default=["resnet20", "resnet56"], help="on digits (resnet20,resnet56)")

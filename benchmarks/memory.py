@@ -26,8 +26,12 @@ WAYS: dict[str, dict[str, bool]] = {
     "scan+remat": {"scan": True, "remat": True},
 }
 
-#: Nets whose program is compiled in tolerable time on a laptop, and those that are too deep for it unrolled.
-NETS = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110", "resnet18", "resnet50")
+#: The 2015 paper's nets whose program is compiled in tolerable time on a laptop (plain ones keep as much as residual),
+#: and those that are too deep for it unrolled.
+NETS = (
+    *(f"cifar_resnet{depth}" for depth in (20, 32, 44, 56, 110)),
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+)
 DEEP = ("cifar_resnet110", "cifar_preact_resnet164", "cifar_preact_resnet1001", "cifar_resnet1202")
 
 

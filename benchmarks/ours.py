@@ -161,7 +161,7 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
 
 
 def contestant_by_xla(trainer: Trainer) -> Contestant:
-    """The same with XLA's own convolutions: what `resnet_jax.kernels` gain."""
+    """The same with XLA's own layers: what `resnet_jax.kernels` gain."""
     config = trainer.config
     with switched_off():
         other = make_benchmark_trainer(
@@ -181,4 +181,4 @@ def contestant_by_xla(trainer: Trainer) -> Contestant:
 
         return switched
 
-    return Contestant("resnet_jax, XLA's convolutions", under(mine.losses), under(mine.evaluate))
+    return Contestant("resnet_jax, XLA's layers", under(mine.losses), under(mine.evaluate))

@@ -32,7 +32,7 @@ TOLERANCE = {"float32": (2e-5, 5e-4), "bfloat16": (2e-2, 1e-1)}
 
 
 def contestants_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list[Contestant]:
-    """The peer's contestants; "xla" is our own step with XLA's convolutions in the place of `resnet_jax.kernels`.
+    """The peer's contestants; "xla" is our own step with XLA's layers in the place of `resnet_jax.kernels`.
 
     Raises:
       UserError: for a peer that is unknown or not installed.

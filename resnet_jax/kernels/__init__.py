@@ -1,1 +1,1 @@
-"""Convolutions for CPUs, in C++: compiled on first use, called by XLA; see `resnet_jax.models.convolution`."""
+"""Layers for CPUs, in C++: compiled on first use and called by XLA, where `resnet_jax.models` choose them."""

@@ -1,0 +1,190 @@
+"""Layers and their gradients on a CPU: XLA's own beside those of `resnet_jax.kernels`.
+
+python -m benchmarks kernels [--rounds=N] [--write]
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from benchmarks.pages import table
+from resnet_jax.errors import UserError
+from resnet_jax.kernels.build import in_use, switched_off
+from resnet_jax.models.convolution import conv_general_dilated
+from resnet_jax.models.layers import max_pool
+from resnet_jax.models.normalisation import normalise_groups
+
+
+class Layer(NamedTuple):
+    """A convolution: batch, side of the images, channels in and out, side of the kernel, stride."""
+
+    where: str
+    batch: int
+    side: int
+    channels: int
+    features: int
+    kernel: int
+    stride: int
+
+
+LAYERS = (
+    Layer("CIFAR, stage 1", 128, 32, 16, 16, 3, 1),
+    Layer("CIFAR, stage 2", 128, 16, 32, 32, 3, 1),
+    Layer("CIFAR, stage 3", 128, 8, 64, 64, 3, 1),
+    Layer("CIFAR, first of stage 2", 128, 32, 16, 32, 3, 2),
+    Layer("digits, stage 1", 128, 8, 16, 16, 3, 1),
+    Layer("digits, stage 3", 128, 2, 64, 64, 3, 1),
+    Layer("stem, 112 pixels", 32, 112, 3, 64, 7, 2),
+    Layer("ResNet-18, stage 1", 32, 28, 64, 64, 3, 1),
+    Layer("ResNet-18, stage 4", 32, 7, 512, 512, 3, 1),
+    Layer("ResNet-50, stage 1, 1x1", 32, 28, 64, 256, 1, 1),
+    Layer("ResNet-50, stage 3, 1x1", 32, 14, 1024, 256, 1, 1),
+)
+
+Convolution = Callable[..., Array]
+Parts = dict[str, Callable[[Array, Array, Array], Array]]
+
+
+def parts(convolution: Convolution, layer: Layer) -> Parts:
+    """A layer, and the gradients of its images and of its kernel: of (images, kernel, cotangent of the outputs)."""
+    pad = ((layer.kernel - 1) // 2,) * 2
+
+    def conv(images: Array, kernel: Array) -> Array:
+        names = ("NHWC", "HWIO", "NHWC")
+        return convolution(images, kernel, (layer.stride,) * 2, (pad, pad), dimension_numbers=names)
+
+    def of_images(images: Array, kernel: Array, cotangent: Array) -> Array:
+        return jax.vjp(lambda x: conv(x, kernel), images)[1](cotangent)[0]
+
+    def of_kernel(images: Array, kernel: Array, cotangent: Array) -> Array:
+        return jax.vjp(lambda w: conv(images, w), kernel)[1](cotangent)[0]
+
+    found: Parts = {"the layer": jax.jit(lambda images, kernel, cotangent: conv(images, kernel))}
+    if layer.channels > 3:  # a first layer's images need none
+        found["its images' gradient"] = jax.jit(of_images)
+    return found | {"its kernel's gradient": jax.jit(of_kernel)}
+
+
+def operands(layer: Layer) -> tuple[Array, Array, Array]:
+    """Images, kernel and a cotangent of the outputs."""
+    rng = np.random.default_rng(0)
+    out = layer.side // layer.stride
+    shapes = (
+        (layer.batch, layer.side, layer.side, layer.channels),
+        (layer.kernel, layer.kernel, layer.channels, layer.features),
+        (layer.batch, out, out, layer.features),
+    )
+    images, kernel, cotangent = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+    return images, kernel, cotangent
+
+
+class Pass(NamedTuple):
+    """A layer without a kernel, and the shape that it is given."""
+
+    where: str
+    shape: tuple[int, int, int, int]
+    layer: Callable[[Array], Array]
+
+
+def norm_and_relu(x: Array) -> Array:
+    """Batch norm in training, and the ReLU behind it."""
+    ones = jnp.ones(x.shape[-1])
+    return normalise_groups(x[None], ones, 0.1 * ones, 1e-5, relu=True)[0][0]
+
+
+PASSES = (
+    Pass("BN and ReLU, CIFAR, stage 1", (128, 32, 32, 16), norm_and_relu),
+    Pass("BN and ReLU, CIFAR, stage 3", (128, 8, 8, 64), norm_and_relu),
+    Pass("BN and ReLU, digits, stage 1", (128, 8, 8, 16), norm_and_relu),
+    Pass("BN and ReLU, ResNet-50, stage 1", (32, 28, 28, 256), norm_and_relu),
+    Pass("max-pooling, stem, 112 pixels", (32, 56, 56, 64), lambda x: max_pool(x, 3, 2, 1)),
+)
+
+#: Milliseconds of XLA's and of ours.
+Pair = tuple[float, float]
+Row = tuple[Layer | Pass, dict[str, Pair]]
+
+
+def measure(rounds: int, note: Callable[[str], None]) -> list[Row]:
+    """Of each part of a layer, (milliseconds of XLA's, of ours): medians of the processor's time over rounds in turn.
+
+    Raises:
+      UserError: where there are none of ours.
+    """
+    if not in_use():
+        raise UserError("kernels of our own are for one CPU device and need a C++ compiler ($CXX or c++)")
+    rows: list[Row] = []
+    for layer in LAYERS:
+        note(layer.where)
+        xla, ours = parts(jax.lax.conv_general_dilated, layer), parts(conv_general_dilated, layer)
+        rows.append((layer, {part: _in_turn(xla[part], ours[part], operands(layer), rounds) for part in ours}))
+    for other in PASSES:
+        note(other.where)
+        draw = np.random.default_rng(0)
+        x = jnp.asarray(draw.normal(size=other.shape), jnp.float32)
+        given = x, jnp.asarray(draw.normal(size=other.layer(x).shape), jnp.float32)
+
+        with switched_off():
+            xla = _compiled(other.layer, given)
+        ours = _compiled(other.layer, given)
+        found = {name: _in_turn(xla[name], ours[name], given, rounds) for name in ours}
+        rows.append((other, found))
+    return rows
+
+
+def _compiled(layer: Callable[[Array], Array], given: tuple[Array, Array]) -> dict[str, Callable[..., Any]]:
+    """Of functions made here, since JAX keeps what it has traced of one, by whichever way."""
+
+    def alone(x: Array, cotangent: Array) -> Array:
+        return layer(x)
+
+    def with_gradient(x: Array, cotangent: Array) -> Any:
+        outputs, pull = jax.vjp(lambda x: layer(x), x)
+        return outputs, pull(cotangent)
+
+    ways = {"the layer": alone, "with its gradient": with_gradient}
+    return {name: jax.jit(way).lower(*given).compile() for name, way in ways.items()}
+
+
+def _in_turn(xla: Callable[..., Any], ours: Callable[..., Any], given: tuple[Array, ...], rounds: int) -> Pair:
+    seconds: list[list[float]] = [[], []]
+    for number in range(rounds + 1):
+        for way, times in zip((xla, ours), seconds, strict=True):
+            began = time.process_time()
+            jax.block_until_ready(way(*given))
+            if number:  # the first compiles
+                times.append(time.process_time() - began)
+    before, after = (1000 * statistics.median(times) for times in seconds)
+    return before, after
+
+
+def report(rows: list[Row]) -> str:
+    """A table of convolutions, and one of the other layers."""
+
+    def cells(found: dict[str, Pair], names: Sequence[str]) -> list[str]:
+        pairs = (found.get(name) for name in names)
+        return [f"{pair[0]:.1f} / {pair[1]:.1f} = {pair[0] / pair[1]:.1f}" if pair else "-" for pair in pairs]
+
+    def heading(names: Sequence[str]) -> list[str]:
+        return [f"{name}: XLA's / ours, ms of CPU" for name in names]
+
+    names = ("the layer", "its images' gradient", "its kernel's gradient")
+    convolutions = [
+        [layer.where, f"{layer.batch}x{layer.side}x{layer.side}x{layer.channels}",
+         f"{layer.kernel}x{layer.kernel}/{layer.stride}, {layer.features}", *cells(found, names)]
+        for layer, found in rows if isinstance(layer, Layer)
+    ]  # fmt: skip
+    both = ("the layer", "with its gradient")
+    passes = [
+        [layer.where, "x".join(map(str, layer.shape)), *cells(found, both)]
+        for layer, found in rows
+        if isinstance(layer, Pass)
+    ]
+    first = table(["", "images", "kernel, features", *heading(names)], convolutions)
+    return f"{first}\n\n{table(['', 'activations', *heading(both)], passes)}"
