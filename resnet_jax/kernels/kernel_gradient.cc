@@ -1,8 +1,8 @@
 // The gradient of a convolution's kernel on a CPU, for XLA's FFI; see convolution.cc.
 //
 // The innermost loop holds a tile of the gradient in registers, some channels of one block of features, over many
-// positions. What it reads of them is copied together first: at the distance of whole pixels, lines of a first-level cache
-// would push one another out. The batch is parted, and each part has sums of its own.
+// positions. Where pixels are large, what it reads of them is copied together first: at their distance, lines of a
+// first-level cache would push one another out. The batch is parted, and each part has sums of its own.
 
 #include <limits>
 
@@ -19,12 +19,11 @@ constexpr int CHANNELS = 6;
 constexpr int CHANNELS = 4;
 #endif
 
-// Adds to N channels' rows of a packed kernel's gradient what `images` x `rows` x `columns` positions give: channels at `in`,
-// features one position behind another.
+// Adds to N channels' rows of a packed kernel's gradient what `images` x `rows` x `columns` positions give.
 template <int N>
 struct Outer {
   static void run(const float* in, int64_t in_image, int64_t in_row, int64_t in_column, const float* cotangent,
-                  int64_t images, int64_t rows, int64_t columns, float* gradient) {
+                  int64_t out_image, int64_t out_column, int64_t images, int64_t rows, int64_t columns, float* gradient) {
     Vector sums[N][VECTORS];
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n) {
@@ -32,12 +31,13 @@ struct Outer {
       for (int v = 0; v < VECTORS; ++v) sums[n][v] = load(gradient + n * BLOCK + v * LANES);
     }
     for (int64_t b = 0; b < images; ++b) {
+      const float* g = cotangent + b * out_image;
       for (int64_t y = 0; y < rows; ++y) {
         const float* x = in + b * in_image + y * in_row;
-        for (int64_t i = 0; i < columns; ++i, x += in_column, cotangent += BLOCK) {
+        for (int64_t i = 0; i < columns; ++i, x += in_column, g += out_column) {
           Vector seen[VECTORS];
 #pragma GCC unroll 16
-          for (int v = 0; v < VECTORS; ++v) seen[v] = load(cotangent + v * LANES);
+          for (int v = 0; v < VECTORS; ++v) seen[v] = load(g + v * LANES);
 #pragma GCC unroll 16
           for (int n = 0; n < N; ++n) {
 #pragma GCC unroll 16
@@ -54,6 +54,9 @@ struct Outer {
   }
 };
 
+// Floats of a pixel from which on it is large.
+constexpr int64_t LARGE = 128;
+
 // Tiles that channels are parted in, of nearly equal size.
 struct Tiles {
   int64_t channels, count;
@@ -62,10 +65,11 @@ struct Tiles {
   int64_t size(int64_t tile) const { return begin(tile + 1) - begin(tile); }
 };
 
-// Images with their borders, in memory of this thread's own: (tiles, images, height, width, channels of the tile).
+// Images with their borders, in memory of this thread's own: (tiles, images, height, width, channels of the tile), where
+// pixels are large, else as they are.
 const float* tiled(const float* images, int64_t count, Shape shape, Border border, Tiles tiles) {
   const float* from = bordered(images, count, shape, border);
-  if (tiles.count == 1) return from;
+  if (shape.channels < LARGE) return from;
   thread_local Floats scratch;
   const Shape wide = border.around(shape);
   const int64_t positions = count * wide.height * wide.width;
@@ -130,16 +134,22 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
         for (int64_t b = 0; b < count; b += together)
           for (int64_t y = 0; y < out.height; y += band) {
             const int64_t seen = std::min(together, count - b), height = std::min(band, out.height - y);
-            const float* g = block_of(cotangent.typed_data() + (begin + b) * out.size(), seen, out, y, height, block);
+            const float* batch_g = cotangent.typed_data() + (begin + b) * out.size();
+            const bool copied = out.channels >= LARGE;
+            const float* g = copied ? block_of(batch_g, seen, out, y, height, block)
+                                    : batch_g + y * out.width * out.channels + block * BLOCK;
+            const int64_t out_image = copied ? height * out.width * BLOCK : out.size();
+            const int64_t out_column = copied ? int64_t{BLOCK} : out.channels;
             for (int64_t tile = 0; tile < tiles.count; ++tile) {
               const int64_t c = tiles.begin(tile), size = tiles.size(tile);
+              const int64_t step = in.channels < LARGE ? in.channels : size;
+              const float* of_tile = inputs + (in.channels < LARGE ? c : c * count * positions);
               for (int64_t i = 0; i < rows; ++i)
                 for (int64_t j = 0; j < columns; ++j) {
-                  const int64_t pixel = b * positions + (y * stride_y + i) * wide.width + j;
-                  const float* x = inputs + c * count * positions + pixel * size;
+                  const float* x = of_tile + (b * positions + (y * stride_y + i) * wide.width + j) * step;
                   with_count<Outer, CHANNELS>(
-                      size, x, positions * size, stride_y * wide.width * size, stride_x * size, g, seen, height, out.width,
-                      own + block * packed_block + ((i * columns + j) * in.channels + c) * BLOCK);
+                      size, x, positions * step, stride_y * wide.width * step, stride_x * step, g, out_image, out_column,
+                      seen, height, out.width, own + block * packed_block + ((i * columns + j) * in.channels + c) * BLOCK);
                 }
             }
           }
