@@ -1,0 +1,76 @@
+"""The programs for accelerators, as far as a machine without one can make them: lowered for CUDA and for TPU."""
+
+import re
+
+import jax
+import pytest
+
+from benchmarks.ours import make_benchmark_trainer
+from resnet_jax.training.step import make_packed_step
+
+#: Steps of a dispatch.
+STEPS = 5
+
+BOTTLENECK = {"block": "bottleneck", "stage_sizes": (1, 1), "widths": (16, 32), "shortcut": "B", "stem": "imagenet"}
+
+
+@pytest.fixture(params=["cuda", "tpu"])
+def accelerator(request, kernels, monkeypatch):
+    """A process whose default backend is no CPU, with one device, as far as anything here asks."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if request.param == "cuda" else "tpu")
+    return request.param
+
+
+def trainer(dtype):
+    return make_benchmark_trainer("cifar_resnet20", 8, 32, dtype, jax.devices()[:1], **BOTTLENECK)
+
+
+def text(step, accelerator, *arguments):
+    return step.trace(*arguments).lower(lowering_platforms=(accelerator,)).as_text()
+
+
+def operand_types(program, operation):
+    """What each `operation` of a program takes and gives."""
+    found = re.findall(rf"stablehlo\.{operation}\b.* : \((.*)\) -> (\S*)", program)
+    return [re.findall(r"tensor<[^>]*?x?(f32|bf16)>", " ".join(types)) for types in found]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_training_step(accelerator, dtype):
+    """One loop over the steps; the state given away; convolutions XLA's own, in the dtype; sums in float32."""
+    run = trainer(dtype)
+    state = run.init()
+    program = text(run.train_step, accelerator, state, run.pipeline.train, run.pipeline.train_inputs(0, STEPS))
+    assert "@resnet_jax." not in program, "a kernel for CPUs"
+    assert program.count("stablehlo.while") >= 1
+    given_away = program.count("tf.aliasing_output") + program.count("jax.buffer_donor")
+    assert given_away == len(jax.tree.leaves(state))
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    convolutions = operand_types(program, "convolution")
+    # The stem; three of each unit and its projection; of each its two gradients, but the stem's images'.
+    assert len(convolutions) == 9 * 3 - 1
+    assert {kind for types in convolutions for kind in types} == {short}
+    sums = re.findall(r"stablehlo\.reduce\(.*applies stablehlo\.add .*tensor<[^>]*?x?(f32|bf16)>", program)
+    assert len(sums) > 2 * 9 and set(sums) == {"f32"}
+
+
+def test_several_seeds(accelerator):
+    """As one convolution of several groups of channels or images each."""
+    run = trainer("bfloat16")
+    step = make_packed_step(run.model, run.config, run.pipeline, run.mesh, "vmap")
+    states, inputs = (run.init(), run.init()), (run.pipeline.train_inputs(0, STEPS),) * 2
+    program = text(step, accelerator, states, run.pipeline.train, inputs)
+    assert "@resnet_jax." not in program
+    groups = re.findall(r"(?:batch|feature)_group_count = (\d+)", program)
+    assert len(operand_types(program, "convolution")) == 9 * 3 - 1
+    assert groups.count("2") >= 9
+
+
+def test_the_evaluation_step(accelerator):
+    run = trainer("bfloat16")
+    tested, mask = run.init().tested_variables, jax.numpy.ones(8)
+    inputs = run.pipeline.train_inputs(0, 1)[0]
+    program = text(
+        run.eval_step, accelerator, tested["params"], tested["batch_stats"], run.pipeline.train, inputs, mask
+    )
+    assert "@resnet_jax." not in program and len(operand_types(program, "convolution")) == 9
