@@ -1,6 +1,7 @@
 """`python -m benchmarks NAME`: measures, prints a table and, with --write, puts it into docs/."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -54,6 +55,11 @@ def finetuning(options: argparse.Namespace, folder: Path) -> str:
 def train_step(options: argparse.Namespace, folder: Path) -> str:
     """the training step beside PyTorch's and a minimal Flax one"""
     from benchmarks import train_step
+
+    if (
+        "torch" in options.peer
+    ):  # JAX takes three quarters of a GPU's memory by itself, which would be too little for both
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
     rows = train_step.measure(
         options.name, options.model, options.peer, options.batch_size, options.image_size, options.dtype,

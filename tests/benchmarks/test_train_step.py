@@ -39,6 +39,30 @@ def test_what_does_not_compute_the_same_is_refused():
             train_step.check("train_step", mine, [one("b", values)], "float32")
 
 
+@pytest.mark.parametrize(("dtype", "platform", "much"), [
+    ("float32", "cpu", 1e-4), ("float32", "gpu", 1e-2), ("float32", "tpu", 0.1), ("bfloat16", "cpu", 0.1),
+    ("bfloat16", "gpu", 0.1),
+])  # fmt: skip
+def test_how_much_is_rounding_follows_from_what_is_computed_in(dtype, platform, much):
+    def one(value):
+        return Contestant("one", lambda count: [value] * count, None)
+
+    assert train_step.check("train_step", one(1.0), [one(1 + much / 10)], dtype, platform) == pytest.approx(much / 10)
+    with pytest.raises(UserError, match="does not compute the same"):
+        train_step.check("train_step", one(1.0), [one(1 + much)], dtype, platform)
+
+
+def test_bytes_are_those_of_one_step_however_many_a_dispatch_has(monkeypatch):
+    monkeypatch.setattr(train_step.roof, "measure_roof", lambda dtype: roof.Roof(1.0, 1.0))
+    found = []
+    for most in (1, 3):
+        monkeypatch.setattr(ours, "steps_per_dispatch", lambda trainer, most=most: most)
+        (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, "float32", [], 0.01, 2,
+                                    lambda text: None)  # fmt: skip
+        found.append(row["bytes_per_image"])
+    assert found[0] == found[1] > 0
+
+
 def test_a_contest_measures_rates_and_takes_turns(monkeypatch):
     """By a clock of its own: work of 1 and of 3 seconds, ten times as long when the machine is busy in round two."""
     clock, calls = [0.0], []
