@@ -12,9 +12,7 @@ import numpy as np
 from jax import Array
 
 from resnet_jax.kernels import build
-
-#: Channels come in multiples of this.
-BLOCK = 16
+from resnet_jax.kernels.build import BLOCK
 
 #: Outputs, means, variances.
 Normalised = tuple[Array, Array, Array]

@@ -38,6 +38,9 @@ TARGETS = {
     "resnet_jax.max_pool_gradient": "MaxPoolGradient",
 }
 
+#: Channels and features come in multiples of this.
+BLOCK = 16
+
 #: Batches of fewer images are XLA's, which shares out one image among processors, as the convolutions do not.
 LEAST_BATCH = 8
 

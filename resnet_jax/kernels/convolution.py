@@ -8,12 +8,10 @@ import numpy as np
 from jax import Array
 
 from resnet_jax.kernels import build
+from resnet_jax.kernels.build import BLOCK
 
 #: Strides, and padding below and above, of rows and columns.
 Window = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
-
-#: Features and channels are taken so many at once.
-BLOCK = 16
 
 
 def takes(images: Array, kernel: Array, window: Window) -> bool:

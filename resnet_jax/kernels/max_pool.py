@@ -8,10 +8,7 @@ import numpy as np
 from jax import Array
 
 from resnet_jax.kernels import build
-
-#: Channels come in multiples of this.
-BLOCK = 16
-
+from resnet_jax.kernels.build import BLOCK
 
 #: Of rows and columns, below and above, or "SAME".
 Padding = str | Sequence[tuple[int, int]]

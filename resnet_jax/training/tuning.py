@@ -185,7 +185,7 @@ class TunedModel:
         ) -> Any:
             if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
                 if statistics_frozen(tune, "/".join(context.module.path)):
-                    return function(args[0], False)
+                    return function(args[0], False, **options)
             return function(*args, **options)
 
         with nn.intercept_methods(with_running_statistics):

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from benchmarks import collectives, end_to_end, memory, regression, scaling, startup
+from benchmarks import collectives, end_to_end, memory, scaling, startup
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import VARIANTS
 
@@ -77,13 +77,3 @@ def test_the_rate_of_a_run_is_the_median_of_its_lines_but_the_first(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(lines)
     assert end_to_end.of_metrics(tmp_path) == 20
     assert "| 0.900 |" in end_to_end.report([90.0, 95.0], [100.0, 105.5])
-
-
-def test_a_ratio_that_fell_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(regression, "REFERENCE", tmp_path / "reference.json")
-    regression.record({"a": 2.0, "b": 1.0}, "here")
-    assert "| a | 2.00 | 1.80 | ok |" in regression.check({"a": 1.8, "b": 3.0})
-    with pytest.raises(UserError, match=r"slower than the reference: b 0.80, was 1.00$"):
-        regression.check({"a": 2.0, "b": 0.8})
-    with pytest.raises(UserError, match="other ratios"):
-        regression.check({"a": 2.0})
