@@ -56,9 +56,8 @@ def train_step(options: argparse.Namespace, folder: Path) -> str:
     """the training step beside PyTorch's and a minimal Flax one"""
     from benchmarks import train_step
 
-    if (
-        "torch" in options.peer
-    ):  # JAX takes three quarters of a GPU's memory by itself, which would be too little for both
+    if "torch" in options.peer:
+        # JAX takes three quarters of a GPU's memory by itself: what is left would be too little for PyTorch.
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
     rows = train_step.measure(

@@ -79,7 +79,7 @@ def tiny_config() -> Callable[..., ConfigDict]:
 
 @pytest.fixture(scope="session")
 def compiled_folder() -> Path:
-    """Of compiled convolutions: the session's own, which all of its workers share, and which goes with it."""
+    """Of compiled kernels: the session's own, which all of its workers share, and which goes with it."""
     if shutil.which(shlex.split(os.environ.get("CXX") or "c++")[0]) is None:
         pytest.skip("no C++ compiler is installed")
     return Path(os.environ[CACHE]) / "kernels"
@@ -87,7 +87,7 @@ def compiled_folder() -> Path:
 
 @pytest.fixture
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whether compiled convolutions are available is asked anew, of a user who has not switched them off."""
+    """Whether compiled kernels are available is asked anew, of a user who has not switched them off."""
     from resnet_jax.kernels import build
 
     monkeypatch.delenv(build.SWITCH, raising=False)
@@ -98,7 +98,7 @@ def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def kernels(asked_anew: None, compiled_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled convolutions take what they can, as in a process of one device."""
+    """Compiled kernels take what they can, as in a process of one device."""
     import jax
 
     from resnet_jax.kernels import build

@@ -14,8 +14,8 @@
 namespace {
 
 constexpr int64_t WIDTH = 4 * LANES;  // of a strip at most: two sums of each lane hide the latency of adding to one
-constexpr int64_t CHUNK = 16384;      // values that a thread takes at once, half of which or less are sums
-constexpr int64_t LEAST_ROWS = 64;
+constexpr int64_t CHUNK = 16384;      // values that a thread takes at once, or more, if they are of few rows:
+constexpr int64_t LEAST_ROWS = 64;    // then their sums would be as many as they are themselves
 
 // Values of some channels: `count` times `width` floats that lie together, the first one's channel being `channel`.
 struct Strip {
@@ -91,15 +91,15 @@ struct Rows {
 class Sums {
  public:
   explicit Sums(Rows rows) : rows_(rows), values_(2 * rows.groups * rows.chunks() * rows.channels) {}
-  // add(first of V sums, second of V sums, strip, step of the strip) for each of a strip's steps
-  template <typename Start>
-  void take(ffi::ThreadPool& pool, const Start& start) {
+  // add(vectors, group, strip, sums) sets both sums of a strip's lanes
+  template <typename Add>
+  void take(ffi::ThreadPool& pool, const Add& add) {
     rows_.share_out(pool, [&](int64_t group, int64_t chunk, int64_t row, int64_t rows) {
       double* own = of(group, chunk);
       for_strips(row, rows, rows_.channels, [&](auto vectors, Strip strip) {
         constexpr int V = decltype(vectors)::value;
         Vectors<V> sums[2];
-        start(vectors, group, strip, sums);
+        add(vectors, group, strip, sums);
         for (int kind = 0; kind < 2; ++kind)
           for (int64_t i = 0; i < strip.width; ++i)
             own[kind * rows_.channels + (strip.channel + i) % rows_.channels] += sums[kind].v[i / LANES][i % LANES];
@@ -129,6 +129,22 @@ using Statistics = ffi::Buffer<ffi::F32, 2>;
 
 Rows rows_of(const Values& x) { return {x.dimensions()[0], x.dimensions()[1], x.dimensions()[2]}; }
 
+// What maps values to outputs, of each group and channel.
+struct Map {
+  std::vector<PerChannel> mean, deviation, multiplier;
+  PerChannel bias;
+  Map(Rows rows, const float* means, const float* variances, const Channels& scale, const Channels& biases, float epsilon)
+      : mean(rows.groups, PerChannel(rows.channels)), deviation(mean), multiplier(mean), bias(rows.channels) {
+    bias.set([&](int64_t c) { return biases.typed_data()[c]; });
+    for (int64_t group = 0; group < rows.groups; ++group) {
+      const int64_t first = group * rows.channels;
+      mean[group].set([&](int64_t c) { return means[first + c]; });
+      deviation[group].set([&](int64_t c) { return std::sqrt(variances[first + c] + epsilon); });
+      multiplier[group].set([&](int64_t c) { return scale.typed_data()[c] / deviation[group].of(c); });
+    }
+  }
+};
+
 ffi::Error layer(ffi::ThreadPool pool, Values values, Channels scale, Channels bias, ffi::Result<Values> outputs,
                  ffi::Result<Statistics> means, ffi::Result<Statistics> variances, float epsilon, bool relu) {
   const Rows rows = rows_of(values);
@@ -136,7 +152,7 @@ ffi::Error layer(ffi::ThreadPool pool, Values values, Channels scale, Channels b
   const float* x = values.typed_data();
   // Sums of differences from the mean of a group's first positions: squares of values far from zero would lose digits.
   const int64_t some = std::min<int64_t>(rows.positions, 16);
-  std::vector<PerChannel> shift(rows.groups, PerChannel(channels)), multiplier = shift, mean = shift;
+  std::vector<PerChannel> shift(rows.groups, PerChannel(channels));
   for (int64_t group = 0; group < rows.groups; ++group)
     shift[group].set([&](int64_t c) {
       float total = 0;
@@ -166,21 +182,18 @@ ffi::Error layer(ffi::ThreadPool pool, Values values, Channels scale, Channels b
       to_mean[c] = static_cast<float>(shift[group].of(c) + first);
       to_variance[c] = static_cast<float>(variance < 0 ? 0 : variance);  // of NaN, NaN
     }
-    mean[group].set([&](int64_t c) { return to_mean[c]; });
-    multiplier[group].set([&](int64_t c) { return scale.typed_data()[c] / std::sqrt(to_variance[c] + epsilon); });
   }
-  PerChannel offset(channels);
-  offset.set([&](int64_t c) { return bias.typed_data()[c]; });
+  const Map map(rows, means->typed_data(), variances->typed_data(), scale, bias, epsilon);
   rows.share_out(pool, [&](int64_t group, int64_t, int64_t row, int64_t count) {
     for_strips(row, count, channels, [&](auto vectors, Strip strip) {
       constexpr int V = decltype(vectors)::value;
-      const Vectors<V> m(mean[group].at(strip)), by(multiplier[group].at(strip)), b(offset.at(strip));
+      const Vectors<V> m(map.mean[group].at(strip)), by(map.multiplier[group].at(strip)), b(map.bias.at(strip));
       const float* from = x + strip.start;
       float* to = outputs->typed_data() + strip.start;
       auto run = [&](auto rectified) {
         for (int64_t i = 0; i < strip.count; ++i, from += strip.step, to += strip.step)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
+          for (int v = 0; v < V; ++v) {
             Vector y = normal(load(from + v * LANES), m.v[v], by.v[v], b.v[v]);
             if constexpr (decltype(rectified)::value) y = y < 0 ? Vector{} : y;  // of NaN, NaN
             store(to + v * LANES, y);
@@ -199,22 +212,16 @@ ffi::Error gradients(ffi::ThreadPool pool, Values values, Channels scale, Channe
   const Rows rows = rows_of(values);
   const int64_t channels = rows.channels;
   const float *x = values.typed_data(), *g = cotangent.typed_data();
-  std::vector<PerChannel> mean(rows.groups, PerChannel(channels)), multiplier = mean, slope = mean, level = mean;
-  PerChannel offset(channels);
-  offset.set([&](int64_t c) { return bias.typed_data()[c]; });
-  auto deviation = [&](int64_t group, int64_t c) { return std::sqrt(variances.typed_data()[group * channels + c] + epsilon); };
-  for (int64_t group = 0; group < rows.groups; ++group) {
-    mean[group].set([&](int64_t c) { return means.typed_data()[group * channels + c]; });
-    multiplier[group].set([&](int64_t c) { return scale.typed_data()[c] / deviation(group, c); });
-  }
+  const Map map(rows, means.typed_data(), variances.typed_data(), scale, bias, epsilon);
+  std::vector<PerChannel> slope(rows.groups, PerChannel(channels)), level = slope;
   // each(centred value, what reaches it through the ReLU, strip's vector, step's first float) of all of a strip
   auto walk = [&](auto vectors, int64_t group, Strip strip, const auto& each) {
     constexpr int V = decltype(vectors)::value;
-    const Vectors<V> m(mean[group].at(strip)), by(multiplier[group].at(strip)), b(offset.at(strip));
+    const Vectors<V> m(map.mean[group].at(strip)), by(map.multiplier[group].at(strip)), b(map.bias.at(strip));
     auto run = [&](auto rectified) {
       for (int64_t i = 0, at = strip.start; i < strip.count; ++i, at += strip.step)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
+        for (int v = 0; v < V; ++v) {
           const Vector seen = load(x + at + v * LANES);
           Vector reached = load(g + at + v * LANES);
           if constexpr (decltype(rectified)::value)
@@ -238,19 +245,19 @@ ffi::Error gradients(ffi::ThreadPool pool, Values values, Channels scale, Channe
   const double n = static_cast<double>(rows.positions);
   for (int64_t group = 0; group < rows.groups; ++group) {
     slope[group].set([&](int64_t c) {
-      const double d = deviation(group, c), s = scale.typed_data()[c] / d;
+      const double d = map.deviation[group].of(c), s = scale.typed_data()[c] / d;
       return static_cast<float>(s * sums.second(group, c) / (n * d * d) -
                                 2 * of_variances.typed_data()[group * channels + c] / n);
     });
     level[group].set([&](int64_t c) {
-      const double s = scale.typed_data()[c] / deviation(group, c);
+      const double s = scale.typed_data()[c] / map.deviation[group].of(c);
       return static_cast<float>((s * sums.first(group, c) - of_means.typed_data()[group * channels + c]) / n);
     });
   }
   for (int64_t c = 0; c < channels; ++c) {
     double scales = 0, biases = 0;
     for (int64_t group = 0; group < rows.groups; ++group) {
-      scales += sums.second(group, c) / deviation(group, c);
+      scales += sums.second(group, c) / map.deviation[group].of(c);
       biases += sums.first(group, c);
     }
     of_scale->typed_data()[c] = static_cast<float>(scales);
@@ -260,7 +267,7 @@ ffi::Error gradients(ffi::ThreadPool pool, Values values, Channels scale, Channe
   rows.share_out(pool, [&](int64_t group, int64_t, int64_t row, int64_t count) {
     for_strips(row, count, channels, [&](auto vectors, Strip strip) {
       constexpr int V = decltype(vectors)::value;
-      const Vectors<V> by(multiplier[group].at(strip)), k(slope[group].at(strip)), l(level[group].at(strip));
+      const Vectors<V> by(map.multiplier[group].at(strip)), k(slope[group].at(strip)), l(level[group].at(strip));
       walk(vectors, group, strip, [&](Vector centred, Vector reached, int v, int64_t at) {
         store(to + at + v * LANES, by.v[v] * reached - centred * k.v[v] - l.v[v]);
       });

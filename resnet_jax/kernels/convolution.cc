@@ -32,6 +32,7 @@ struct Phase {
   std::vector<int64_t> offsets;    // of each tap, from a position's input
   std::vector<int64_t> weights;    // of each tap, in a packed block of the kernel
   std::vector<int64_t> from, to;   // of every position of some images: where its input and its output begin
+  bool sliding = false;            // see `slides`
 };
 
 // What a tile is computed from, and where its outputs go.
@@ -139,13 +140,15 @@ void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, 
   const int64_t group = images_at_once(wide.size(), ceil_div(batch, 4 * threads));
   // Small images fill tiles together.
   const int64_t together = std::min(group, ceil_div(64, out.height * out.width));
-  for (Phase& phase : phases)
+  for (Phase& phase : phases) {
+    phase.sliding = slides(phase, in.channels);
     for (int64_t b = 0; b < together; ++b)
       for (int64_t y = 0; y < phase.rows; ++y)
         for (int64_t x = 0; x < phase.columns; ++x) {
           phase.from.push_back(b * wide.size() + y * phase.in_row + x * phase.in_column);
           phase.to.push_back(b * out.size() + phase.out_start + y * phase.out_row + x * phase.out_column);
         }
+  }
   parallel(pool, ceil_div(batch, group), [&](int64_t number) {
     const int64_t begin = number * group, end = std::min(begin + group, batch);
     const float* inputs = bordered(images + begin * in.size(), end - begin, in, border);
@@ -154,7 +157,7 @@ void apply(ffi::ThreadPool& pool, const float* images, int64_t batch, Shape in, 
       wide_tile = block + WIDE <= blocks;
       for (int64_t b = begin; b < end; b += together) {
         for (const Phase& phase : phases) {
-          const bool sliding = slides(phase, in.channels);
+          const bool sliding = phase.sliding;
           const int64_t rows = std::min(together, end - b) * phase.rows;
           const int64_t lines = sliding ? rows : 1, positions = rows * phase.columns / lines;
           const int64_t most = sliding ? (wide_tile ? WIDE_SLIDING : SLIDING) : (wide_tile ? WIDE_POSITIONS : POSITIONS);

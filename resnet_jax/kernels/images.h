@@ -1,4 +1,4 @@
-// What the convolutions share: images with a border of zeros, and how XLA calls them.
+// What kernels of images share: shapes, a border of zeros, and how XLA calls convolutions.
 
 #pragma once
 

@@ -119,6 +119,7 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
   const int64_t band = std::clamp<int64_t>(enough / out.width, 1, out.height);
   const int64_t together = std::max<int64_t>(1, enough / (out.height * out.width));
   const Tiles tiles(in.channels);
+  const bool large_in = in.channels >= LARGE, large_out = out.channels >= LARGE;
   const int64_t group = images_at_once(wide.size(), batch) + 3;  // a few in any case, for large kernels
   const int64_t packed_block = size / blocks;
   const Floats sums(parts * size);
@@ -135,15 +136,14 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Input images, Input cotangent, 
           for (int64_t y = 0; y < out.height; y += band) {
             const int64_t seen = std::min(together, count - b), height = std::min(band, out.height - y);
             const float* batch_g = cotangent.typed_data() + (begin + b) * out.size();
-            const bool copied = out.channels >= LARGE;
-            const float* g = copied ? block_of(batch_g, seen, out, y, height, block)
-                                    : batch_g + y * out.width * out.channels + block * BLOCK;
-            const int64_t out_image = copied ? height * out.width * BLOCK : out.size();
-            const int64_t out_column = copied ? int64_t{BLOCK} : out.channels;
+            const float* g = large_out ? block_of(batch_g, seen, out, y, height, block)
+                                       : batch_g + y * out.width * out.channels + block * BLOCK;
+            const int64_t out_image = large_out ? height * out.width * BLOCK : out.size();
+            const int64_t out_column = large_out ? int64_t{BLOCK} : out.channels;
             for (int64_t tile = 0; tile < tiles.count; ++tile) {
               const int64_t c = tiles.begin(tile), size = tiles.size(tile);
-              const int64_t step = in.channels < LARGE ? in.channels : size;
-              const float* of_tile = inputs + (in.channels < LARGE ? c : c * count * positions);
+              const int64_t step = large_in ? size : in.channels;
+              const float* of_tile = inputs + (large_in ? c * count * positions : c);
               for (int64_t i = 0; i < rows; ++i)
                 for (int64_t j = 0; j < columns; ++j) {
                   const float* x = of_tile + (b * positions + (y * stride_y + i) * wide.width + j) * step;

@@ -2,6 +2,8 @@
 //
 // Layout is (batch, height, width, channels). What lies outside an image is smaller than anything in it.
 
+#include <utility>
+
 #include "images.h"
 
 namespace {
@@ -33,7 +35,7 @@ ffi::Error layer(ffi::ThreadPool pool, Input images, Output outputs, int64_t siz
         for (int64_t i = y0; i < y1; ++i)
           for (int64_t j = x0; j < x1; ++j) {
             const Vector seen = load(x + (i * in.width + j) * in.channels + c);
-            largest = largest >= seen ? largest : seen == seen ? (largest == largest ? seen : largest) : seen;  // of NaN, NaN
+            largest = (largest >= seen) | (largest != largest) ? largest : seen;  // of NaN, NaN
           }
         store(y + to + c, largest);
       }
@@ -68,25 +70,20 @@ ffi::Error gradient(ffi::ThreadPool pool, Input images, Input outputs, Input cot
   return ffi::Error::Success();
 }
 
+// Of a handler, whose attributes are a window.
+template <typename Binding>
+auto with_window(Binding&& binding) {
+  return std::forward<Binding>(binding)
+      .template Attr<int64_t>("size")
+      .template Attr<int64_t>("stride")
+      .template Attr<int64_t>("top")
+      .template Attr<int64_t>("left");
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(MaxPool, layer,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Ret<Input>()
-                                  .Attr<int64_t>("size")
-                                  .Attr<int64_t>("stride")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(MaxPoolGradient, gradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Arg<Input>()
-                                  .Ret<Input>()
-                                  .Attr<int64_t>("size")
-                                  .Attr<int64_t>("stride")
-                                  .Attr<int64_t>("top")
-                                  .Attr<int64_t>("left"));
+                              with_window(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Input>().Ret<Input>()));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    MaxPoolGradient, gradient,
+    with_window(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Input>().Arg<Input>().Arg<Input>().Ret<Input>()));
