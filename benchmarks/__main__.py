@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.pages import machine, measured_on, write_between
+from resnet_jax.cli.arguments import number
 from resnet_jax.cli.door import run
 from resnet_jax.errors import UserError
 
@@ -173,23 +174,23 @@ def _numbers(text: str) -> list[int]:
 
 def _options(name: str, command: argparse.ArgumentParser) -> None:
     """Adds the options of a benchmark."""
-    add = command.add_argument
+    add, some = command.add_argument, number(int, "a whole number of 1 or more", 1)
     as_json = {"action": "store_true", "help": "print one JSON object, and nothing else"}
     if name == "differences":
-        add("--steps", type=int, default=100, help="steps to take (%(default)s)")
+        add("--steps", type=some, default=100, help="steps to take (%(default)s)")
     elif name == "input_pipeline":
         add("--data_dir", default="../shared/data/imagenet_sample", help="images (%(default)s)")
-        add("--seconds", type=float, default=5, help="for each row (%(default)s)")
+        add("--seconds", type=number(float, "a number above 0", 1e-9), default=5, help="for each row (%(default)s)")
         add("--peer_python", action="append", default=[], metavar="PATH",
             help="an interpreter that has TensorFlow or PyTorch; may be repeated")  # fmt: skip
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "finetuning":
         add("--weights", required=True, help="of a cifar_resnet20 trained on CIFAR-10")
-        add("--steps", type=int, default=60, help="of each run (%(default)s)")
-        add("--seeds", type=int, default=2, help="runs of each way (%(default)s)")
+        add("--steps", type=some, default=60, help="of each run (%(default)s)")
+        add("--seeds", type=some, default=2, help="runs of each way (%(default)s)")
     elif name == "checkpoint_overhead":
-        add("--every", type=int, default=100, help="steps between checkpoints (%(default)s)")
-        add("--repeats", type=int, default=5, help="rounds (%(default)s)")
+        add("--every", type=some, default=100, help="steps between checkpoints (%(default)s)")
+        add("--repeats", type=some, default=5, help="rounds (%(default)s)")
     elif name in ("train_step", "eval"):
         add(
             "--model",
@@ -204,8 +205,8 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
         add("--variants", type=_names, default=[], help="of torch: contiguous, channels_last, either +compile; of "
             "several the fastest counts. By default both on CPU, channels_last+compile on a GPU")  # fmt: skip
-        add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
-        add("--rounds", type=int, default=10, help="turns of each (%(default)s)")
+        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--rounds", type=some, default=10, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "seeds":
         add(
@@ -215,24 +216,24 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--packing", type=_names, default=["vmap", "unrolled"], help="ways to put them together (vmap,unrolled)")
         add("--batch_size", type=int, default=128, help="of each run (%(default)s)")
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
-        add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
-        add("--rounds", type=int, default=6, help="turns of each (%(default)s)")
+        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--rounds", type=some, default=6, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "kernels":
-        add("--rounds", type=int, default=15, help="turns of each (%(default)s)")
+        add("--rounds", type=some, default=15, help="turns of each (%(default)s)")
     elif name == "startup":
         add("--net", type=_names, default=["resnet20", "resnet56"], help="on digits (resnet20,resnet56)")
-        add("--repeats", type=int, default=5, help="of each (%(default)s)")
+        add("--repeats", type=some, default=5, help="of each (%(default)s)")
     elif name == "end_to_end":
         add("--net", default="resnet20", help="on digits (%(default)s)")
-        add("--steps", type=int, default=400, help="of one run (%(default)s)")
-        add("--rounds", type=int, default=7, help="runs (%(default)s)")
+        add("--steps", type=some, default=400, help="of one run (%(default)s)")
+        add("--rounds", type=some, default=7, help="runs (%(default)s)")
     elif name == "scaling":
         add("--model", default="cifar_resnet20", help="the net that is run (%(default)s)")
         add("--batch_size", type=int, default=32, help="of one device (weak), or of the whole by 8 (strong)")
         add("--devices", type=_numbers, default=[1, 2, 4, 8], help="numbers of virtual devices (1,2,4,8)")
-        add("--seconds", type=float, default=3, help="of one turn (%(default)s)")
-        add("--rounds", type=int, default=5, help="turns (%(default)s)")
+        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--rounds", type=some, default=5, help="turns (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name in ("memory", "deep"):
         from benchmarks.memory import DEEP, NETS, WAYS
@@ -245,8 +246,8 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--limit", type=float, default=1800, help="seconds until a compilation is given up (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     else:
-        add("--seconds", type=float, default=2, help="of one turn (%(default)s)")
-        add("--rounds", type=int, default=8, help="turns of each (%(default)s)")
+        add("--seconds", type=number(float, "a number above 0", 1e-9), default=2, help="of one turn (%(default)s)")
+        add("--rounds", type=some, default=8, help="turns of each (%(default)s)")
         add("--record", action="store_true", help="write benchmarks/reference.json anew")
 
 

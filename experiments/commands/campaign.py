@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.commands.options import RUNS, Parser, changes, number
+from experiments.commands.options import RUNS, Parser, changes
 from experiments.commands.run import NOT_SET, analyse_finished
+from resnet_jax.cli.arguments import number
 from resnet_jax.cli.door import run
 from resnet_jax.errors import UserError
 

@@ -60,18 +60,3 @@ def changes(settings: Sequence[Sequence[str]], refused: Mapping[str, str] = NOT_
         except (ValueError, SyntaxError):
             found[field] = value
     return found
-
-
-def number(kind: type, what: str, least: float) -> Any:
-    """A converter for argparse: a number of a kind, `least` or more, called `what` in its complaint."""
-
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text!r} must be {what}")
-        return value
-
-    return convert

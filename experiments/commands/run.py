@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import registry
-from experiments.commands.options import RUNS, Parser, changes, number
+from experiments.commands.options import RUNS, Parser, changes
 from experiments.plan import Plan, State, Status, make_plan, packs, status
+from resnet_jax.cli.arguments import number
 from resnet_jax.cli.door import run
 from resnet_jax.errors import Stopped, UserError
 

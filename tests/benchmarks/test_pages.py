@@ -52,7 +52,10 @@ def test_the_stopwatch_takes_the_lines_it_is_told():
     assert 0.035 < watch.ended - watch.began < 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["banana"], ["differences", "--steps=many"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["banana"], ["differences", "--steps=many"], ["regression", "--rounds=0"], ["eval", "--seconds=-1"]],
+)
 def test_mistakes(arguments, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1
