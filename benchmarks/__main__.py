@@ -180,7 +180,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--steps", type=some, default=100, help="steps to take (%(default)s)")
     elif name == "input_pipeline":
         add("--data_dir", default="../shared/data/imagenet_sample", help="images (%(default)s)")
-        add("--seconds", type=number(float, "a number above 0", 1e-9), default=5, help="for each row (%(default)s)")
+        add("--seconds", type=number(float, "a number of 0 or more", 0), default=5, help="for each row (%(default)s)")
         add("--peer_python", action="append", default=[], metavar="PATH",
             help="an interpreter that has TensorFlow or PyTorch; may be repeated")  # fmt: skip
         add("--json", **as_json)  # type: ignore[arg-type]
@@ -205,7 +205,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
         add("--variants", type=_names, default=[], help="of torch: contiguous, channels_last, either +compile; of "
             "several the fastest counts. By default both on CPU, channels_last+compile on a GPU")  # fmt: skip
-        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--seconds", type=number(float, "a number of 0 or more", 0), default=3, help="of one turn (%(default)s)")
         add("--rounds", type=some, default=10, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "seeds":
@@ -216,7 +216,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--packing", type=_names, default=["vmap", "unrolled"], help="ways to put them together (vmap,unrolled)")
         add("--batch_size", type=int, default=128, help="of each run (%(default)s)")
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
-        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--seconds", type=number(float, "a number of 0 or more", 0), default=3, help="of one turn (%(default)s)")
         add("--rounds", type=some, default=6, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "kernels":
@@ -232,7 +232,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--model", default="cifar_resnet20", help="the net that is run (%(default)s)")
         add("--batch_size", type=int, default=32, help="of one device (weak), or of the whole by 8 (strong)")
         add("--devices", type=_numbers, default=[1, 2, 4, 8], help="numbers of virtual devices (1,2,4,8)")
-        add("--seconds", type=number(float, "a number above 0", 1e-9), default=3, help="of one turn (%(default)s)")
+        add("--seconds", type=number(float, "a number of 0 or more", 0), default=3, help="of one turn (%(default)s)")
         add("--rounds", type=some, default=5, help="turns (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name in ("memory", "deep"):
@@ -246,7 +246,7 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
         add("--limit", type=float, default=1800, help="seconds until a compilation is given up (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     else:
-        add("--seconds", type=number(float, "a number above 0", 1e-9), default=2, help="of one turn (%(default)s)")
+        add("--seconds", type=number(float, "a number of 0 or more", 0), default=2, help="of one turn (%(default)s)")
         add("--rounds", type=some, default=8, help="turns of each (%(default)s)")
         add("--record", action="store_true", help="write benchmarks/reference.json anew")
 
