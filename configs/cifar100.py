@@ -16,4 +16,5 @@ def get_config(net: str = "preact_resnet164") -> ConfigDict:
     """The recipe for a CIFAR net."""
     config = small_image_config(net)
     config.data.name = "cifar100"
+    config.model.bn_group_size = 64  # each of two GPUs normalised its half of a batch (2016, appendix)
     return config

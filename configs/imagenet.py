@@ -47,18 +47,26 @@ def get_config(net: str = "resnet50") -> ConfigDict:
     return config
 
 
+def _residual(config: ConfigDict) -> None:
+    """Sets what both papers share: 2016 takes "the same data augmentation as in" 2015 and the same hyper-parameters."""
+    config.data.colour_pca = 0.1  # "the standard color augmentation": Krizhevsky et al. 2012
+    config.optimizer.decay_scope = "kernels"  # docs/fidelity.md has the sources
+    config.model.bn_group_size = 32  # each of eight GPUs normalised its share of a batch (2016, appendix)
+
+
 def _he2015(config: ConfigDict) -> None:
     """2015, section 3.4: up to 600k iterations, the rate divided by 10 "when the error plateaus".
 
     Figure 4 there shows that near 150k and 300k iterations: read off the plot, no text has the numbers.
     """
+    _residual(config)
     config.steps = 600_000
     config.schedule.boundaries = (0.25, 0.5)
-    config.data.colour_pca = 0.1  # "the standard color augmentation": Krizhevsky et al. 2012
 
 
 def _he2016(config: ConfigDict) -> None:
     """2016, appendix: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs, as in the authors' code."""
+    _residual(config)
     config.steps = round(90 * TRAIN_IMAGES / config.batch_size)
     config.schedule.boundaries = (1 / 3, 2 / 3)
 
@@ -72,3 +80,5 @@ def _vgg(config: ConfigDict) -> None:
     config.schedule.boundaries = (0.25, 0.5, 0.75)
     config.optimizer.learning_rate = 0.01
     config.optimizer.weight_decay = 5e-4
+    config.data.colour_pca = 0.1  # "random RGB colour shift"
+    config.data.shorter_side = (256, 512)  # its training scale S
