@@ -63,7 +63,7 @@ def train_step(options: argparse.Namespace, folder: Path) -> str:
 
     rows = train_step.measure(
         options.name, options.model, options.peer, options.batch_size, options.image_size, options.dtype,
-        options.variants, options.seconds, options.rounds, note,
+        options.variants, options.seconds, options.rounds, note, options.bn_group_size,
     )  # fmt: skip
     return train_step.report(rows, options.json)
 
@@ -199,9 +199,21 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
             metavar="NET[@SIZE][,...]",
             help="nets, and the side of their images in pixels (cifar_resnet20)",
         )
-        add("--peer", type=_names, default=["flax_example"], metavar="PEER[,PEER]", help="torch, flax_example, xla")
+        add(
+            "--peer",
+            type=_names,
+            default=["flax_example"],
+            metavar="PEER[,PEER]",
+            help="torch, flax_example, xla, whole_batch",
+        )
         add("--batch_size", type=int, default=0, help="0: 128 for CIFAR's nets, 32 for ImageNet's")
         add("--image_size", type=int, default=0, help="in pixels; 0: that which a net was published for")
+        add(
+            "--bn_group_size",
+            type=int,
+            default=0,
+            help="examples that share batch statistics in our nets, with --peer=whole_batch; 0: the whole batch",
+        )
         add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
         add("--variants", type=_names, default=[], help="of torch: contiguous, channels_last, either +compile; of "
             "several the fastest counts. By default both on CPU, channels_last+compile on a GPU")  # fmt: skip

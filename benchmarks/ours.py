@@ -160,6 +160,20 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
     return Contestant("resnet_jax", losses, evaluate)
 
 
+def contestant_of_whole_batch(trainer: Trainer) -> Contestant:
+    """Returns the same step with batch norm's statistics over the whole batch: what `bn_group_size` costs."""
+    config = trainer.config
+    other = make_benchmark_trainer(
+        config.model.name,
+        config.batch_size,
+        trainer.summary.image_size,
+        config.dtype,
+        list(trainer.mesh.devices.flat),
+        **model_overrides(config) | {"bn_group_size": 0},
+    )
+    return dataclasses.replace(contestant(other), name="resnet_jax, whole batch")
+
+
 def contestant_by_xla(trainer: Trainer) -> Contestant:
     """The same with XLA's own layers: what `resnet_jax.kernels` gain."""
     config = trainer.config

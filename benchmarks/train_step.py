@@ -22,7 +22,9 @@ from resnet_jax.models.registry import create_model
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer
 
-PEERS = ("torch", "flax_example", "xla")
+#: "xla" is our own step with XLA's layers; "whole_batch" is our own with batch norm over the whole batch, which
+#: `--bn_group_size` is held against.
+PEERS = ("torch", "flax_example", "xla", "whole_batch")
 
 #: Steps of which the losses are compared, and by how much they may differ, relative: the first step's loss, and any
 #: later one's. Rounding grows from step to step (docs/training.md; 2e-5 after four steps of ResNet-20). Another weight,
@@ -35,7 +37,7 @@ ROUNDED = {"gpu": (2e-3, 2e-2), "tpu": TOLERANCE["bfloat16"]}
 
 
 def contestants_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list[Contestant]:
-    """The peer's contestants; "xla" is our own step with XLA's layers in the place of `resnet_jax.kernels`.
+    """Returns the peer's contestants, see `PEERS`.
 
     Raises:
       UserError: for a peer that is unknown or not installed.
@@ -43,6 +45,8 @@ def contestants_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list
     _check_peer(peer)
     if peer == "xla":
         return [ours.contestant_by_xla(trainer)]
+    if peer == "whole_batch":
+        return [ours.contestant_of_whole_batch(trainer)]
     task = ours.task(trainer)
     if peer == "torch":
         from benchmarks.peers import pytorch
@@ -86,7 +90,7 @@ def _take(kind: str, one: Contestant, count: int) -> list[float]:
 
 def measure(
     kind: str, models: Sequence[str], peers: Sequence[str], batch_size: int, image_size: int, dtype: str,
-    variants: Sequence[str], seconds: float, rounds: int, note: Callable[[str], None],
+    variants: Sequence[str], seconds: float, rounds: int, note: Callable[[str], None], bn_group_size: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """One row for each net and peer.
 
@@ -100,7 +104,10 @@ def measure(
       variants: of torch, see `pytorch.contestants`; of several, the fastest counts.
       seconds, rounds: see `contest`.
       note: told what is being measured.
+      bn_group_size: of our nets; 0: the whole batch, as the peers'.
     """
+    if bn_group_size and set(peers) - {"whole_batch"}:
+        raise UserError("--bn_group_size is for --peer=whole_batch: the other peers normalise over the whole batch")
     sized = [ours.name_and_size(model, image_size) for model in models]
     for name, _ in sized:
         ours.check_net(name, create_model(name))
@@ -111,12 +118,13 @@ def measure(
     for name, size in sized:
         batch = batch_size or (128 if name.startswith("cifar_") else 32)
         for peer in peers:
-            trainer = ours.make_benchmark_trainer(name, batch, size, dtype)
+            trainer = ours.make_benchmark_trainer(name, batch, size, dtype, bn_group_size=bn_group_size)
             note(f"{kind}: {name} at {trainer.summary.image_size} pixels beside {peer}, batch {batch}, {dtype}")
             stepper = Stepper(trainer)
             mine = ours.contestant(trainer, stepper)
             theirs = contestants_of(peer, trainer, variants)
-            difference = check(kind, mine, theirs, dtype, jax.default_backend())
+            # Statistics of a group are other numbers than those of a batch.
+            difference = 0.0 if bn_group_size else check(kind, mine, theirs, dtype, jax.default_backend())
             # A peer's step is one step; ours may go several to a dispatch.
             unit = ours.steps_per_dispatch(trainer) if kind == "train_step" else 1
             works = {c.name: lambda n, c=c, unit=unit: _take(kind, c, n * unit) for c in (mine, *theirs)}

@@ -1,7 +1,7 @@
 """What a table or figure of the papers consists of, and the list of all that there are.
 
 One file per table or figure under experiments/he2015/ and experiments/he2016/ holds an `EXPERIMENT`: its rows and the
-paper's numbers, nothing else.
+paper's numbers, which stand nowhere else.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ NAMES: tuple[str, ...] = (
     *(f"he2015.table{i}" for i in range(1, 7)),
     *(f"he2015.figure{i}" for i in (1, 4, 6, 7)),
     *(f"he2016.table{i}" for i in range(1, 6)),
+    *(f"he2016.figure{i}" for i in (1, 3, 6)),
 )
 
 #: Figures that look into trained nets (experiments/analysis.py): from the CIFAR-10 nets of the papers, or, with
@@ -37,8 +38,21 @@ INSIDE: tuple[str, ...] = (
 
 #: What the papers have besides, and why it is not here.
 NOT_YET = {
+    "he2015.figure2": "a drawing of a residual unit",
+    "he2015.figure3": "a drawing of three nets; their sizes and costs are in table 1",
+    "he2015.figure5": "a drawing of a bottleneck",
     "he2015.table7": "detection on PASCAL VOC",
     "he2015.table8": "detection on COCO",
+    "he2015.table9": "detection on COCO with refinement, context and several scales",
+    "he2015.table10": "detection on PASCAL VOC 2007, class by class",
+    "he2015.table11": "detection on PASCAL VOC 2012, class by class",
+    "he2015.table12": "detection on ImageNet's 200 classes",
+    "he2015.table13": "localization on ImageNet",
+    "he2015.table14": "localization on ImageNet, beside other systems",
+    "he2016.figure2": "a drawing of the shortcuts of table 1",
+    "he2016.figure4": "a drawing of the units of table 2",
+    "he2016.figure5": "a drawing of how pre-activation comes about",
+    "he2016.section5": "ResNet-101 with BN after addition on ImageNet, in the text alone: 24.6 / 7.5 beside 23.6 / 7.1",
 }
 
 #: What an experiment's `columns` may be, and how a table heads them. The first group is computed from the net; the
@@ -62,9 +76,13 @@ MEASURED = ("error", "mean", "std", "top1", "top5")
 ANALYSES = ("responses", "gradients", "surface", "lesion")
 
 #: How an experiment is drawn: a table alone; curves of training (dashed) and test error (bold), a panel for each
-#: group; the same with thin lines instead of dashed; a panel of training and one of test errors; or what an analysis
-#: of its runs finds.
-FORMS = ("table", "curves", "thin_curves", "train_test", *ANALYSES)
+#: group; the same with thin lines instead of dashed; a panel of training and one of test errors; training loss (dashed)
+#: and test error (bold), a panel for each group; or what an analysis of its runs finds.
+FORMS = ("table", "curves", "thin_curves", "train_test", "loss_and_error", *ANALYSES)
+
+#: Training images that batch norm's statistics are averaged over for the ImageNet tables. The authors took "a
+#: sufficiently large training batch after the training procedure" (README of their models), without its size.
+RECOMPUTE_BN = 50_000
 
 #: A shrunk run is not evaluated more often than this, in steps: CIFAR's test set would cost more than the training.
 _EVAL_EVERY = 40
@@ -87,6 +105,7 @@ class Row:
       above: the paper prints no number, only that the error is above this many percent.
       seeds: how many runs the paper made of this row, if not the experiment's number.
       metric: of this row, if not the experiment's.
+      recompute_bn: of this row, if not the experiment's.
       against: name of the row that this one is compared with, if there is one.
     """
 
@@ -101,6 +120,7 @@ class Row:
     above: float | None = None
     seeds: int = 0
     metric: str = ""
+    recompute_bn: int | None = None
     against: str = ""
 
 
@@ -116,6 +136,8 @@ class Experiment:
         table that is computed from the nets, without a run.
       protocol: how the paper reports several runs: "best", "median" or "single".
       seeds: how many runs of each row the paper made.
+      recompute_bn: training images that batch norm's statistics are averaged over before a run is evaluated; 0: those
+        of training are kept.
       rows: in the paper's order.
       note: what a reader must know beside it.
       form: one of `FORMS`.
@@ -129,6 +151,7 @@ class Experiment:
     protocol: str
     seeds: int
     rows: tuple[Row, ...]
+    recompute_bn: int = 0
     note: str = ""
     form: str = "table"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -224,6 +247,12 @@ def runnable(experiment: Experiment, names: Sequence[str] = ()) -> list[Row]:
 def paper_seeds(experiment: Experiment, row: Row) -> int:
     """How many runs the paper made of a row."""
     return row.seeds or experiment.seeds
+
+
+def asked_metric(experiment: Experiment, row: Row) -> tuple[str, int]:
+    """Returns how a row's runs are tested: the metric, and the training images of `Experiment.recompute_bn`."""
+    recompute_bn = experiment.recompute_bn if row.recompute_bn is None else row.recompute_bn
+    return row.metric or experiment.metric, recompute_bn
 
 
 def statistic(experiment: Experiment, row: Row) -> str:

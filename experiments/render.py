@@ -15,7 +15,7 @@ from resnet_jax.report.analysis.figures import FIGURES
 from resnet_jax.report.analysis.nets import load_nets
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
-from resnet_jax.report.figures import draw_series
+from resnet_jax.report.figures import draw_loss_and_error, draw_series
 from resnet_jax.report.grid import Grid, to_latex, to_markdown
 from resnet_jax.report.paper_page import Section, machine, write_paper_page
 from resnet_jax.report.responses import draw_responses, mean_responses
@@ -69,6 +69,7 @@ def grid(filled: Filled) -> Grid:
     if filled.changes:
         fields = ", ".join(f"{field}={value}" for field, value in filled.changes.items())
         notes.append(f"Not the paper's setting: all runs have {fields}.")
+    notes += filled.left_out
     return to_grid(filled.entries, [*notes, *_machines(filled)])
 
 
@@ -147,6 +148,8 @@ def draw(filled: Filled, suffix: str = "") -> Figure:
     if experiment.form in ANALYSES:
         return _draw_analysis(filled, entries, title)
     series = _series(filled, entries)
+    if experiment.form == "loss_and_error":
+        return draw_loss_and_error(series, _groups(filled), title, _evaluated(entries))
     return draw_series(series, _groups(filled), experiment.form, title, _evaluated(entries))
 
 
@@ -170,8 +173,7 @@ def measured(filled: Filled, entry: Entry) -> list[Path]:
 
 def _section(filled: Filled, paths: dict[str, Path]) -> Section:
     experiment = filled.experiment
-    inside = experiment.form in ANALYSES
-    form = "curves" if experiment.form == "table" or inside else experiment.form
+    form = experiment.form if experiment.form in ("thin_curves", "train_test") else "curves"
     charts = []
     for _, mark, entries in lengths(filled):
         if series := _series(filled, entries):
@@ -179,7 +181,9 @@ def _section(filled: Filled, paths: dict[str, Path]) -> Section:
             lines = f"; {training}, bold: {_evaluated(entries)}" if training else ""
             caption = f"Error over iterations, means of the runs{mark}{lines}."
             charts.append(make_chart(series, _groups(filled), form, caption, _evaluated(entries)))
-    pictures = [paths[f"{experiment.name}{suffix}.svg"] for suffix, _, _ in lengths(filled)] if inside else []
+    # The page's own curves show errors alone; what a figure shows besides stands there as a picture.
+    pictured = experiment.form in (*ANALYSES, "loss_and_error")
+    pictures = [paths[f"{experiment.name}{suffix}.svg"] for suffix, _, _ in lengths(filled)] if pictured else []
     return Section(experiment.name, experiment.title, state(filled), grid(filled), filled.runs, charts, pictures)
 
 

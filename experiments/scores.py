@@ -1,16 +1,18 @@
 """A run's errors by the experiments' names for them.
 
 `test_error` is in the run's result. Errors by other ways of testing (ten crops, several scales, one crop of a size)
-are read from `evaluations/<metric>.json` in the run's folder: an object with `test_error` (top-1) and `top5_error`
-in percent and `evaluated_on`, as an evaluation of the run writes it.
+are read from `evaluations/<metric>.json` in the run's folder, as `python -m resnet_jax evaluate --protocol` writes it,
+and taken only if it tested as the papers did.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
 from resnet_jax.report.runs import Run
 
 #: Field of an evaluation for each column of a table.
@@ -20,8 +22,15 @@ FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}
 IN_RESULT = ("test_error", "train_error")
 
 
-def score(run: Run, metric: str, column: str = "error") -> float | None:
-    """A run's error in percent, None if it is not finished or was not tested so.
+@functools.cache
+def paper_protocols() -> Mapping[str, PhotographProtocol]:
+    """Returns the papers' ways of testing on ImageNet, by the metrics that they measure."""
+    chosen = [choose_for_photographs(name) for name in NAMES if name != "single_view"]
+    return {protocol.metric: protocol for protocol in chosen}
+
+
+def score(run: Run, metric: str, column: str = "error", recompute_bn: int = 0) -> float | None:
+    """Returns a run's error in percent, None if it is not finished or was not tested so.
 
     An error that was chosen as the best of several on the test set is never taken.
 
@@ -29,27 +38,36 @@ def score(run: Run, metric: str, column: str = "error") -> float | None:
       run: the run.
       metric: "test_error", "train_error" or a way of testing.
       column: "error", "top1" or "top5".
+      recompute_bn: what the row asks for, see `registry.Experiment`.
     """
     if run.result is None:
         return None
     if metric in IN_RESULT:
         return None if column == "top5" else getattr(run.result, metric)
     found = evaluation(run.workdir, metric)
-    return None if found is None else found.get(FIELDS[column])
+    return None if found is None or mismatch(found, metric, recompute_bn) else found.get(FIELDS[column])
 
 
 def held_out(run: Run) -> bool:
-    """Whether a finished run was tested on a part of the training set."""
+    """Returns whether a finished run was tested on a part of the training set."""
     return run.result is not None and run.result.evaluated_on != "test"
 
 
+def left_out(run: Run, metric: str, recompute_bn: int = 0) -> str:
+    """Returns a sentence on a run's evaluation that is not what its row asks for; empty if there is none such."""
+    if run.result is None or metric in IN_RESULT or (found := evaluation(run.workdir, metric)) is None:
+        return ""
+    reason = mismatch(found, metric, recompute_bn)
+    return f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}." if reason else ""
+
+
 def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
-    """A run's evaluation by that metric, None if there is none on the test set.
+    """Returns a run's evaluation by that metric, None if there is none on the test set.
 
     Raises:
       UserError: if it cannot be read.
     """
-    path = folder / "evaluations" / f"{metric}.json"
+    path = _path(folder, metric)
     if not path.exists():
         return None
     try:
@@ -57,3 +75,36 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
         return found if found["evaluated_on"] == "test" else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:
+    """Returns how an evaluation differs from what a row asks for, as a part of a sentence; empty if it does not.
+
+    Args:
+      found: an evaluation's record.
+      metric: by which it was found.
+      recompute_bn: training images that batch norm's statistics must be averaged over at least; 0: the statistics
+        must be those of training.
+    """
+    if metric not in paper_protocols():
+        return ""
+    protocol = paper_protocols()[metric]
+    sides, expected = found.get("shorter_sides"), list(protocol.shorter_sides)
+    if found.get("protocol") != protocol.name:
+        return f"it was tested by {found.get('protocol')}, and the paper's is {protocol.name}"
+    if sides != expected:
+        return f"its images had shorter sides {sides}, and the paper's {expected}"
+    if found.get("crop") != protocol.crop:
+        return f"its crops had {found.get('crop')} pixels, and the paper's {protocol.crop}"
+    if protocol.fully_convolutional and not found.get("pool_size"):
+        return "it averaged all positions at once, and the authors' net keeps its 7x7 pool"
+    count = found.get("recompute_bn", 0)
+    if recompute_bn and count < recompute_bn:
+        return f"batch norm's statistics are of {count:,} images, and the row asks for --recompute_bn={recompute_bn}"
+    if count and not recompute_bn:
+        return "batch norm's statistics were computed again, and the row asks for those of training"
+    return ""
+
+
+def _path(folder: Path, metric: str) -> Path:
+    return folder / "evaluations" / f"{metric}.json"

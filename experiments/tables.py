@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import runs as run_index
-from experiments.registry import COLUMNS, COMPUTED, Experiment, Row, paper_seeds, row_config, statistic
+from experiments.registry import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
 from experiments.runs import RunIndex
-from experiments.scores import held_out, score
+from experiments.scores import held_out, left_out, score
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
@@ -32,12 +32,14 @@ class Filled:
       entries: its rows, each once for each length that there are runs of.
       runs: by the entries' keys, finished and begun ones, by seed.
       changes: fields that the runs have in the place of the rows' own.
+      left_out: a sentence for each evaluation that is not what its row asks for.
     """
 
     experiment: Experiment
     entries: tuple[Entry, ...]
     runs: Mapping[str, tuple[Run, ...]]
     changes: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
 
 
 def fill(
@@ -53,6 +55,7 @@ def fill(
     """
     entries: list[Entry] = []
     runs: dict[str, tuple[Run, ...]] = {}
+    sentences: list[str] = []
     for row in experiment.rows:
         found = _runs_by_kind(experiment, row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
@@ -60,7 +63,11 @@ def fill(
             entries.append(entry)
             if members:
                 runs[entry.key] = tuple(members)
-    return Filled(experiment, tuple(_with_pairs(experiment, entries)), runs, dict(changes or {}))
+            metric, recompute_bn = asked_metric(experiment, row)
+            sentences += [sentence for run in members if (sentence := left_out(run, metric, recompute_bn))]
+    return Filled(
+        experiment, tuple(_with_pairs(experiment, entries)), runs, dict(changes or {}), tuple(dict.fromkeys(sentences))
+    )
 
 
 def net_summary(row: Row) -> Summary:
@@ -126,10 +133,10 @@ def _measures(
     """Of a table what it prints; of a figure the errors at the end of its curves."""
 
     def measure(heading: str, metric: str, column: str, **fields: Any) -> Measure:
-        values = [value for run in runs if (value := score(run, metric, column)) is not None]
+        values = [value for run in runs if (value := score(run, metric, column, recompute_bn)) is not None]
         return Measure(heading, statistic=statistic(experiment, row), ours=spread(values), **fields)
 
-    metric = row.metric or experiment.metric
+    metric, recompute_bn = asked_metric(experiment, row)
     if not metric:
         return ()
     if not experiment.columns:

@@ -132,6 +132,7 @@ def _data() -> dict[str, Any]:
         "flip": True,
         # Off in both CIFAR recipes; 0.1 in the 2015 paper's for ImageNet ("the standard color augmentation").
         "colour_pca": 0.0,  # deviation of shifts along the colours' principal components
+        "colour_jitter": 0.0,  # brightness, contrast, saturation: factors in 1 - it to 1 + it (fb.resnet.torch: 0.4)
         "random_erasing": 0.0,  # probability that an image loses a rectangle (Zhong et al. 2020: 0.5)
         "repeats": 1,  # times that an image stands in a row, each changed anew (Hoffer et al. 2020)
         # Cubuk et al. 2020; see data/rand_augment.py. Off in the papers' recipes: 0 operations.

@@ -33,7 +33,7 @@ LEAST = {
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
     **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
-    **dict.fromkeys(("data.colour_pca", "data.random_erasing"), 0),
+    **dict.fromkeys(("data.colour_pca", "data.colour_jitter", "data.random_erasing"), 0),
     **dict.fromkeys((f"data.rand_augment.{n}" for n in ("operations", "magnitude", "deviation", "probability")), 0),
     **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
     **dict.fromkeys(("regularization.target_threshold",), 0),
@@ -42,6 +42,7 @@ LEAST = {
 
 #: The largest.
 MOST_OF = {
+    "data.colour_jitter": (1, "at most 1, where factors begin at 0"),
     "data.random_erasing": (1, "a probability, at most 1"),
     "data.rand_augment.probability": (1, "a probability, at most 1"),
     "data.rand_augment.magnitude": (MOST, f"at most {MOST}, the end of each range"),
@@ -69,6 +70,12 @@ def check_values(flat: Mapping[str, Any]) -> None:
         raise UserError(
             f"config.accumulate={flat['accumulate']} does not divide config.batch_size={flat['batch_size']}"
         )
+    micro_batch, group = flat["batch_size"] // flat["accumulate"], flat["model.bn_group_size"]
+    if group and micro_batch % group:
+        of = f"config.batch_size={flat['batch_size']}"
+        of += f" in config.accumulate={flat['accumulate']} micro-batches" if flat["accumulate"] > 1 else ""
+        raise UserError(f"config.model.bn_group_size={group} does not divide {of}; choose a divisor of {micro_batch}, "
+                        "or 0 for the statistics of the whole batch")  # fmt: skip
     profile = tuple(flat["profile_steps"])
     if profile and not (len(profile) == 2 and _whole(profile) and profile[0] <= profile[1]):
         raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")

@@ -15,6 +15,8 @@ STREAMED = {"data.name": "image_folder"}
         ({"optimizer.name": "adam"}, "must be one of sgd, lars, lamb"),
         ({"schedule.name": "linear"}, "must be one of steps, cosine"),
         ({"data.repeats": 0}, "config.data.repeats=0 must be 1 or more"),
+        ({"data.colour_jitter": -0.1}, "config.data.colour_jitter=-0.1 must be 0 or more"),
+        ({"data.colour_jitter": 1.1}, "config.data.colour_jitter=1.1 must be at most 1, where factors begin at 0"),
         ({"data.rand_augment.operations": -1}, "must be 0 or more"),
         ({"data.rand_augment.magnitude": 10.5}, "magnitude=10.5 must be at most 10, the end of each range"),
         ({"data.rand_augment.magnitude": -1.0}, "must be 0 or more"),

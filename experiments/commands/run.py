@@ -103,10 +103,30 @@ def carry_out(experiments: Sequence[registry.Experiment], options: argparse.Name
     failed = _launch(plan, statuses, options)
     statuses = {trial.folder: status(trial) for trial in plan.trials}
     Console().print(plan_table(plan, statuses, None))
+    evaluate_finished(experiments, plan, statuses)
     analyse_finished(experiments, plan, statuses)
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)
     return list(failed)
+
+
+def evaluate_finished(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
+    """Tests finished runs on photographs as their tables ask, in this process: no run needs the devices any more."""
+    from experiments.scores import IN_RESULT, evaluation, mismatch, paper_protocols
+    from resnet_jax.cli import evaluate
+
+    by_name = {one.name: one for one in experiments}
+    for line in plan.lines:
+        metric, recompute_bn = registry.asked_metric(by_name[line.experiment], line.row)
+        for trial in line.trials:
+            done = statuses[trial.folder].state is State.DONE and trial.config.data.name == "imagenet"
+            if not done or metric in IN_RESULT or metric not in paper_protocols():
+                continue
+            found = evaluation(trial.folder, metric)
+            if found is None or mismatch(found, metric, recompute_bn):
+                protocol = f"--protocol={paper_protocols()[metric].name}"
+                again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []
+                evaluate.main([f"--workdir={trial.folder}", protocol, *again, "--num_processes=1"])
 
 
 def analyse_finished(experiments: Sequence[registry.Experiment], plan: Plan, statuses: dict[Path, Status]) -> None:
@@ -151,6 +171,9 @@ def _dry_run(
         else:  # the hardware is elsewhere: records alone can say
             add_records(rates, options.out, None)
     console.print(plan_table(plan, statuses, rates, at_once))
+    metrics = {registry.asked_metric(one, row)[0] for one in experiments for row in registry.runnable(one)}
+    if tests := sorted(metrics - {"test_error"}):
+        print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
     forms = [one.form for one in experiments if one.form in registry.ANALYSES]
     if forms:
         print(f"then, in finished runs as far as it is not done: {', '.join(dict.fromkeys(forms))}")

@@ -1,6 +1,6 @@
 """Table 2: plain and residual nets of 18 and 34 layers on ImageNet; shortcuts of option A, so no extra parameters."""
 
-from experiments.registry import Experiment, Row
+from experiments.registry import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table2",
@@ -9,6 +9,7 @@ EXPERIMENT = Experiment(
     metric="ten_crop",
     protocol="single",
     seeds=1,
+    recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("plain18", "plain-18", "imagenet:plain18", paper=(27.94,), group="plain"),
         Row("plain34", "plain-34", "imagenet:plain34", paper=(28.54,), group="plain", against="plain18"),

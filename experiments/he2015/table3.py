@@ -1,6 +1,6 @@
 """Table 3: nets on ImageNet by ten crops; ResNet-50 and deeper use option B."""
 
-from experiments.registry import Experiment, Row
+from experiments.registry import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table3",
@@ -9,6 +9,7 @@ EXPERIMENT = Experiment(
     metric="ten_crop",
     protocol="single",
     seeds=1,
+    recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("vgg16", "VGG-16", "imagenet:vgg16", paper=(28.07, 9.33), quoted=True, note="the paper's own test"),
         Row("googlenet", "GoogLeNet", paper=(None, 9.15), quoted=True),

@@ -1,6 +1,6 @@
 """Table 4: single nets at their best, fully convolutional at five scales."""
 
-from experiments.registry import Experiment, Row
+from experiments.registry import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table4",
@@ -9,6 +9,7 @@ EXPERIMENT = Experiment(
     metric="multi_scale",
     protocol="single",
     seeds=1,
+    recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("vgg_ilsvrc14", "VGG (ILSVRC'14)", paper=(None, 8.43), quoted=True, note="on the test set"),
         Row("googlenet", "GoogLeNet (ILSVRC'14)", paper=(None, 7.89), quoted=True),

@@ -45,7 +45,7 @@ def normalization(kind: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def normalize(images: Array, mean: Array, std: Array) -> Array:
-    """uint8 images (batch, height, width, channels) to float32, normalised."""
+    """Images of 0 to 255, uint8 or float, (batch, height, width, channels), to float32, normalised."""
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 

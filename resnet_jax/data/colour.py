@@ -27,8 +27,7 @@ def colour_basis(images: np.ndarray | None = None) -> np.ndarray:
     """
     if images is None:
         return (np.array(IMAGENET_EIGENVECTORS) * np.array(IMAGENET_EIGENVALUES)).astype(np.float32)
-    if images.shape[-1] != 3:
-        raise UserError(f"config.data.colour_pca is for RGB images, not for {images.shape[-1]} channel(s)")
+    check_rgb("colour_pca", images.shape[-1])
     # From sums over parts: float64 pixels of a whole set would take eight times the set's memory.
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for part in np.array_split(images, max(1, len(images) // 1000)):
@@ -39,6 +38,20 @@ def colour_basis(images: np.ndarray | None = None) -> np.ndarray:
     mean = total / count
     values, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
     return (vectors * values).astype(np.float32)
+
+
+def check_rgb(field: str, channels: int) -> None:
+    """Refuses images without colours.
+
+    Args:
+      field: of `config.data`, which asks for a change of colours.
+      channels: of the images.
+
+    Raises:
+      UserError: unless there are three.
+    """
+    if channels != 3:
+        raise UserError(f"config.data.{field} is for RGB images, not for {channels} channel(s)")
 
 
 def shift_colours(key: Array, images: Array, basis: np.ndarray, deviation: float, std: Array) -> Array:

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from resnet_jax.data.augment import normalization, normalize
 from resnet_jax.data.augmentation import Augmentation, augmented
-from resnet_jax.data.colour import colour_basis
+from resnet_jax.data.colour import check_rgb, colour_basis
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.placement import place
 from resnet_jax.data.rand_augment import RandAugment
@@ -100,7 +100,7 @@ class ResidentPipeline:
 
 def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, normalization_kind: str, padding: int,
                   flip: bool, colour_pca: float = 0.0, random_erasing: float = 0.0,
-                  rand_augment: RandAugment | None = None, repeats: int = 1,
+                  rand_augment: RandAugment | None = None, repeats: int = 1, colour_jitter: float = 0.0,
                   given: tuple[Sequence[float], Sequence[float]] = ((), ())) -> ResidentPipeline:  # fmt: skip
     """Puts a data set on every device of the mesh.
 
@@ -112,6 +112,8 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     """
     if padding > min(dataset.image_shape[:2]):
         raise UserError(f"config.data.padding={padding} is more than the images' {dataset.image_shape[0]} pixels")
+    if colour_jitter:
+        check_rgb("colour_jitter", dataset.image_shape[2])
     if normalization_kind == "weights":
         mean, std = (np.array(values, np.float32) for values in given)
         if mean.shape != dataset.image_shape[2:]:
@@ -133,5 +135,6 @@ def make_pipeline(dataset: Dataset, mesh: Mesh, *, seed: int, batch_size: int, n
     return ResidentPipeline(
         resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         seed, batch_size, per_device * mesh.size,
-        Augmentation(padding, flip, colour_pca, basis, random_erasing, rand_augment), repeats, dataset.evaluated_on,
+        Augmentation(padding, flip, colour_pca, basis, random_erasing, rand_augment, colour_jitter),
+        repeats, dataset.evaluated_on,
     )  # fmt: skip

@@ -219,7 +219,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         normalizer, normalizer, loader, tester, (size, size, 3), config.batch_size, eval_batch,
         rows_here(mesh, eval_batch),
         Augmentation(data.padding, data.flip, data.colour_pca, colour_basis() if data.colour_pca else None,
-                     data.random_erasing, RandAugment.of_config(data.rand_augment)),
+                     data.random_erasing, RandAugment.of_config(data.rand_augment), data.colour_jitter),
         tuple(data.train_sizes) or (size,), tuple(round(f * config.steps) for f in data.size_boundaries),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())),
         splits.evaluated_on, splits.remarks,

@@ -3,9 +3,12 @@
 What is averaged is the softmax of each view's logits. Krizhevsky et al. 2012 (section 4.1) average "the predictions
 made by the network's softmax layer" over ten crops, and Simonyan and Zisserman 2014 (sections 3.2, 4.2 and 4.4) the
 "soft-max class posteriors" over mirror images, scales and nets. He et al. 2015 (section 3.4) say no more than "average
-the scores"; their ten-crop errors are from "averaging softmax scores" (README of their models). On a larger image a
-net with global average pooling is fully convolutional as it stands: the classifier is linear, so that classifying the
-mean of all positions is the mean of the map of class scores.
+the scores"; their ten-crop errors are from "averaging softmax scores" (README of their models).
+
+On an image larger than those of training, the authors' nets average 7x7 positions at a stride of 1 (pool5 in their
+prototxts), classify each average, and average the map of class scores. The classifier is linear, so that this is the
+class score of the averaged averages: `ResNet.pool_size`. A mean over all positions at once weighs those near a border
+more.
 """
 
 import dataclasses
@@ -37,14 +40,20 @@ class Protocol:
       views: from normalised images (batch, height, width, channels) to the views of each, (batch, ., ., channels) in
         images of any size.
       description: a sentence part: what an image is shown as.
+      shorter_sides: of the views, in pixels; empty where images are shown at their own size.
+      crop: side of the crops in pixels; None: images are shown whole.
       mirrored: whether half of the views are mirror images.
+      fully_convolutional: whether the net keeps the pool of its training images, see above.
     """
 
     name: str
     metric: str
     views: Views
     description: str
+    shorter_sides: tuple[int, ...] = ()
+    crop: int | None = None
     mirrored: bool = False
+    fully_convolutional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +63,20 @@ class PhotographProtocol:
     Attributes:
       name, metric, description: see `Protocol`.
       cut: what is cut from each, on the host.
+      shorter_sides: of the images that it is cut from, in pixels.
+      crop: side of the crops in pixels; None: images are shown whole.
       mirrored: whether the mirror image of each view is shown as well.
+      fully_convolutional: see `Protocol`.
     """
 
     name: str
     metric: str
     cut: Cut
     description: str
+    shorter_sides: tuple[int, ...]
+    crop: int | None = None
     mirrored: bool = False
+    fully_convolutional: bool = False
 
 
 def single_view() -> Protocol:
@@ -79,7 +94,8 @@ def ten_crop_padded(padding: int) -> Protocol:
     def cut(images: Array) -> tuple[Array, ...]:
         return views.ten_crops(views.pad(images, padding), min(images.shape[1:3]))
 
-    return Protocol("ten_crop", "ten_crop", cut, f"ten crops of the image padded by {padding} pixels", True)
+    description = f"ten crops of the image padded by {padding} pixels"
+    return Protocol("ten_crop", "ten_crop", cut, description, mirrored=True)
 
 
 def multi_scale(scales: Sequence[int]) -> Protocol:
@@ -89,7 +105,8 @@ def multi_scale(scales: Sequence[int]) -> Protocol:
         resized = [views.resize_shorter_side(images, side) for side in scales]
         return tuple(view for one in resized for view in (one, views.mirrored(one)))
 
-    return Protocol("multi_scale", "multi_scale", scale, _description(scales), True)
+    name = "multi_scale"
+    return Protocol(name, name, scale, _description(scales), tuple(scales), mirrored=True, fully_convolutional=True)
 
 
 NAMES = ("single_view", "centre_crop", "ten_crop", "multi_scale", "crop320")
@@ -148,21 +165,25 @@ def choose_for_photographs(name: str, *, crop: int = CROP, side: int = SHORTER_S
     if name == "centre_crop":
         return _one_crop(name, crop, side)
     if name == "crop320":
-        return _one_crop(name, LARGE_CROP, LARGE_CROP)
+        return dataclasses.replace(_one_crop(name, LARGE_CROP, LARGE_CROP), fully_convolutional=True)
     if name == "ten_crop":
         description = f"ten crops of {crop} pixels, shorter side {side}"
-        return PhotographProtocol(name, name, Crops(crop, side, corners=True), description, True)
+        return PhotographProtocol(
+            name, name, Crops(crop, side, corners=True), description, (side,), crop, mirrored=True
+        )
     if name == "multi_scale":
         if not scales and crop != CROP:
             raise _needs_scales(crop)
         sides = tuple(scales or SCALES)
-        return PhotographProtocol(name, name, Whole(sides), _description(sides), True)
+        return PhotographProtocol(
+            name, name, Whole(sides), _description(sides), sides, mirrored=True, fully_convolutional=True
+        )
     raise UserError("single_view shows images as they are, and these have many sizes; choose centre_crop")
 
 
 def _one_crop(name: str, crop: int, side: int) -> PhotographProtocol:
     description = f"one centre crop of {crop} pixels, shorter side {side}"
-    return PhotographProtocol(name, f"single_crop_{crop}", Crops(crop, side), description)
+    return PhotographProtocol(name, f"single_crop_{crop}", Crops(crop, side), description, (side,), crop)
 
 
 def _check(name: str, scales: Sequence[int], any_size: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash
@@ -20,6 +21,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures, photographs, protocols, scoring
 from resnet_jax.evaluation.restore import OpenRun, opened
 from resnet_jax.evaluation.statistics import from_training_images
+from resnet_jax.models.resnet import ResNet, total_stride
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
 from resnet_jax.whole_files import write_whole
@@ -46,6 +48,9 @@ class ProtocolResult:
       protocol: one of `protocols.NAMES`.
       metric: the experiments' name for what was measured, and the file's.
       views: how the protocol shows an image.
+      shorter_sides: of the views, or of what they are cut from, in pixels; empty for images at their own size.
+      crop: side of the crops in pixels; None: images were shown whole.
+      pool_size: positions on a side of the average pool; None: it holds all positions.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that each net was trained for: one number, or that of each net of an ensemble.
       unreadable: images among them that could not be read, and were shown grey.
@@ -63,6 +68,9 @@ class ProtocolResult:
     protocol: str
     metric: str
     views: str
+    shorter_sides: tuple[int, ...]
+    crop: int | None
+    pool_size: int | None
     evaluated_on: str
     step: int | tuple[int, ...]
     examples: int
@@ -132,6 +140,7 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
         _same_data(configs, config, workdir)
         chosen = _choose(run, protocol, scales)
         report(f"{workdir}: {config.model.name} after {run.step} steps, {chosen.description}")
+        model = _tested_model(run, chosen)
         variables: scoring.Variables = run.state.tested_variables
         if recompute_bn is not None:
             with progress("batch-norm statistics") as told:
@@ -139,7 +148,7 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
                     trainer.model, variables, trainer.pipeline, trainer.mesh, recompute_bn, told
                 )
         with progress(chosen.name) as told:
-            scores, those, grey = _score(run, chosen, variables, told)
+            scores, those, grey = _score(run, chosen, model, variables, told)
         if found and not np.array_equal(labels, those):
             raise UserError(f"{workdir} has other test images than the first run: an ensemble needs the same")
         labels = those
@@ -157,6 +166,9 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
         protocol=chosen.name,
         metric=chosen.metric if len(configs) == 1 else ENSEMBLE,
         views=chosen.description,
+        shorter_sides=chosen.shorter_sides,
+        crop=chosen.crop,
+        pool_size=getattr(model, "pool_size", None),
         evaluated_on=trainer.evaluated_on,
         step=steps[0] if len(steps) == 1 else tuple(steps),
         examples=len(labels),
@@ -184,10 +196,19 @@ def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> protocols.
     return protocols.choose(name or "single_view", size=size, padding=data.padding, scales=scales, any_size=any_size)
 
 
-def _score(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol, variables: scoring.Variables,
-           told: scoring.Report) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
+def _tested_model(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol) -> nn.Module:
+    """The run's net, with the average pool of its training images where a protocol shows larger ones."""
+    model = run.trainer.model
+    if not chosen.fully_convolutional or not isinstance(model, ResNet):
+        return model
+    side, stride = min(run.trainer.pipeline.image_shape[:2]), total_stride(model)
+    return model.clone(pool_size=-(-side // stride))  # a stride of 2 halves and rounds up
+
+
+def _score(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol, model: nn.Module,
+           variables: scoring.Variables, told: scoring.Report) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
     """Scores (n, classes), labels (n,), and how many images could not be read."""
-    model, mesh, pipeline = run.trainer.model, run.trainer.mesh, run.trainer.pipeline
+    mesh, pipeline = run.trainer.mesh, run.trainer.pipeline
     if isinstance(pipeline, StreamingPipeline):
         assert isinstance(chosen, protocols.PhotographProtocol)
         scored = photographs.score_photographs(

@@ -104,5 +104,18 @@ def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"]
     return pooled
 
 
+def average_pool(x: Array, window: int | None = None) -> Array:
+    """Averages (batch, height, width, features) over positions to (batch, features).
+
+    Args:
+      x: features of the last stage.
+      window: side of a square that moves by one position at a time. The averages in it are averaged again, so that
+        positions near a border, which fewer squares hold, count less. None, and a side that is larger than the
+        features, mean all positions at once.
+    """
+    if window is not None:
+        x = nn.avg_pool(x, (min(window, x.shape[1]), min(window, x.shape[2])))
+    return jnp.mean(x, axis=(1, 2))
+
+
 relu = jax.nn.relu
-global_average_pool = partial(jnp.mean, axis=(1, 2))

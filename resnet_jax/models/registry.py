@@ -28,18 +28,20 @@ class Variant:
     source: str
 
 
-# Units per stage of the ImageNet nets: 2015 table 1; ResNet-200: 2016, appendix.
+# Units per stage of the ImageNet nets: 2015 table 1; ResNet-200: 2016, footnote of section 5.
 _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 _BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}
 _VGG = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def _imagenet(depth: int, **fields: Any) -> Variant:
-    """An ImageNet net of 2015 table 1, or with pre-activation of 2016 table 5."""
+    """Returns an ImageNet net of 2015 table 1, one with pre-activation of 2016, or a ResNet-200 of 2016."""
     block = "basic" if depth in _BASIC else "bottleneck"
     sizes = (_BASIC | _BOTTLENECK)[depth]
     preact = fields.get("activation") == "full_preactivation"
-    source = "2016 table 5" if preact or depth == 200 else "2015 table 1"
+    source = "2015 table 1"
+    if preact or depth == 200:  # table 5 has no other depths
+        source = "2016 table 5" if depth in (152, 200) else "2016 figure 4"
     base: dict[str, Any] = {"block": block, "stage_sizes": sizes, "widths": (64, 128, 256, 512), "shortcut": "B"}
     return Variant(ResNet, base | fields, 224, source)
 

@@ -1,5 +1,6 @@
 """The net of both papers: a stem, stages of residual units, a classifier. A net is a row of values, not a class."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,8 +17,8 @@ from resnet_jax.models.layers import (
     PADDINGS,
     InitMode,
     Padding,
+    average_pool,
     classifier,
-    global_average_pool,
     max_pool,
 )
 from resnet_jax.models.norm import BatchNorm
@@ -62,6 +63,8 @@ class ResNet(nn.Module):
       output_stride: pixels from one position of the last stage to the next; None: as the net is. A smaller one leaves
         out the strides of the last stages and dilates the kernels behind them instead, so that the same weights give
         the same values, at more positions (Chen et al. 2017, "DeepLab", section 3.1).
+      pool_size: positions on a side of the average pool, for images that are larger than those of training; see
+        `layers.average_pool`. None: the pool holds all positions.
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
       scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers. On a CPU without
         the convolutions of `resnet_jax.kernels`, XLA's are several times slower inside a loop. It changes results by
@@ -94,6 +97,7 @@ class ResNet(nn.Module):
     stochastic_depth_per: str = "batch"
     features_only: bool = False
     output_stride: int | None = None
+    pool_size: int | None = None
     remat: bool = False
     scan: bool = False
     dtype: Dtype = jnp.float32
@@ -154,7 +158,7 @@ class ResNet(nn.Module):
         if self.features_only:
             return (*outputs[:-1], x)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
-        x = global_average_pool(x.astype(jnp.float32))
+        x = average_pool(x.astype(jnp.float32), self.pool_size)
         return classifier(self.num_classes, jnp.float32, name="head")(x)
 
 
@@ -190,6 +194,11 @@ class Final(nn.Module):
 def stem_stride(net: ResNet) -> int:
     """Pixels from one position behind the stem to the next."""
     return 4 if net.stem == "imagenet" else 1
+
+
+def total_stride(net: ResNet) -> int:
+    """Pixels from one position of the last stage to the next."""
+    return stem_stride(net) * math.prod(stride for stride, _ in stage_strides(net))
 
 
 def stage_strides(net: ResNet) -> list[tuple[int, tuple[int, int]]]:
@@ -251,6 +260,8 @@ def _check_fields(net: ResNet) -> None:
         raise UserError(f"stochastic_depth={net.stochastic_depth} must be in [0, 1)")
     if net.stochastic_depth and net.shortcut == "none":
         raise UserError("stochastic_depth needs a shortcut: without its residual a plain unit passes nothing on")
+    if net.pool_size is not None and net.pool_size < 1:
+        raise UserError(f"pool_size={net.pool_size} must be 1 or more")
     possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
     if net.output_stride not in (None, *possible):
         raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")

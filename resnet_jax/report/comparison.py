@@ -61,12 +61,17 @@ class Measure:
 
     @property
     def within(self) -> bool | None:
-        """Whether the paper's number lies within our spread, or, where it prints none, whether ours is above too."""
+        """Whether the paper's number lies within our spread, or, where it prints none, whether ours is above too.
+
+        Where the paper prints a mean, that is held against our mean: its best of five lies below most means of as many
+        runs of the same net.
+        """
         if self.ours is None:
             return None
         if self.above is not None:
             return self.ours.median > self.above
-        return None if self.paper is None else self.ours.holds(self.paper)
+        number = self.paper if self.paper_mean is None else self.paper_mean
+        return None if number is None else self.ours.holds(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +209,8 @@ def _explained(entries: Sequence[Entry], papers: bool, pairs: bool) -> list[str]
     if papers:
         notes.append(
             "Difference: ours (best, median or, for a single run of the paper's, mean) less the paper's. Within: "
-            f"whether the paper's number is within {WITHIN:g} standard deviations of our mean."
+            f"whether the paper's number, or the mean where it prints one, is within {WITHIN:g} standard deviations of "
+            "our mean."
         )
     if pairs:
         notes.append("Less its pair: mean of our runs less that of the row named, with a 95 % bootstrap interval.")

@@ -20,6 +20,7 @@ class Run:
       workdir: the run's folder.
       result: None if the run is not finished: it is then listed with empty cells and not drawn.
       train_steps, train_errors: [lines] steps done, and percent of the batches since the line before.
+      train_losses: [lines] mean loss of those batches, in nats, without the weight decay.
       test_steps, test_errors: [evaluations] steps done, and percent of the test (or held-out) set.
     """
 
@@ -29,6 +30,7 @@ class Run:
     result: Result | None
     train_steps: np.ndarray
     train_errors: np.ndarray
+    train_losses: np.ndarray
     test_steps: np.ndarray
     test_errors: np.ndarray
 
@@ -43,10 +45,11 @@ def load_run(label: str, group: str, workdir: str | Path) -> Run:
     try:
         result, lines = record.result(), record.lines()
         train_steps, train_errors = _series(lines, "train_error")
+        _, train_losses = _series([line for line in lines if "train_error" in line], "loss")
         test_steps, test_errors = _series(lines, "test_error")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the run record in {record.workdir}: {error}") from error
-    return Run(label, group, record.workdir, result, train_steps, train_errors, test_steps, test_errors)
+    return Run(label, group, record.workdir, result, train_steps, train_errors, train_losses, test_steps, test_errors)
 
 
 def _series(lines: Iterable[dict[str, float]], name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,10 @@ from resnet_jax.report.style import COLOURS
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
-    """Mean and sample standard deviation (0 for one run) of an error in percent, at each of `steps`; all [points]."""
+    """Mean and sample standard deviation (0 for one run) over runs at each of `steps`; all [points].
+
+    The values are errors in percent, or losses in nats.
+    """
 
     steps: np.ndarray
     mean: np.ndarray
@@ -35,13 +38,14 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Series:
-    """A row's finished runs as one pair of lines.
+    """A row's finished runs as one line of each kind.
 
     Attributes:
       label, group: of the row.
       depth: weighted layers of the net.
       runs: how many.
       train, test: their errors.
+      loss: their training loss.
     """
 
     label: str
@@ -50,6 +54,7 @@ class Series:
     runs: int
     train: Curve
     test: Curve
+    loss: Curve
 
 
 def make_series(label: str, group: str, runs: Sequence[Run]) -> Series | None:
@@ -60,7 +65,8 @@ def make_series(label: str, group: str, runs: Sequence[Run]) -> Series | None:
     assert finished[0].result is not None
     train = average([(run.train_steps, run.train_errors) for run in finished])
     test = average([(run.test_steps, run.test_errors) for run in finished])
-    return Series(label, group, finished[0].result.depth, len(finished), train, test)
+    loss = average([(run.train_steps, run.train_losses) for run in finished])
+    return Series(label, group, finished[0].result.depth, len(finished), train, test, loss)
 
 
 def average(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:

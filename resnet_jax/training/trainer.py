@@ -168,7 +168,7 @@ def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple
     pipeline = make_pipeline(
         dataset, mesh, seed=config.seed, batch_size=config.batch_size,
         normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
-        random_erasing=data.random_erasing, repeats=data.repeats,
+        colour_jitter=data.colour_jitter, random_erasing=data.random_erasing, repeats=data.repeats,
         rand_augment=RandAugment.of_config(data.rand_augment),
         given=(data.mean, data.std),
     )  # fmt: skip
@@ -178,12 +178,6 @@ def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple
 def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> tuple[nn.Module, Summary]:
     name = config.model.name
     model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
-    group = getattr(model, "bn_group_size", 0)
-    if group and config.batch_size // config.accumulate % group:
-        raise UserError(
-            f"config.model.bn_group_size={group} does not divide config.batch_size={config.batch_size} in "
-            f"config.accumulate={config.accumulate} micro-batches"
-        )
     height, _, channels = image_shape
     sizes = tuple(config.data.train_sizes) or (height,)
     if isinstance(model, VGG) and set(sizes) != {height}:

@@ -105,3 +105,12 @@ def test_mistakes(capsys):
     if importlib.util.find_spec("torch") is None:
         assert main(["train_step", "--peer=torch"]) == 2
         assert "pip install -r benchmarks/requirements-peers.txt" in capsys.readouterr().err
+
+
+def test_groups_of_batch_norm_are_held_against_the_whole_batch(capsys):
+    command = ["train_step", "--model=cifar_resnet20@8", "--batch_size=16", "--seconds=0", "--rounds=1"]
+    assert main([*command, "--peer=whole_batch", "--bn_group_size=8", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert set(row["contestants"]) == {"resnet_jax", "resnet_jax, whole batch"} and row["ratio"] > 0
+    assert main([*command, "--peer=xla", "--bn_group_size=8"]) == 2
+    assert "--bn_group_size is for --peer=whole_batch" in capsys.readouterr().err

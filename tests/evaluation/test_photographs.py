@@ -20,6 +20,7 @@ from resnet_jax.__main__ import main
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
 from resnet_jax.evaluation.photographs import PIXELS, batches_of, jitted_forward, score_photographs
+from resnet_jax.evaluation.restore import restore_run
 from resnet_jax.evaluation.runs import test_runs as run_test
 from resnet_jax.evaluation.runs import write_evaluation
 from resnet_jax.evaluation.single_view import evaluate
@@ -170,6 +171,21 @@ def test_the_centre_crop_is_what_training_measured(runs):
     assert found.examples == 10 and found.unreadable == 1
     for sentences in (tested.unreadable, before.unreadable):
         assert len(sentences) == 1 and f"{WNIDS[1]}/bad.JPEG cannot be read" in sentences[0]
+
+
+def test_larger_images_are_pooled_as_those_of_training(runs):
+    """The authors' pool5; 16 pixels and a stride of 8 leave 2x2 positions of a training image."""
+    found = {name: run_test([runs[0]], name, scales=[16, 40] if name == "multi_scale" else ())
+             for name in ("centre_crop", "crop320", "multi_scale")}  # fmt: skip
+    assert {name: (one.result.pool_size, one.result.shorter_sides) for name, one in found.items()} == {
+        "centre_crop": (None, (18,)), "crop320": (2, (320,)), "multi_scale": (2, (16, 40)),
+    }  # fmt: skip
+    run = restore_run(runs[0])
+    protocol = protocols.choose_for_photographs("crop320")
+    for pool_size, same in ((2, True), (None, False)):
+        forward = jitted_forward(run.trainer.model.clone(pool_size=pool_size), run.trainer.mesh)
+        scored = score_photographs(protocol, forward, run.variables, run.trainer.pipeline, run.trainer.mesh)
+        assert np.allclose(scored.scores, found["crop320"].scores, rtol=1e-5) == same
 
 
 def test_an_ensemble_averages_its_members(runs):

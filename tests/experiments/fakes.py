@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments import registry
 from experiments.registry import Row, row_config, run_folder
+from experiments.scores import paper_protocols
 from resnet_jax.config import config_hash
 from resnet_jax.training.record import Result, RunRecord
 
@@ -62,8 +63,13 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
     for seed, error in enumerate(errors):
         folder = write_run(out, row_config(row, seed, scale), error, depth=depth, **fields)
         (folder / "evaluations").mkdir(exist_ok=True)
-        for metric in ("ten_crop", "multi_scale", "single_crop_224", "single_crop_320"):
-            values = {"test_error": error + 10, "top5_error": error, "evaluated_on": "test"}
+        for metric, protocol in paper_protocols().items():
+            values = {
+                "protocol": protocol.name, "shorter_sides": protocol.shorter_sides, "crop": protocol.crop,
+                "pool_size": 7 if protocol.fully_convolutional else None,
+                "recompute_bn": registry.RECOMPUTE_BN if row.recompute_bn is None else row.recompute_bn,
+                "test_error": error + 10, "top5_error": error, "evaluated_on": "test",
+            }  # fmt: skip
             (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
         responses = [{"layer": f"stage1/block{i}/conv1", "std": 1 / i} for i in range(1, depth)]
         (folder / "responses.json").write_text(json.dumps(responses))

@@ -1,5 +1,7 @@
 """`python -m experiments NAME run`: what is missing is run, once; failures are told."""
 
+import dataclasses
+import json
 import re
 
 import pytest
@@ -8,8 +10,11 @@ from experiments import registry
 from experiments.__main__ import main
 from experiments.commands.options import changes
 from experiments.plan import make_plan
+from experiments.runs import index_runs
+from experiments.tables import fill
 from resnet_jax.training.record import RunRecord
-from tests.experiments.tiny import table, tiny_row
+from tests.data.imagenet.conftest import tiny_folder  # noqa: F401
+from tests.experiments.tiny import TINY, table, tiny_row
 
 DIVERGES = {"optimizer__learning_rate": 1e30, "schedule__warmup": "none"}
 
@@ -26,6 +31,29 @@ def test_runs_what_is_missing_once(tmp_path, listed, in_process, capsys):
     assert re.search(r"plain seed 1: done in 0 s, train error .* %  test error .* %", captured.err)
     assert main(command) == 0
     assert len(in_process.started) == 4
+
+
+def test_runs_on_imagenet_are_tested_as_their_table_asks(tmp_path, tiny_folder, listed, in_process, capsys):  # noqa: F811
+    """Once: crops, scales, the authors' pool, recomputed statistics. Then the table has the numbers."""
+    fields = TINY | {
+        "data.data_dir": str(tiny_folder), "data.workers": 2, "data.image_size": 224, "batch_size": 8, "steps": 1,
+        "model.widths": (4, 4), "model.stage_sizes": (1, 1),
+    }  # fmt: skip
+    row = registry.Row("net", "net", "imagenet:resnet18", fields, (25.0, 7.0))
+    experiment = dataclasses.replace(
+        table(row, name="he2015.photographs"), columns=("top1", "top5"), metric="single_crop_320", recompute_bn=8
+    )
+    listed(experiment)
+    assert main([experiment.name, "run", f"--out={tmp_path / 'runs'}"]) == 0
+    assert "320 pixels" in capsys.readouterr().out
+    (path,) = tmp_path.glob("runs/*/evaluations/single_crop_320.json")
+    found, written = json.loads(path.read_text()), path.stat().st_mtime_ns
+    assert (found["protocol"], found["crop"], found["recompute_bn"], found["examples"]) == ("crop320", 320, 8, 6)
+    assert found["pool_size"] == 224 // 8
+    (entry,) = fill(experiment, index_runs(tmp_path / "runs"), with_facts=False).entries
+    assert entry.measures[0].ours.values == (found["test_error"],)
+    assert main([experiment.name, "run", f"--out={tmp_path / 'runs'}"]) == 0
+    assert path.stat().st_mtime_ns == written
 
 
 def test_a_failure_ends_no_other_run_and_is_reported(tmp_path, listed, in_process, capsys):

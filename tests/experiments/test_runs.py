@@ -1,6 +1,7 @@
 """Runs found by their config, and the rows that they fill."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -89,7 +90,8 @@ def test_the_best_on_the_test_set_is_never_taken(tmp_path):
 def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
     (folder,) = write_row(tmp_path, row("he2015.table3", "resnet34_A"), [7.8])
     run = load_run("", "", folder)
-    assert (score(run, "ten_crop", "top1"), score(run, "ten_crop", "top5")) == (17.8, 7.8)
+    asked = registry.RECOMPUTE_BN
+    assert (score(run, "ten_crop", "top1", asked), score(run, "ten_crop", "top5", asked)) == (17.8, 7.8)
     assert score(run, "ensemble", "top1") is None
     path = folder / "evaluations" / "ten_crop.json"
     path.write_text(json.dumps({"evaluated_on": "held_out", "test_error": 1.0, "top5_error": 1.0}))
@@ -99,6 +101,41 @@ def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
         score(run, "ten_crop", "top1")
     entry = entries("he2015.table2", tmp_path / "none")["resnet34-1"]
     assert entry.measures[0].ours is None and entry.wanted == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "metric", "change", "reason"),
+    [
+        ("table4", "resnet34_B", "multi_scale", {"shorter_sides": [256]}, r"shorter sides \[256\], .* \[224, 256, 384"),
+        ("table4", "resnet34_B", "multi_scale", {"recompute_bn": 0}, "of 0 images, .*--recompute_bn=50000"),
+        ("table4", "resnet34_B", "multi_scale", {"pool_size": None}, "all positions at once"),
+        ("table3", "resnet34_B", "ten_crop", {"crop": 160}, "crops had 160 pixels, and the paper's 224"),
+        ("table3", "resnet34_B", "ten_crop", {"protocol": "centre_crop"}, "tested by centre_crop, .* ten_crop"),
+        ("table3", "resnet34_B", "ten_crop", {"shorter_sides": None}, "shorter sides None, .* \\[256\\]"),
+    ],
+)
+def test_an_evaluation_that_is_not_the_rows_is_left_out_and_said(tmp_path, table, name, metric, change, reason):
+    """A record of one scale was once taken as table 4's five."""
+    experiment = load(f"he2015.{table}")
+    (folder,) = write_row(tmp_path, row(experiment.name, name), [7.8])
+    assert entries(experiment.name, tmp_path)[f"{name}-1"].measures[0].ours.values == (17.8,)
+    path = folder / "evaluations" / f"{metric}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    (entry,) = (entry for entry in filled.entries if entry.name == name)
+    assert entry.measures[0].ours is None
+    (sentence,) = filled.left_out
+    assert re.search(reason, sentence) and f"{folder.name}/evaluations/{metric}.json is left out" in sentence
+
+
+def test_the_row_of_another_code_is_tested_with_its_running_statistics(tmp_path):
+    """fb.resnet.torch does not compute them again."""
+    name = "resnet200_preactivation_aspect"
+    (folder,) = write_row(tmp_path, row("he2016.table5", name), [4.8])
+    assert entries("he2016.table5", tmp_path)[f"{name}-1"].measures[0].ours.values == (14.8,)
+    path = folder / "evaluations" / "single_crop_320.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"recompute_bn": 50_000}))
+    assert entries("he2016.table5", tmp_path)[f"{name}-1"].measures[0].ours is None
 
 
 def test_unfinished_runs_are_counted_apart(tmp_path):

@@ -13,7 +13,7 @@ from resnet_jax.training.progress import NoProgress
 
 #: An 8-layer net with narrow stages, as tests/conftest.py has it.
 TINY = {
-    "model.stage_sizes": (1, 1, 1), "model.widths": (4, 8, 8),
+    "model.stage_sizes": (1, 1, 1), "model.widths": (4, 8, 8), "model.bn_group_size": 0,
     "steps": 6, "batch_size": 16, "log_every": 2, "eval_every": 3, "checkpoint_every": 2,
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from resnet_jax.models import ResNet, layers
+from resnet_jax.models.registry import create_model
 from resnet_jax.models.resnet import Stem
 from tests.models import reference as ref
 
@@ -77,10 +78,41 @@ def test_cifar_stem_keeps_the_size():
     ref.assert_close(state["intermediates"]["stem"]["__call__"][0], expected)
 
 
-def test_global_average_pool_is_over_positions():
+def test_average_pool_is_over_positions():
     x = ref.images(2, 3, 5, 4)
     expected = x.astype(np.float64).reshape(2, 15, 4).sum(axis=1) / 15
-    ref.assert_close(layers.global_average_pool(x), expected)
+    ref.assert_close(layers.average_pool(x), expected)
+    ref.assert_close(layers.average_pool(x, 5), x.astype(np.float64)[:, :, :5].mean(axis=(1, 2)))
+
+
+def test_average_pool_of_a_window_is_the_authors():
+    """Their pool5, 7x7 at a stride of 1, then the mean of the map: a position counts as the windows that hold it."""
+    x = ref.images(2, 10, 20, 4)
+    windows = [x[:, i : i + 7, j : j + 7].astype(np.float64).mean(axis=(1, 2)) for i in range(4) for j in range(14)]
+    ref.assert_close(layers.average_pool(x, 7), np.mean(windows, axis=0))
+    weights = [sum(i <= k < i + 7 for i in range(14)) * 20 / (7 * 14) for k in range(20)]
+    assert (round(min(weights), 2), round(max(weights), 2)) == (0.20, 1.43)
+    (line,) = layers.average_pool(np.eye(20, dtype=np.float32)[None, None], 7)
+    np.testing.assert_allclose(line * 20, weights, rtol=1e-6)
+
+
+def test_a_net_that_keeps_its_pool_averages_the_map_of_class_scores():
+    """As the authors test: classify each 7x7 average, then average the scores."""
+    net = create_model("resnet18", stage_sizes=(1, 1, 1, 1), widths=(4, 4, 4, 8), num_classes=3)
+    x = ref.images(1, 320, 288, 3)
+    variables = ref.random_variables(net, x)
+    features = create_model("resnet18", stage_sizes=(1, 1, 1, 1), widths=(4, 4, 4, 8), features_only=True)
+    shared = {"params": {k: v for k, v in variables["params"].items() if k != "head"}}
+    maps = np.asarray(features.apply(shared | {"batch_stats": variables["batch_stats"]}, x)[-1], np.float64)
+    assert maps.shape == (1, 10, 9, 8)
+    head = variables["params"]["head"]
+    scores = [
+        maps[:, i : i + 7, j : j + 7].mean(axis=(1, 2)) @ head["kernel"] + head["bias"]
+        for i in range(4)
+        for j in range(3)
+    ]
+    ref.assert_close(net.clone(pool_size=7).apply(variables, x), np.mean(scores, axis=0))
+    assert np.abs(net.apply(variables, x) - np.mean(scores, axis=0)).max() > 1e-4
 
 
 def check_he_normal(kernel, fan):

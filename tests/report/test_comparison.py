@@ -23,6 +23,16 @@ def test_best_of_five_with_mean_and_deviation():
     }  # fmt: skip
 
 
+def test_a_printed_mean_is_held_against_our_mean():
+    """The best of five lies 1.16 deviations below their mean, where a replica's mean may not be."""
+    measure = Measure("error (%)", 6.43, 6.61, 0.16, statistic="best", ours=spread([6.56, 6.66, 6.60, 6.62, 6.61]))
+    (row,) = cells([Entry("a", "A", done=5, wanted=5, measures=(measure,))])
+    assert row["within"] == "yes" and measure.ours.mean - 2 * measure.ours.std > 6.43
+    measure = Measure("error (%)", 6.43, 6.61, 0.16, statistic="best", ours=spread([6.41, 6.43, 6.45, 6.42, 6.44]))
+    (row,) = cells([Entry("a", "A", done=5, wanted=5, measures=(measure,))])
+    assert row["within"] == "no"
+
+
 def test_median_is_what_is_compared_where_the_paper_reports_it():
     measure = Measure("error (%)", 6.61, statistic="median", ours=spread([6.0, 6.2, 9.0]))
     (row,) = cells([Entry("a", "A", done=3, wanted=5, measures=(measure,))])

@@ -7,7 +7,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.charts import POINTS, make_chart
-from resnet_jax.report.figures import draw_series
+from resnet_jax.report.figures import draw_loss_and_error, draw_series
 from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Curve, average, colour_indices, make_series
 
@@ -70,7 +70,22 @@ def test_figure_1_has_a_panel_of_training_and_one_of_test_errors(series):
     assert training.lines[1].get_ydata()[-1] == 7 and test.lines[1].get_ydata()[-1] == 12
 
 
+def test_figures_of_the_2016_paper_have_dashed_loss_on_a_logarithmic_axis_and_bold_error(series):
+    loss, other, error, _ = draw_loss_and_error(series, ["plain", "residual"]).axes
+    assert (loss.get_title(loc="left"), other.get_title(loc="left")) == ("plain", "residual")
+    assert loss.get_yscale() == "log" and error.get_yscale() == "linear" and error.get_ylim() == (0, 20)
+    assert [line.get_linestyle() for line in loss.lines] == ["--", "--"]
+    assert [line.get_linestyle() for line in error.lines] == ["-", "-"]
+    assert [line.get_label() for line in error.lines] == ["plain-20", "plain-56"]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), 1.0)  # what the records of the fixture say
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in error.lines], [8.5, 12.0])
+    assert error.yaxis.get_label_position() == "right"
+
+
 def test_empty_panels_say_so():
+    found = draw_loss_and_error([], ["a"]).axes[0]
+    assert found.texts[0].get_text() == "no finished run"
+
     assert [axes.texts[0].get_text() for axes in draw_series([], ["a", "b"], "curves").axes] == ["no finished run"] * 2
 
 

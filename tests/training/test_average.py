@@ -92,6 +92,7 @@ def test_soft_labels():
             "model__stochastic_depth_per": "example",
         },
         {"data__name": "synthetic", "data__colour_pca": 0.1, "data__normalization": "imagenet"},
+        {"data__name": "synthetic", "data__colour_jitter": 0.4},
     ],
 )
 def test_options_train_alike_on_one_and_on_several_devices(tiny_config, fields):
@@ -128,6 +129,7 @@ def test_values_that_make_no_sense_are_refused(field, value, message):
         validate_config(config)
 
 
-def test_colours_of_grey_images_are_refused(tiny_config):
-    with pytest.raises(UserError, match="for RGB images"):
-        make_trainer(tiny_config(data__colour_pca=0.1))
+@pytest.mark.parametrize("field", ["colour_pca", "colour_jitter"])
+def test_colours_of_grey_images_are_refused(tiny_config, field):
+    with pytest.raises(UserError, match=rf"config.data.{field} is for RGB images, not for 1 channel\(s\)"):
+        make_trainer(tiny_config(**{f"data__{field}": 0.1}))

@@ -58,8 +58,8 @@ def training(data: Path, net: str, workdir: Path, size: int, steps: int, fields:
         "train", f"--config={ROOT}/configs/imagenet.py:{net}", f"--workdir={workdir}",
         *(f"--config.{field}" for field in (
             f"data.data_dir={data}", f"data.image_size={size}", f"data.shorter_side={sides}",
-            f"data.eval_shorter_side={sides[0]}", "batch_size=8", "optimizer.learning_rate=0.001", f"steps={steps}",
-            "log_every=1", "checkpoint_every=1",
+            f"data.eval_shorter_side={sides[0]}", "batch_size=8", "model.bn_group_size=8",
+            "optimizer.learning_rate=0.001", f"steps={steps}", "log_every=1", "checkpoint_every=1",
             f"eval_every={steps}", *fields,
         )),
     ]  # fmt: skip

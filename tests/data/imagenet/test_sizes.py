@@ -113,6 +113,6 @@ def test_no_dispatch_spans_a_change(tiny_folder, one_device):
 def test_vgg_is_refused(tiny_folder, one_device):
     with pytest.raises(UserError, match=r"train_sizes=\(16, 32\): vgg16's fully connected layers fit 32 pixels"):
         config = config_of(tiny_folder, "vgg16", **SIZES)
-        config.model.stage_sizes, config.model.widths = (1, 1), (4, 4)
+        config.model.stage_sizes, config.model.widths, config.model.bn_group_size = (1, 1), (4, 4), None
         config.data.update({"train_sizes": (16, 32), "image_size": 32, "eval_shorter_side": 36})
         make_trainer(config, one_device)

@@ -30,7 +30,7 @@ def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folde
 
 def config_of(folder, net="resnet18", **fields):
     config = get_config(net)
-    config.model.stage_sizes, config.model.widths = (1, 1), (8, 8)
+    config.model.stage_sizes, config.model.widths, config.model.bn_group_size = (1, 1), (8, 8), 0
     config.data.data_dir, config.data.name = str(folder), "image_folder"
     config.update({"steps": 6, "batch_size": 8, "log_every": 2, "eval_every": 3, "checkpoint_every": 2})
     config.data.update({"image_size": 16, "shorter_side": (18, 24), "eval_shorter_side": 18, "workers": 2})
