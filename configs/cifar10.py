@@ -9,7 +9,7 @@ resnet110 6.43 (mean 6.61), resnet1202 7.93.
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import small_image_config
+from configs.small_images import small_image_config
 
 
 def get_config(net: str = "resnet20") -> ConfigDict:

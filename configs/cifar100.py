@@ -9,7 +9,7 @@ preact_resnet164 24.33, resnet1001 27.82, preact_resnet1001 22.71.
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import small_image_config
+from configs.small_images import small_image_config
 
 
 def get_config(net: str = "preact_resnet164") -> ConfigDict:

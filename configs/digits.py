@@ -8,7 +8,7 @@ plain20, plain56, resnet20 and resnet56; what they come to is in the README.
 
 from ml_collections import ConfigDict
 
-from resnet_jax.config import small_image_config
+from configs.small_images import small_image_config
 
 
 def get_config(net: str = "resnet20") -> ConfigDict:

@@ -7,11 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from resnet_jax.config_checks import check_values
-from resnet_jax.errors import UserError, unknown_name
-from resnet_jax.models.blocks import BLOCKS
-from resnet_jax.models.registry import VARIANTS
-from resnet_jax.training import tuning
+from resnet_jax.errors import UserError
 
 #: Fields that change how a run is carried out, but not what comes out of it, beyond rounding.
 EXECUTION_FIELDS = frozenset(
@@ -207,49 +203,6 @@ def _schedule() -> dict[str, Any]:
         "warmup_steps": 400,
         "warmup_error": 80.0,
     }
-
-
-#: Depth from which the 2015 paper warms up: 0.1 is "slightly too large to start converging" (section 4.2).
-WARMUP_DEPTH = 110
-
-
-def small_image_config(net: str) -> ConfigDict:
-    """The recipe for a CIFAR net, on whatever set of small images.
-
-    Args:
-      net: its name, `resnet20` or `cifar_resnet20`.
-
-    Raises:
-      UserError: if it is not the name of a CIFAR net.
-    """
-    names = {name.removeprefix("cifar_"): name for name in VARIANTS if name.startswith("cifar_")}
-    short = net.removeprefix("cifar_")
-    if short not in names:
-        raise unknown_name("CIFAR net", net, names)
-    config = base_config()
-    config.model.name = names[short]
-    config.optimizer.decay_scope = "kernels"  # docs/fidelity.md has the sources
-    variant = VARIANTS[names[short]]
-    if 2 + sum(variant.fields["stage_sizes"]) * len(BLOCKS[variant.fields["block"]]) >= WARMUP_DEPTH:
-        # 2015: until the training error is below 80 %; 2016 (appendix): for 400 iterations.
-        config.schedule.warmup = "steps" if variant.source.startswith("2016") else "error"
-    return config
-
-
-def validate_config(config: ConfigDict) -> None:
-    """Checks the values that no later step would explain as well.
-
-    Raises:
-      UserError: naming the field, its value, and what would be right.
-    """
-    flat, known = flatten(config), flatten(base_config())
-    for field in flat:
-        if field not in known:
-            raise unknown_name("config field", field, known)
-    if missing := sorted(known.keys() - flat.keys()):
-        raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
-    check_values(flat)
-    tuning.validate(config)
 
 
 def model_overrides(config: ConfigDict) -> dict[str, Any]:

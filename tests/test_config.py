@@ -6,17 +6,10 @@ import json
 
 import pytest
 
-from resnet_jax.config import (
-    base_config,
-    config_hash,
-    differing_fields,
-    flatten,
-    from_dict,
-    small_image_config,
-    to_dict,
-    validate_config,
-)
+from configs.small_images import small_image_config
+from resnet_jax.config import base_config, config_hash, differing_fields, flatten, from_dict, to_dict
 from resnet_jax.errors import UserError
+from resnet_jax.training.config_checks import validate_config
 
 
 @pytest.mark.parametrize(

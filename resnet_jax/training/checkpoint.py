@@ -1,10 +1,13 @@
-"""Checkpoints of a run through Orbax: the state on the devices, and what the host carries beside it."""
+"""Saves and restores a run through Orbax: the state on the devices, and what the host keeps beside it.
+
+A net has hundreds of small arrays, and Orbax takes about a millisecond of CPU for each. They are packed into few.
+"""
 
 import copy
 import dataclasses
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +17,22 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from resnet_jax.data.placement import place
 from resnet_jax.errors import UserError
-from resnet_jax.training import packing
-from resnet_jax.training.distributed import agreed, all_agree, is_chief, wait_for_all
+from resnet_jax.training.multihost import agreed, all_agree, is_chief, wait_for_all
 from resnet_jax.training.state import TrainState
+
+#: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
+SMALL = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint that was read back.
+    """Holds a checkpoint that was read back.
 
     Attributes:
       state: the state, as it was saved.
-      host: the dict that the host saved beside it.
+      host: what the host saved beside it.
       damaged: a sentence for each newer checkpoint that could not be read.
     """
 
@@ -36,18 +42,20 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, by step.
+    """Keeps the checkpoints of one run, by step: the newest `keep`, and the best.
 
-    Written in the background, each into a folder that gets its name when it is whole: a kill leaves a checkpoint or
-    none. The newest `keep` stay, and the best by test error. Several processes open the same folder, which all of them
-    must see, and call every method together.
+    They are written in the background, each into a folder that gets its name when it is whole: a kill leaves a
+    checkpoint or none. Several processes open the same folder, which all of them must see, and call every method
+    together.
     """
 
-    def __init__(self, directory: Path, keep: int, read_only: bool = False) -> None:
+    def __init__(self, directory: Path, keep: int, best_metric: str = "test_error", lower_is_better: bool = True,
+                 read_only: bool = False) -> None:  # fmt: skip
         """Opens `directory`, which is made when needed; with `read_only`, nothing in it is ever changed."""
         self._directory, self._read_only = directory.absolute(), read_only
+        sign = -1 if lower_is_better else 1
         best = policies.BestN(
-            get_metric_fn=lambda metrics: -metrics["test_error"], n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda metrics: sign * metrics[best_metric], n=1, keep_checkpoints_without_metrics=False
         )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
@@ -57,38 +65,37 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that there are, ascending."""
+        """Returns the steps of the checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, host: dict[str, Any], test_error: float | None = None) -> None:
+    def save(self, step: int, state: TrainState, host: dict[str, Any], metrics: Mapping[str, float]) -> None:
         """Saves the state after `step` steps, unless that is saved already.
 
         Args:
           step: steps done.
           state: the state; it is copied before this returns.
           host: a JSON-like dict of the host's own.
-          test_error: the error that was measured at this step, if it was.
+          metrics: of the evaluation at this step; empty if there was none.
 
         Raises:
           UserError: if this or the last checkpoint could not be written, as on a full disk.
         """
         if step in self._manager.all_steps():
             return
-        sums = {"checksum": checksum(state), "layout": packing.layout(state)}
+        sums = {"checksum": checksum(state), "layout": layout(state)}
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(packing.pack(state)),
+            state=ocp.args.StandardSave(pack(state)),
             # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
             # Copied: it is written in the background, while the run goes on to change its lists.
             host=ocp.args.JsonSave(copy.deepcopy(host) | sums),
         )
-        metrics = None if test_error is None else {"test_error": test_error}
         try:
-            self._manager.save(step, args=items, metrics=metrics)
+            self._manager.save(step, args=items, metrics=dict(metrics) or None)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
     def restore(self, like: TrainState, sharding: NamedSharding) -> Restored | None:
-        """The newest checkpoint that is whole, or None where there is none at all.
+        """Reads the newest checkpoint that is whole; None where there is none at all.
 
         Newer ones that are damaged are moved aside, to `damaged-STEP`, so that the run can save their steps again
         (unless this is read-only).
@@ -129,7 +136,7 @@ class Checkpoints:
         self._manager.reload()
 
     def drop_after(self, step: int) -> None:
-        """Removes the checkpoints behind that of a step.
+        """Removes the checkpoints newer than that of a step.
 
         Raises:
           UserError: if there is none of that step, as after damage.
@@ -154,18 +161,18 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def _read(self, step: int, like: TrainState, sharding: NamedSharding) -> tuple[TrainState, dict[str, Any]]:
-        arrays = ocp.args.StandardRestore(packing.abstract(like, sharding))
+        arrays = ocp.args.StandardRestore(packed_shapes(like, sharding))
         restored = self._manager.restore(step, args=ocp.args.Composite(state=arrays, host=ocp.args.JsonRestore()))
         host = dict(restored.host)
-        if packing.layout(like) != host.pop("layout"):
+        if layout(like) != host.pop("layout"):
             raise ValueError("its arrays are those of another net or optimiser")
-        state = packing.unpack(restored.state, like, sharding)
+        state = unpack(restored.state, like, sharding)
         if checksum(state) != host.pop("checksum"):
             raise ValueError("its checksum does not match")
         return state, host
 
     def close(self) -> None:
-        """Waits as `wait` does, and lets go of the folder."""
+        """Waits as `wait` does, and closes the folder."""
         try:
             self.wait()
         finally:
@@ -186,12 +193,70 @@ class Checkpoints:
 
 
 def checksum(state: TrainState) -> int:
-    """CRC-32 over the bytes of all arrays of a state, in the order of its tree."""
+    """Returns the CRC-32 of the bytes of all arrays of a state, in the order of its tree."""
     total = 0
     for leaf in jax.tree.leaves(state):
         total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
     return total
 
 
+def read_newest(directory: Path, like: TrainState, sharding: NamedSharding) -> Restored | None:
+    """Reads the newest checkpoint of a run that is whole, and changes nothing; see `Checkpoints.restore`."""
+    checkpoints = Checkpoints(directory, 1, read_only=True)
+    try:
+        return checkpoints.restore(like, sharding)
+    finally:
+        checkpoints.close()
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def layout(tree: Any) -> int:
+    """Returns a number that differs for states whose arrays have other names, shapes or types."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return zlib.crc32("\n".join(f"{jax.tree_util.keystr(p)} {x.shape} {x.dtype}" for p, x in leaves).encode())
+
+
+def pack(tree: Any) -> dict[str, Any]:
+    """Returns the large arrays by their names, and the small ones of each type in one, "small.TYPE", on the host."""
+    packed: dict[str, Any] = {}
+    small: dict[str, list[np.ndarray]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if leaf.size < SMALL:
+            small.setdefault(f"small.{leaf.dtype}", []).append(np.ravel(np.asarray(leaf)))
+        else:
+            packed[_name(path)] = leaf
+    return packed | {name: np.concatenate(parts) for name, parts in small.items()}
+
+
+def packed_shapes(like: Any, sharding: NamedSharding) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes of what `pack` gives of a state like this."""
+    found: dict[str, jax.ShapeDtypeStruct] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+        name, shape = _name(path), leaf.shape
+        if leaf.size < SMALL:
+            name = f"small.{leaf.dtype}"
+            shape = ((found[name].shape[0] if name in found else 0) + leaf.size,)
+        found[name] = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
+    return found
+
+
+def unpack(packed: dict[str, Any], like: Any, sharding: NamedSharding) -> Any:
+    """Returns the packed state in the structure of `like`, with every array on the devices."""
+    used: dict[str, int] = {}
+
+    def take(path: Any, leaf: Any) -> Any:
+        if leaf.size >= SMALL:
+            return packed[_name(path)]
+        name = f"small.{leaf.dtype}"
+        start = used.get(name, 0)
+        used[name] = start + leaf.size
+        return place(np.asarray(packed[name])[start : start + leaf.size].reshape(leaf.shape), sharding)
+
+    return jax.tree_util.tree_map_with_path(take, like)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -1,4 +1,4 @@
-"""One mesh over all devices, with one axis that divides the batch."""
+"""Lays out all devices as one mesh, whose one axis divides the batch."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,22 @@ DATA_AXIS = "data"
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of the given devices, all there are by default, along the axis "data"."""
+    """Returns a mesh of the given devices, by default all of them, along the axis "data"."""
     return Mesh(np.array(jax.devices() if devices is None else devices), (DATA_AXIS,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on each device: parameters, small data sets."""
+    """Returns the sharding of what every device holds whole: parameters, small data sets."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """One share of axis `axis` on each device."""
+    """Returns the sharding that gives each device a share of axis `axis`."""
     return NamedSharding(mesh, P(*[None] * axis, DATA_AXIS))
 
 
 def platform(mesh: Mesh) -> str:
-    """What the mesh's devices are: "cpu", "gpu" or "tpu"."""
+    """Returns what the mesh's devices are: "cpu", "gpu" or "tpu"."""
     return mesh.devices.flat[0].platform
 
 

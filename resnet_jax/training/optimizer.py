@@ -14,12 +14,13 @@ LAMB_BETA_2, LAMB_EPSILON = 0.999, 1e-6
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """What the step multiplies by minus the learning rate: "sgd" adds the weight decay to the gradient, then momentum.
+    """Builds the optimiser, whose updates the step multiplies by minus the learning rate.
 
-    "lars" (You et al. 2017) scales each kernel's update, decay included, to `trust_coefficient` times the kernel's
-    norm ahead of the momentum; scales and biases are neither scaled nor decayed. "lamb" (You et al. 2020, algorithm 2)
-    does so with Adam's update, whose beta_1 is `momentum`, the decay added to it and the norm as it is; there, too,
-    scales and biases are left out, as in the published implementations.
+    "sgd" adds the weight decay to the gradient, and then applies momentum. "lars" (You et al. 2017) scales each
+    kernel's update, decay included, to `trust_coefficient` times the kernel's norm ahead of the momentum; it neither
+    scales nor decays scales and biases. "lamb" (You et al. 2020, algorithm 2) does so with Adam's update, whose beta_1
+    is `momentum`, the decay added to it and the norm as it is; it leaves out scales and biases, too, as the published
+    implementations do.
 
     The rate stays outside because the warm-up rule depends on the training error. As in Torch, the velocity holds
     no learning rate; Caffe's does, which differs for a few steps after the rate has changed.
@@ -45,12 +46,12 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _kernels(params: Any) -> Any:
-    """True for the kernels, False for scales and biases."""
+    """Returns True for kernels, False for scales and biases."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
-    """Learning rate of a step (from 0) without its warm-up.
+    """Returns the learning rate as a function of the step (from 0), without its warm-up.
 
     "steps": the base rate, times `factor` from each boundary on. "cosine": base rate * (1 + cos(pi step / steps)) / 2
     (Loshchilov and Hutter 2017, equation 5, without restarts); a warm-up takes the place of its first steps.
@@ -65,13 +66,13 @@ def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
 
 
 def base_rate(config: ConfigDict) -> float:
-    """The rate at first, scaled with the batch if `base_batch_size` says for which it is given."""
+    """Returns the first learning rate, scaled with the batch if `base_batch_size` says what batch it is for."""
     base = config.optimizer.base_batch_size
     return config.optimizer.learning_rate * (config.batch_size / base if base else 1)
 
 
 def warmup_rate(config: ConfigDict, step: Array) -> Array:
-    """The rate of a step that belongs to the warm-up: constant, or rising linearly to the base rate."""
+    """Returns the learning rate of a warm-up step: constant, or rising linearly to the base rate."""
     rate = config.schedule.warmup_rate
     if config.schedule.warmup != "linear":
         return jnp.full((), rate)
@@ -79,17 +80,17 @@ def warmup_rate(config: ConfigDict, step: Array) -> Array:
 
 
 #: Steps over which the training error is averaged for the warm-up rule (exponentially): at a batch of 128 one
-#: batch alone scatters by 3.5 points around 80 %, and would end the warm-up by chance.
+#: batch alone scatters by 3.5 points around 80 %, and could end the warm-up by chance.
 WARMUP_ERROR_WINDOW = 20
 
 
 def smooth_error(average: Array, error: Array) -> Array:
-    """The running average of the training error (a fraction) after one more batch."""
+    """Returns the running average of the training error (a fraction) after one more batch."""
     return average + (error - average) / WARMUP_ERROR_WINDOW
 
 
 def in_warmup(config: ConfigDict, step: Array, warming: Array, error: Array) -> Array:
-    """Whether a step still belongs to the warm-up. Once it is over, it stays so.
+    """Returns whether a step still belongs to the warm-up, which never begins again once it is over.
 
     Args:
       config: `config.schedule`.

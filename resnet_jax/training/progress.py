@@ -1,6 +1,5 @@
-"""What a person sees while a run trains: a live display in a terminal, plain lines elsewhere."""
+"""Shows how far a run is: a live display in a terminal, plain lines elsewhere."""
 
-import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -8,36 +7,32 @@ from typing import Protocol, Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 
 class ProgressDisplay(Protocol):
-    """Shows runs, one after another or several in turn, inside a `with`."""
+    """Shows runs, one after another, inside a `with`."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def start(self, title: str, step: int, steps: int) -> None:
-        """A run begins, or goes on, at `step` of `steps`."""
-
-    def turn(self, title: str) -> None:
-        """What follows is of the run of this title, which has started."""
+    def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
+        """Begins the display of a run, at `step` of `steps`; `shown` are the task's metrics with their units."""
 
     def status(self, text: str) -> None:
-        """The run is busy with something else than steps, such as compiling."""
+        """Shows that the run is busy with something else than steps, such as compiling."""
 
     def note(self, text: str) -> None:
-        """Something that the reader should know and that stays on the screen."""
+        """Shows something that the reader should know and that stays on the screen."""
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        """`step` steps are done.
+        """Shows that `step` steps are done.
 
         Args:
           step: steps done.
-          values: the newest of loss, train_error, test_error, images_per_second, step_seconds, data_wait and
-            device_memory that there are.
+          values: what is new: the task's metrics, loss, images_per_second, step_seconds, data_wait, device_memory.
           line: whether this is a line of metrics.jsonl.
         """
 
@@ -50,9 +45,7 @@ class NoProgress:
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def start(self, title: str, step: int, steps: int) -> None: ...
-
-    def turn(self, title: str) -> None: ...
+    def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None: ...
 
     def status(self, text: str) -> None: ...
 
@@ -61,44 +54,12 @@ class NoProgress:
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
 
 
-class Turn:
-    """One of several runs that a display shows in turn."""
-
-    def __init__(self, display: ProgressDisplay) -> None:
-        self._display, self._title = display, ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def start(self, title: str, step: int, steps: int) -> None:
-        self._title = title
-        self._display.start(title, step, steps)
-
-    def turn(self, title: str) -> None:
-        self._display.turn(title)
-
-    def status(self, text: str) -> None:
-        self._mine().status(text)
-
-    def note(self, text: str) -> None:
-        self._mine().note(text)
-
-    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        self._mine().update(step, values, line=line)
-
-    def _mine(self) -> ProgressDisplay:
-        self._display.turn(self._title)
-        return self._display
-
-
 def _number(values: Mapping[str, float], name: str, form: str) -> str:
     return format(values[name], form) if name in values else "-"
 
 
 def _speed(values: Mapping[str, float]) -> str:
-    """ "3,337 images/s, 19 ms a step, 0.5 % waiting for data, 3.1 GiB", as far as it is known."""
+    """Returns "3,337 images/s, 19 ms a step, 0.5 % waiting for data, 3.1 GiB", as far as it is known."""
     parts = []
     if "images_per_second" in values:
         parts.append(f"{values['images_per_second']:,.0f} images/s")
@@ -111,38 +72,36 @@ def _speed(values: Mapping[str, float]) -> str:
     return ", ".join(parts)
 
 
-@dataclasses.dataclass
-class _Begun:
-    """A run on the screen: the step that it began at and its number of steps; when it began, and was last shown."""
-
-    first: int
-    steps: int
-    began: float
-    last: float
+def _metrics(shown: Mapping[str, str], values: Mapping[str, float]) -> str:
+    """Returns "train/test error 2.3/5.6 %": metrics of one kind together, so that a line of 80 columns holds them."""
+    kinds: dict[str, list[str]] = {}
+    for name in shown:
+        kinds.setdefault(name.partition("_")[2], []).append(name)
+    parts = []
+    for kind, names in kinds.items():
+        sets = "/".join(name.partition("_")[0] for name in names)
+        numbers = "/".join(_number(values, name, ".1f" if shown[name] else ".3g") for name in names)
+        parts.append(f"{sets} {kind.replace('_', ' ')} {numbers} {shown[names[0]]}".rstrip())
+    return "  ".join(parts)
 
 
 class PlainProgress:
-    """A line every few seconds and at the end, for logs."""
+    """Prints a line every few seconds and at the end, for logs."""
 
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
-        self._stream, self._seconds = stream, seconds
-        self._runs: dict[str, _Begun] = {}
-        self._title = ""  # before the first run
+        self._stream, self._seconds, self._title = stream, seconds, ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def start(self, title: str, step: int, steps: int) -> None:
-        now = time.monotonic()
-        self._runs[title] = _Begun(step, steps, now, now)
-        self.turn(title)
+    def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
+        self._title, self._first, self._steps, self._shown = title, step, steps, shown
+        self._began = self._last = time.monotonic()
+        self._values: dict[str, float] = {}
         self._print(f"from step {step} of {steps}")
-
-    def turn(self, title: str) -> None:
-        self._title = title
 
     def status(self, text: str) -> None:
         self._print(text)
@@ -151,17 +110,19 @@ class PlainProgress:
         self._print(text)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        now, run = time.monotonic(), self._runs[self._title]
-        due = now - run.last >= self._seconds or (line and step == run.steps)
-        if not due:
+        now = time.monotonic()
+        self._values |= values
+        if now - self._last < self._seconds and not (line and step == self._steps):
             return
-        run.last = now
-        left = (now - run.began) / max(step - run.first, 1) * (run.steps - step)
+        self._last = now
+        left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
+        metrics = "".join(
+            f"  {name.replace('_', ' ')} {_number(self._values, name, '.2f')} {unit}".rstrip()
+            for name, unit in self._shown.items()
+        )
         self._print(
-            f"step {step}/{run.steps}  loss {_number(values, 'loss', '.3f')}"
-            f"  train error {_number(values, 'train_error', '.2f')} %"
-            f"  test error {_number(values, 'test_error', '.2f')} %"
-            f"  {_speed(values)}, {left:.0f} s left"
+            f"step {step}/{self._steps}  loss {_number(self._values, 'loss', '.3f')}{metrics}"
+            f"  {_speed(self._values)}, {left:.0f} s left"
         )
 
     def _print(self, text: str) -> None:
@@ -169,7 +130,7 @@ class PlainProgress:
 
 
 class RichProgress:
-    """A table that lives in the terminal, with a row for each run and a line on what the present one is doing.
+    """Shows a table that lives in the terminal, with a row for each run and a line on what the present one is doing.
 
     80 columns are enough for all of it.
     """
@@ -177,15 +138,14 @@ class RichProgress:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=10),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
-            TextColumn("error {task.fields[train]} / {task.fields[test]}"),
+            TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True),
             console=console,
         )
         self._now = Text("", no_wrap=True, overflow="ellipsis")
         self._live = Live(Group(self._progress, self._now), console=console, refresh_per_second=10)
-        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -194,12 +154,9 @@ class RichProgress:
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def start(self, title: str, step: int, steps: int) -> None:
-        self._tasks[title] = self._progress.add_task(title, total=steps, completed=step, train="-", test="-")
-        self.turn(title)
-
-    def turn(self, title: str) -> None:
-        self._task = self._tasks[title]
+    def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
+        self._shown, self._values = shown, dict[str, float]()
+        self._task = self._progress.add_task(title, total=steps, completed=step, metrics=_metrics(shown, {}))
 
     def status(self, text: str) -> None:
         self._now.plain = f"  {text}"
@@ -208,16 +165,12 @@ class RichProgress:
         self._live.console.print(text, markup=False, highlight=False)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        self._progress.update(
-            self._task,
-            completed=step,
-            train=_number(values, "train_error", ".1f"),
-            test=_number(values, "test_error", ".1f") + " %",
-        )
-        self._now.plain = f"  loss {_number(values, 'loss', '.3f')}, {_speed(values)}"
+        self._values |= values
+        self._progress.update(self._task, completed=step, metrics=_metrics(self._shown, self._values))
+        self._now.plain = f"  loss {_number(self._values, 'loss', '.3f')}, {_speed(self._values)}"
 
 
 def make_progress(stream: TextIO | None = None) -> ProgressDisplay:
-    """The live display if the stream (stderr by default) is a terminal, else plain lines."""
+    """Returns the live display if the stream (stderr by default) is a terminal, else plain lines."""
     stream = stream or sys.stderr
     return RichProgress(Console(file=stream)) if stream.isatty() else PlainProgress(stream)

@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, hardware."""
+"""Says where a number comes from: commit, versions, hardware."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tens
 
 
 def commit() -> str:
-    """The commit of the source that runs, with "-dirty" if files of it were changed; "unknown" outside git."""
+    """Returns the commit of the source that runs, with "-dirty" if files of it were changed; "unknown" outside git."""
     source = Path(__file__).resolve().parents[2]
     try:
         # Only if this file itself is tracked: an installed package may lie inside somebody else's repository.
@@ -32,7 +32,7 @@ def _git(directory: Path, *arguments: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and those that results depend on."""
+    """Returns the versions of Python, this package and those that results depend on."""
     found = {"python": platform.python_version()}
     for package in ("resnet_jax", *PACKAGES):
         try:
@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """The devices that a run computes on and the host's processor; on a CPU, whose convolutions it computes by."""
+    """Returns the devices that a run computes on and the host's processor; on a CPU, also whose layers it uses."""
     found = {
         "platform": devices[0].platform,
         "device": devices[0].device_kind,

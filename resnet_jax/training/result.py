@@ -1,49 +1,152 @@
-"""From a run's lines to its result."""
+"""What a run leaves behind: its result, and what is to be known of its data set to use its weights."""
 
+import dataclasses
 import datetime
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet_jax.config import config_hash
 from resnet_jax.training import provenance
-from resnet_jax.training.record import Result
-from resnet_jax.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from resnet_jax.training.trainer import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run came to.
+
+    Attributes:
+      model, dataset: names.
+      config_hash: same for runs of the same config and seed.
+      commit, versions, hardware: see `provenance`.
+      finished: when, UTC, ISO 8601.
+      seed, steps, batch_size: of the run.
+      seconds: from start to end, with compilation, evaluations and earlier parts of a resumed run.
+      images_per_second: median of the training lines; compilation and evaluations do not count.
+      depth: weighted layers.
+      params: parameters.
+      flops: multiply-adds for one image.
+      metrics: of the task. `train_...`: of the batches of the last epoch as they were trained on, as in the papers'
+        figures. `test_...`: after the last step, or with early stopping of the weights that are kept, which are chosen
+        by it. `best_...`: the best of all evaluations; chosen on the test set, so never a result.
+      evaluated_on: "test", "validation", or "held_out" for a part of the training set.
+      skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
+      stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
+    """
+
+    model: str
+    dataset: str
+    config_hash: str
+    commit: str
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    finished: str
+    seed: int
+    steps: int
+    batch_size: int
+    seconds: float
+    images_per_second: float
+    depth: int
+    params: int
+    flops: int
+    metrics: dict[str, float]
+    evaluated_on: str
+    skipped_batches: int = 0
+    stopped_step: int | None = None
+    kept_step: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as JSON holds it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Result":
+        """Returns the result that a record holds; fields that this version does not know are left out.
+
+        Records from before there were tasks have a classification's metrics beside the other fields.
+
+        Raises:
+          KeyError: naming the fields that the record lacks.
+        """
+        earlier = ("train_error", "test_error", "best_test_error")
+        if "metrics" not in record and all(name in record for name in earlier):
+            record = {**record, "metrics": {name: record[name] for name in earlier}}
+        fields = dataclasses.fields(cls)
+        required = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if missing := sorted(required - record.keys()):
+            raise KeyError(", ".join(missing))
+        return cls(**{field.name: record[field.name] for field in fields if field.name in record})
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What a net's weights need of the data set they were trained on.
+
+    Attributes:
+      num_classes: of the set.
+      image_shape: (height, width, channels) that is trained on.
+      classes: their names, by label; empty if the set has none.
+      mean, std: what images are normalised by, of pixels in [0, 1]; see `augment.normalization`.
+    """
+
+    num_classes: int
+    image_shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    mean: np.ndarray
+    std: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as JSON holds it; float32 comes back as it was."""
+        return dataclasses.asdict(self) | {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "DatasetInfo":
+        """Returns what a record holds.
+
+        Raises:
+          KeyError, TypeError, ValueError: if it is damaged.
+        """
+        return cls(
+            int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
+            np.array(record["mean"], np.float32), np.array(record["std"], np.float32),
+        )  # fmt: skip
 
 
 def make_result(
-    trainer: Trainer, lines: Sequence[Mapping[str, Any]], *, seconds: float, commit: str, skipped_batches: int,
-    stopped_step: int, kept_step: int, runs_at_once: int = 1,
+    trainer: "Trainer", lines: Sequence[Mapping[str, Any]], commit: str, seconds: float, skipped_batches: int,
+    stopped_step: int, kept_step: int,
 ) -> Result:  # fmt: skip
-    """The result of a run that has come to its end.
+    """Returns the result of a run that has come to its end.
 
     Args:
       trainer: its parts.
       lines: of metrics.jsonl.
-      seconds: that it took, earlier parts included.
       commit: of the source when it started.
-      skipped_batches: batches that were left out.
+      seconds: that it took, earlier parts included.
+      skipped_batches: how many batches were left out.
       stopped_step: where training ended.
       kept_step: whose weights are kept; another one with early stopping.
-      runs_at_once: how many runs shared the devices in one program.
     """
-    config, summary = trainer.config, trainer.summary
-    tests = {line["step"]: line["test_error"] for line in lines if "test_error" in line}
+    config, summary, task = trainer.config, trainer.summary, trainer.task
+    tests = {line["step"]: line for line in lines if task.best_metric in line}
+    best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
-    hardware = provenance.hardware(list(trainer.mesh.devices.flat))
-    if runs_at_once > 1:
-        hardware["runs_at_once"] = runs_at_once
     epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
+    final = {name: value for name, value in tests[kept_step].items() if name != "step"}
+    metrics = last_epoch_means(lines, epoch) | final | {f"best_{task.best_metric}": best}
+    early = bool(config.early_stopping.patience)
     return Result(
         model=config.model.name,
         dataset=config.data.name,
         config_hash=config_hash(config),
         commit=commit,
         versions=provenance.versions(),
-        hardware=hardware,
+        hardware=provenance.hardware(list(trainer.mesh.devices.flat)),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seed=config.seed,
         steps=config.steps,
@@ -53,20 +156,19 @@ def make_result(
         depth=summary.depth,
         params=summary.params,
         flops=summary.flops,
-        train_error=last_epoch_error(lines, epoch),
-        test_error=tests[kept_step],
-        best_test_error=min(tests.values()),
+        metrics=metrics,
         evaluated_on=trainer.evaluated_on,
         skipped_batches=skipped_batches,
-        stopped_step=stopped_step if config.early_stopping.patience else None,
-        kept_step=kept_step if config.early_stopping.patience else None,
+        stopped_step=stopped_step if early else None,
+        kept_step=kept_step if early else None,
     )
 
 
-def last_epoch_error(lines: Sequence[Mapping[str, Any]], epoch: int) -> float:
-    """Mean training error in percent of the last `epoch` steps, rounded up to whole training lines."""
-    trained = [line for line in lines if "train_error" in line]
+def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, float]:
+    """Returns the mean training metrics of the last `epoch` steps, rounded up to whole training lines."""
+    trained = [line for line in lines if "loss" in line]
     ends = [line["step"] for line in trained]
     widths = np.diff([0, *ends])  # each line averages the steps since the one before
     inside = [i for i, end in enumerate(ends) if end > ends[-1] - epoch]
-    return float(np.average([trained[i]["train_error"] for i in inside], weights=widths[inside]))
+    names = [name for name in trained[-1] if name.startswith("train_")]
+    return {name: float(np.average([trained[i][name] for i in inside], weights=widths[inside])) for name in names}

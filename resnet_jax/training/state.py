@@ -1,4 +1,4 @@
-"""All that a step reads and writes."""
+"""The training state: all that a step reads and writes."""
 
 import dataclasses
 from typing import Any
@@ -12,7 +12,7 @@ from jax import Array
 
 
 class TrainState(struct.PyTreeNode):
-    """What training carries from step to step, and what a checkpoint holds.
+    """Holds what training carries from step to step, which is what a checkpoint saves.
 
     Attributes:
       step: steps done, int32.
@@ -34,12 +34,12 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def tested_variables(self) -> dict[str, Any]:
-        """The net's variables as they are evaluated: `{"params": ..., "batch_stats": ...}`."""
+        """Returns the net's variables as they are evaluated: `{"params": ..., "batch_stats": ...}`."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 class AveragedTrainState(TrainState):
-    """The state of a run that averages its weights. A class of its own: other runs' checkpoints stay as they are.
+    """Holds the state of a run that averages its weights. Other runs' checkpoints have no room for the average.
 
     Attributes:
       average: exponential moving average of the variables, `{"params": ..., "batch_stats": ...}`; it starts as they do.
@@ -49,18 +49,18 @@ class AveragedTrainState(TrainState):
 
     @property
     def tested_variables(self) -> dict[str, Any]:
-        """The averages."""
+        """Returns the averages."""
         return self.average
 
     def averaged(self, decay: float) -> "AveragedTrainState":
-        """The state with the average moved to its variables: decay * average + (1 - decay) * new."""
+        """Returns the state with its average updated: decay * average + (1 - decay) * new."""
         new = {"params": self.params, "batch_stats": self.batch_stats}
         return self.replace(average=jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, self.average, new))
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int,
                image_shape: tuple[int, int, int], averaged: bool = False) -> TrainState:  # fmt: skip
-    """The state before the first step, the same for the same seed on any number of devices; see the classes above."""
+    """Returns the state before the first step, which the seed determines on any number of devices."""
     init_key, step_key = jax.random.split(jax.random.key(seed))
     # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
     # layers; op by op, each shape compiles once. Lazily: the net itself need not be computed, nor compiled.
@@ -78,5 +78,5 @@ def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: 
     if not averaged:
         return state
     fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-    # A copy: the step gives its state's memory away, and no memory can be given away twice.
+    # A copy: the step donates its state's memory, and no memory can be donated twice.
     return AveragedTrainState(**fields, average=jax.tree.map(jnp.copy, state.tested_variables))

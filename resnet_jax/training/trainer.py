@@ -1,17 +1,18 @@
-"""From a config to the parts of a run: mesh, net, data and jitted steps."""
+"""Builds the parts of a run from its config: mesh, net, task, data and jitted steps."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax.config import model_overrides, validate_config
+from resnet_jax.config import model_overrides
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.data.pipeline import make_pipeline
 from resnet_jax.data.placement import place
 from resnet_jax.data.rand_augment import RandAugment
 from resnet_jax.data.sources import load_dataset
@@ -23,11 +24,15 @@ from resnet_jax.kernels.build import in_use as kernels_in_use
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG
-from resnet_jax.training.mesh import make_mesh, platform, replicated
-from resnet_jax.training.start import check_start, resolve, start_from, the_weights
+from resnet_jax.tasks.classification import Classification
+from resnet_jax.tasks.task import Task
+from resnet_jax.training.config_checks import validate_config
+from resnet_jax.training.finetune import changes_training, check_parts, make_tuned_optimizer
+from resnet_jax.training.init_from import check_weights, load_recorded_weights, resolve, with_weights
+from resnet_jax.training.mesh import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.result import DatasetInfo
 from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import EvalStep, Pipeline, TrainStep, make_eval_step, make_train_step
-from resnet_jax.training.tuning import changes_training, check_parts, make_tuned_optimizer
+from resnet_jax.training.step import Pipeline, make_eval_step, make_train_step
 
 #: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
 LONG_TO_COMPILE = 300
@@ -35,12 +40,13 @@ LONG_TO_COMPILE = 300
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Everything that a config stands for, ready to run; nothing is written yet.
+    """Holds everything that a config stands for, ready to run.
 
     Attributes:
       config: the config.
       mesh: all devices.
       model: the net.
+      task: what it is trained for.
       summary: its layers at the set's image size.
       num_classes: of the set.
       classes: their names, by label; empty if they have none.
@@ -52,21 +58,22 @@ class Trainer:
     config: ConfigDict
     mesh: Mesh
     model: nn.Module
+    task: Task
     summary: Summary
     num_classes: int
     classes: tuple[str, ...]
     pipeline: Pipeline
-    train_step: TrainStep
-    eval_step: EvalStep
+    train_step: jax.stages.Wrapped
+    eval_step: jax.stages.Wrapped
     weights: Weights | None = None
 
     @property
     def evaluated_on(self) -> str:
-        """What `test_error` is of: "test", "validation", or "held_out" for a part of the training set."""
+        """Returns what is evaluated on: "test", "validation", or "held_out" for a part of the training set."""
         return self.pipeline.evaluated_on
 
     def init(self) -> TrainState:
-        """The state before the first step, on every device; all processes call it together.
+        """Returns the state before the first step, on every device; all processes call it together.
 
         Raises:
           UserError: if the weights to start from are gone, or are not those that the run began with.
@@ -74,32 +81,36 @@ class Trainer:
         state = self.random_init()
         if self.config.init_from is None:
             return state
-        weights = self.weights or the_weights(self.config)
-        return place(start_from(weights, self.config, state, self.classes), replicated(self.mesh))
+        weights = self.weights or load_recorded_weights(self.config)
+        return place(with_weights(state, weights, self.config, self.classes), replicated(self.mesh))
 
     def random_init(self) -> TrainState:
-        """A state of the run's structure, with random parameters, for a checkpoint to be read into."""
+        """Returns a state of the run's structure, with random parameters, for a checkpoint to be read into."""
         height, width, channels = self.pipeline.image_shape
         optimizer = make_tuned_optimizer(self.config)
         averaged = self.config.regularization.ema_decay > 0
         state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
         return place(state, replicated(self.mesh))
 
-    def with_config(self, config: ConfigDict) -> "Trainer":
-        """The same net on the same data in another run, whose config differs in its seed alone.
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Returns the task's metrics over the evaluation set, each example once."""
+        variables, pipeline = state.tested_variables, self.pipeline
+        shared = batch_sharded(self.mesh)
+        batches = [
+            self.eval_step(variables, pipeline.test, *pipeline.send(inputs, shared))
+            for inputs in pipeline.test_inputs()
+        ]
+        return self.task.eval_metrics(jax.device_get(batches))
 
-        Raises:
-          UserError: for a set that streams: its loader reads for one run.
-        """
-        if not isinstance(self.pipeline, ResidentPipeline):
-            raise UserError(
-                f"several seeds at once are for sets that lie on the devices, and {config.data.name} is read from disk "
-                "while it trains; start a run for each seed"
-            )
-        return dataclasses.replace(self, config=config, pipeline=dataclasses.replace(self.pipeline, seed=config.seed))
+    def dataset_info(self) -> DatasetInfo:
+        """Returns what the net's weights need of the data set."""
+        return DatasetInfo(
+            self.num_classes, tuple(self.pipeline.image_shape), self.classes,
+            np.asarray(self.pipeline.test["mean"]), np.asarray(self.pipeline.test["std"]),
+        )  # fmt: skip
 
     def notes(self) -> Iterator[str]:
-        """What one should know ahead of the first step."""
+        """Gives sentences that the user should know ahead of the first step."""
         config, schedule = self.config, self.config.schedule
         if config.accumulate > 1 and not getattr(self.model, "bn_group_size", 0):
             yield (
@@ -119,7 +130,11 @@ class Trainer:
 
 
 def make_trainer(
-    config: ConfigDict, devices: Sequence[jax.Device] | None = None, weights: Weights | None = None
+    config: ConfigDict,
+    devices: Sequence[jax.Device] | None = None,
+    weights: Weights | None = None,
+    task: Task | None = None,
+    model: nn.Module | None = None,
 ) -> Trainer:
     """Builds all parts of a run.
 
@@ -127,6 +142,8 @@ def make_trainer(
       config: the fields of `config.base_config`.
       devices: devices to train on, all by default.
       weights: those of `config.init_from`, if they were read already.
+      task: what the net is trained for; classification as the config has it by default.
+      model: a net of the user's own, called with (inputs, train); that of the config by default.
 
     Raises:
       UserError: for anything in the config that is unknown or does not fit.
@@ -143,21 +160,25 @@ def make_trainer(
             "others: --config.data.eval_split=validation, where there are such, or "
             "--config.data.eval_split=held_out --config.data.held_out_share=0.1"
         )
-    model, summary = _build_model(config, num_classes, pipeline.image_shape)
+    if model is None:
+        model = _build_model(config, num_classes, pipeline.image_shape)
+    height, _, channels = pipeline.image_shape
+    summary = summarize(model, config.model.name, height, channels)
     if changes_training(config) or weights is not None:
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *pipeline.image_shape))))
         check_parts(config, shapes["params"])
         if weights is not None:
-            check_start(weights, config, shapes, classes)
+            check_weights(weights, config, shapes, classes)
+    task = task or Classification.from_config(config, num_classes)
     return Trainer(
-        config, mesh, model, summary, num_classes, classes, pipeline,
-        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+        config, mesh, model, task, summary, num_classes, classes, pipeline,
+        make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
         weights,
     )  # fmt: skip
 
 
 def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple[str, ...]]:
-    """The set's pipeline, its number of classes, and their names."""
+    """Returns the set's pipeline, its number of classes, and their names."""
     data = config.data
     if data.name in STREAMED or (data.name.startswith(TFDS) and open_tfds(data.name, data.data_dir).is_streamed):
         streaming = make_streaming(config, mesh)
@@ -175,11 +196,11 @@ def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple
     return pipeline, dataset.num_classes, dataset.classes
 
 
-def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> tuple[nn.Module, Summary]:
+def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:
     name = config.model.name
     model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
-    height, _, channels = image_shape
+    height = image_shape[0]
     sizes = tuple(config.data.train_sizes) or (height,)
     if isinstance(model, VGG) and set(sizes) != {height}:
         raise UserError(f"config.data.train_sizes={sizes}: {name}'s fully connected layers fit {height} pixels alone")
-    return model, summarize(model, name, height, channels)
+    return model

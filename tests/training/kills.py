@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_jax.training.record import OF_THE_MACHINE
+from resnet_jax.training.run_folder import MACHINE_METRICS
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def environment(workdir: Path) -> dict[str, str]:
 def lines(workdir: Path) -> list[dict[str, float]]:
     """Lines of metrics.jsonl without what depends on the clock."""
     text = (workdir / "metrics.jsonl").read_text()
-    return [{k: v for k, v in json.loads(line).items() if k not in OF_THE_MACHINE} for line in text.splitlines()]
+    return [{k: v for k, v in json.loads(line).items() if k not in MACHINE_METRICS} for line in text.splitlines()]
 
 
 def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float) -> None:
@@ -122,15 +122,13 @@ def compare(folder: Path, kills: int, seed: int = 0, longest: float = 0.3) -> in
 
 
 def train_up_to(workdir: Path, steps: int) -> None:
-    """Trains up to the step `steps` of the long schedule, and stops there with SIGTERM's clean save."""
+    """Trains on until step `steps` is seen to be done, and stops there with SIGTERM's clean save."""
     code = (
-        "import sys; from resnet_jax.training.run import Run; from resnet_jax.__main__ import main\n"
-        "due = Run._due\n"
-        "def stop(self, every):\n"
-        f"    if self.step == {steps}:\n"
-        "        import signal; self.stop.signal = signal.SIGTERM\n"
-        "    return due(self, every)\n"
-        "Run._due = stop\n"
+        "import signal, sys\n"
+        "from resnet_jax.__main__ import main\n"
+        "from resnet_jax.training import progress\n"
+        "from tests.training.interruptions import Signals\n"
+        f"progress.make_progress = lambda: Signals({steps}, signal.SIGTERM)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     arguments = command(workdir)[3:]

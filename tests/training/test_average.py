@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.config import base_config, validate_config
+from resnet_jax.config import base_config
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
+from resnet_jax.tasks.classification import cross_entropy, is_error
+from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.loop import fit
-from resnet_jax.training.loss import cross_entropy
 from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import evaluate_test, is_error
 from resnet_jax.training.trainer import make_trainer
 
 DECAY = 0.6
@@ -43,14 +43,14 @@ def test_average_is_that_of_its_definition_and_is_what_is_tested(tiny_config):
         images, labels = trainer.pipeline.eval_batch(trainer.pipeline.test, np.arange(360))
         return 100 * float(np.mean(is_error(trainer.model.apply(variables, images), labels)))
 
-    found = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)["test_error"]
+    found = trainer.evaluate(state)["test_error"]
     assert found == pytest.approx(error(state.average))
     assert found != pytest.approx(error({"params": state.params, "batch_stats": state.batch_stats}))
 
 
 def test_average_survives_a_checkpoint(tiny_config, tmp_path):
     result = fit(tiny_config(regularization__ema_decay=DECAY), tmp_path / "run")
-    assert evaluate(tmp_path / "run").test_error == result.test_error
+    assert evaluate(tmp_path / "run").test_error == result.metrics["test_error"]
 
 
 def test_states_of_other_runs_are_as_they_were(tiny_config):

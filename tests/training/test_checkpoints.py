@@ -15,7 +15,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import make_mesh, replicated
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
 SHARDING = replicated(make_mesh(jax.devices()[:1]))
 
@@ -159,7 +159,7 @@ def test_force_goes_on_with_the_named_field_only(tiny_config, tmp_path):
         fit(tiny_config(steps=8, seed=1), tmp_path / "run", force=["steps"])
     result = fit(longer, tmp_path / "run", force=["steps"])
     assert result.steps == 8
-    assert [x["step"] for x in RunRecord(tmp_path / "run").lines() if "loss" in x] == [2, 4, 6, 8]
+    assert [x["step"] for x in RunFolder(tmp_path / "run").lines() if "loss" in x] == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (8, 2), (1, 4), (2, 8)])
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_some_devices_goes_on_with_others(tiny_config, tmp_path,
     moved = fit(tiny_config(), tmp_path / "moved", devices=jax.devices()[:restored_on], force=["steps"])
     fit(tiny_config(steps=4), tmp_path / "stayed", devices=jax.devices()[:1])
     stayed = fit(tiny_config(), tmp_path / "stayed", devices=jax.devices()[:1], force=["steps"])
-    losses = [[x["loss"] for x in RunRecord(tmp_path / n).lines() if "loss" in x] for n in ("moved", "stayed")]
+    losses = [[x["loss"] for x in RunFolder(tmp_path / n).lines() if "loss" in x] for n in ("moved", "stayed")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
     assert moved.steps == stayed.steps == 6
 
@@ -216,7 +216,10 @@ def test_a_full_disk_is_an_error_with_the_earlier_checkpoints_whole(tiny_config,
     (small_disk / "ballast").unlink()
     result = fit(config, small_disk / "run")
     whole = fit(config, tmp_path / "whole")
-    assert (result.test_error, result.train_error) == (whole.test_error, whole.train_error)
+    assert (result.metrics["test_error"], result.metrics["train_error"]) == (
+        whole.metrics["test_error"],
+        whole.metrics["train_error"],
+    )
 
 
 def test_a_read_only_disk_is_an_error_and_can_be_evaluated(tiny_config, tmp_path, small_disk):
@@ -238,4 +241,4 @@ def test_a_read_only_disk_is_an_error_and_can_be_evaluated(tiny_config, tmp_path
         fit(tiny_config(), small_disk / "run")
     assert evaluate(small_disk / "run").step == 4
     remount("rw")
-    assert fit(tiny_config(), small_disk / "run").test_error == whole.test_error
+    assert fit(tiny_config(), small_disk / "run").test_error == whole.metrics["test_error"]

@@ -5,28 +5,29 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.training import run as training_run
-from resnet_jax.training.early_stopping import EarlyStopping
+from resnet_jax.tasks.classification import Classification
+from resnet_jax.training.guards import EarlyStopping
 from resnet_jax.training.loop import fit
-from resnet_jax.training.record import RunRecord
-from resnet_jax.training.run import Run
-from resnet_jax.training.trainer import make_trainer
+from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.trainer import Trainer, make_trainer
+from tests.training.interruptions import DiesAt, Killed
 
 #: By step: the lowest comes at step 3 and again at step 4, and two evaluations without progress end the run at step 5.
 ERRORS = {1: 50.0, 2: 60.0, 3: 40.0, 4: 40.0, 5: 45.0, 6: 10.0}
 
 
 def test_it_counts_evaluations_since_the_lowest():
-    stopping, seen = EarlyStopping(2), []
+    task = Classification(10)
+    stopping, seen = EarlyStopping(task, 2), []
     for step, error in ERRORS.items():
-        seen.append((stopping.saw(step, error), stopping.over))
+        seen.append((stopping.update(step, {"test_error": error}), stopping.over))
         if stopping.over:
             break
     assert seen == [(True, False), (False, False), (True, False), (False, False), (False, True)]
-    assert (stopping.best, stopping.error) == (3, 40.0)
+    assert (stopping.best_step, stopping.best) == (3, 40.0)
     lines = [{"step": s, "test_error": e} for s, e in ERRORS.items() if s <= 5] + [{"step": 5, "loss": 1.0}]
-    assert EarlyStopping.of_lines(2, lines) == stopping
-    assert not EarlyStopping.of_lines(0, lines).over
+    assert EarlyStopping.from_lines(task, 2, lines) == stopping
+    assert not EarlyStopping.from_lines(task, 0, lines).over
 
 
 def test_a_run_ends_with_its_best_weights_and_a_kill_changes_nothing(tiny_config, tmp_path, monkeypatch):
@@ -35,26 +36,18 @@ def test_a_run_ends_with_its_best_weights_and_a_kill_changes_nothing(tiny_config
         early_stopping__patience=2, eval_every=1, checkpoint_every=6, data__eval_split="held_out",
         data__held_out_share=0.1, keep_checkpoints=1,
     )  # fmt: skip
-    evaluated = training_run.evaluate_test
+    evaluate_for_real = Trainer.evaluate
 
-    def scripted(step, state, *args):
-        return evaluated(step, state, *args) | {"test_error": ERRORS[int(state.step)]}
+    def scripted(self, state):
+        return evaluate_for_real(self, state) | {"test_error": ERRORS[int(state.step)]}
 
-    advance = Run._advance
-
-    def dies(self, count):
-        if self.step == 4:
-            raise RuntimeError("killed")
-        advance(self, count)
-
-    monkeypatch.setattr(training_run, "evaluate_test", scripted)
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(Run, "_advance", dies)
-        fit(config, tmp_path / "run", devices=jax.devices()[:1])
+    monkeypatch.setattr(Trainer, "evaluate", scripted)
+    with pytest.raises(Killed):
+        fit(config, tmp_path / "run", DiesAt(4), devices=jax.devices()[:1])
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
-    assert (result.stopped_step, result.kept_step, result.test_error) == (5, 3, 40.0)
+    assert (result.stopped_step, result.kept_step, result.metrics["test_error"]) == (5, 3, 40.0)
     assert (result.steps, result.evaluated_on) == (6, "held_out")
-    assert [x["step"] for x in RunRecord(tmp_path / "run").lines() if "test_error" in x] == [1, 2, 3, 4, 5]
+    assert [x["step"] for x in RunFolder(tmp_path / "run").lines() if "test_error" in x] == [1, 2, 3, 4, 5]
     assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["3"]
     found = evaluate(tmp_path / "run")
     assert (found.step, found.evaluated_on, found.examples) == (3, "held_out", 142)  # a tenth of each class, rounded

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
@@ -16,15 +17,16 @@ from resnet_jax.training import loop, step
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
-from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
-from resnet_jax.training.result import last_epoch_error
-from resnet_jax.training.run import Run
+from resnet_jax.training.result import last_epoch_means
+from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import make_trainer
+from tests.training.interruptions import DiesAt, Killed
 
 
 def numbers(workdir):
     """Lines of metrics.jsonl without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in RunRecord(workdir).lines()]
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
 
 
 def final_state(config, workdir):
@@ -45,17 +47,18 @@ def test_record_of_a_run(tiny_config, tmp_path):
     written = json.loads((tmp_path / "run/result.json").read_text())
     assert written["model"] == "cifar_resnet20"
     assert written["seed"] == 0 and written["steps"] == 6
-    assert (written["train_error"], written["test_error"]) == (result.train_error, result.test_error)
-    assert written["best_test_error"] <= written["test_error"] <= 100
+    assert written["metrics"] == result.metrics
+    assert written["metrics"].keys() == {"train_error", "test_error", "test_loss", "best_test_error"}
+    assert written["metrics"]["best_test_error"] <= written["metrics"]["test_error"] <= 100
     assert written["versions"]["jax"] == jax.__version__
     assert written["hardware"]["platform"] == "cpu" and written["hardware"]["devices"] == 8
     assert len(written["config_hash"]) == 12 and written["commit"]
-    lines = RunRecord(tmp_path / "run").lines()
+    lines = RunFolder(tmp_path / "run").lines()
     assert [(x["step"], "loss" in x) for x in lines] == [
         (2, True), (3, False), (4, True), (6, True), (6, False)
     ]  # fmt: skip
     assert all("train_error" in x for x in lines if "loss" in x)
-    assert lines[-1]["test_error"] == result.test_error
+    assert lines[-1]["test_error"] == result.metrics["test_error"]
     assert list((tmp_path / "run/tensorboard").iterdir())
 
 
@@ -67,11 +70,10 @@ def test_training_line_is_the_mean_of_its_steps(tiny_config, tmp_path):
     np.testing.assert_allclose(three, [np.mean(each[:3]), np.mean(each[3:])], rtol=1e-6)
 
 
-def test_last_epoch_error_weighs_lines_by_their_steps():
-    lines = [{"step": s, "train_error": e} for s, e in ((10, 90.0), (20, 50.0), (25, 20.0))]
-    assert last_epoch_error(lines, epoch=10) == pytest.approx((50 * 10 + 20 * 5) / 15)
-    assert last_epoch_error(lines, epoch=5) == 20.0
-    assert last_epoch_error(lines, epoch=1000) == pytest.approx((90 * 10 + 50 * 10 + 20 * 5) / 25)
+def test_last_epoch_means_weigh_lines_by_their_steps():
+    lines = [{"step": s, "loss": 1.0, "train_error": e} for s, e in ((10, 90.0), (20, 50.0), (25, 20.0))]
+    for epoch, mean in ((10, (50 * 10 + 20 * 5) / 15), (5, 20.0), (1000, (90 * 10 + 50 * 10 + 20 * 5) / 25)):
+        assert last_epoch_means(lines, epoch) == {"train_error": pytest.approx(mean)}
 
 
 def test_a_run_repeated_is_bitwise_itself(tiny_config, tmp_path):
@@ -80,10 +82,6 @@ def test_a_run_repeated_is_bitwise_itself(tiny_config, tmp_path):
     fit(config, tmp_path / "b")
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
     assert_bitwise_equal(final_state(config, tmp_path / "a"), final_state(config, tmp_path / "b"))
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +93,12 @@ def whole(tiny_config, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kill_at", [1, 3, 5])
-def test_a_killed_run_carries_on_bitwise(whole, tmp_path, monkeypatch, kill_at):
+def test_a_killed_run_carries_on_bitwise(whole, tmp_path, kill_at):
     """Checkpoints every 2 steps, lines every 3: the restored step lies inside a training line."""
     config, expected_lines, expected_state = whole
-    advance = Run._advance
-
-    def dies(self, count):
-        if self.step >= kill_at:
-            raise Killed
-        advance(self, count)
-
-    monkeypatch.setattr(Run, "_advance", dies)
     with pytest.raises(Killed):
-        fit(config, tmp_path / "killed")
+        fit(config, tmp_path / "killed", DiesAt(kill_at))
     assert not (tmp_path / "killed/result.json").exists()
-    monkeypatch.setattr(Run, "_advance", advance)
     fit(config, tmp_path / "killed")
     assert numbers(tmp_path / "killed") == expected_lines
     assert_bitwise_equal(final_state(config, tmp_path / "killed"), expected_state)
@@ -117,7 +106,7 @@ def test_a_killed_run_carries_on_bitwise(whole, tmp_path, monkeypatch, kill_at):
 
 def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    record = RunRecord(tmp_path)
+    record = RunFolder(tmp_path)
     record.truncate(5)
     record.append(2, {"loss": 1.0})
     record.close()
@@ -151,7 +140,7 @@ def test_nan_stops_with_step_and_keeps_the_record(tiny_config, tmp_path):
     config = tiny_config(steps=40, schedule__warmup="none", optimizer__learning_rate=1e30, log_every=1)
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step (\d+); .*kept"):
         fit(config, tmp_path / "run")
-    lines = RunRecord(tmp_path / "run").lines()
+    lines = RunFolder(tmp_path / "run").lines()
     assert lines and all(np.isfinite(x.get("loss", 0)) for x in lines)
     assert not (tmp_path / "run/result.json").exists()
 
@@ -223,8 +212,12 @@ def test_several_steps_in_one_dispatch_record_the_same_run(tiny_config, tmp_path
     """The accelerators' way through the loop: 12 steps, lines of 6, and every dispatch as large as asked for."""
     intervals = {"steps": 12, "log_every": 6, "eval_every": 12, "checkpoint_every": 6}
     counts = []
-    advance = Run._advance
-    monkeypatch.setattr(Run, "_advance", lambda self, count: (counts.append(count), advance(self, count)))
+    inputs = ResidentPipeline.train_inputs
+    monkeypatch.setattr(
+        ResidentPipeline,
+        "train_inputs",
+        lambda self, step, count, *a: (counts.append(count), inputs(self, step, count, *a))[1],
+    )
     fit(tiny_config(**intervals), tmp_path / "single")
     assert counts == [1] * 12
     counts.clear()
@@ -237,16 +230,13 @@ def test_several_steps_in_one_dispatch_record_the_same_run(tiny_config, tmp_path
 
 
 def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monkeypatch):
-    advance = Run._advance
     losses = iter([1.0, 1.0, 1.0, float("nan"), 1.0, 1.0])
+    get = jax.device_get
 
     def with_nan(tree):
-        tree["loss"] = np.array([next(losses) for _ in tree["loss"]])
-        return tree
+        return get(tree) | {"loss": np.array([next(losses) for _ in tree["loss"]])}
 
-    monkeypatch.setattr(Run, "_advance", advance)
-    get = jax.device_get
-    monkeypatch.setattr(jax, "device_get", lambda tree: with_nan(dict(get(tree))))
+    monkeypatch.setattr(jax, "device_get", with_nan)
     with pytest.raises(UserError, match="the loss became nan at step 4;"):
         fit(tiny_config(log_every=6, eval_every=6, checkpoint_every=6, steps_per_dispatch=6), tmp_path / "run")
 
@@ -261,14 +251,14 @@ def test_nan_inside_a_dispatch_is_found_at_its_step(tiny_config, tmp_path, monke
         ("cpu", {"steps": 64_000, "log_every": 100, "eval_every": 400, "checkpoint_every": 2000}, 1),
     ],
 )
-def test_size_of_a_dispatch(tiny_config, monkeypatch, platform, fields, expected):
-    run = object.__new__(Run)
-    run.config, run.step = tiny_config(**fields), 0
-    run.trainer = SimpleNamespace(mesh=None, pipeline=SimpleNamespace(steps_per_dispatch=100, size_changes=()))
-    monkeypatch.setattr("resnet_jax.training.run.platform", lambda mesh: platform)
-    assert run._next_count() == expected
-    run.step = 1  # resumed between: single steps up to the next multiple
-    assert run._next_count() == 1
+def test_size_of_a_dispatch(tiny_config, platform, fields, expected):
+    device = SimpleNamespace(platform=platform)
+    trainer = SimpleNamespace(
+        config=tiny_config(**fields), mesh=SimpleNamespace(devices=np.array([device])),
+        pipeline=SimpleNamespace(steps_per_dispatch=100, size_changes=()),
+    )  # fmt: skip
+    assert steps_to_dispatch(trainer, 0) == expected
+    assert steps_to_dispatch(trainer, 1) == 1  # resumed in between: single steps up to the next multiple
 
 
 def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):
@@ -291,13 +281,13 @@ def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_
 def test_evaluate_takes_any_number_of_devices(tiny_config, tmp_path):
     """Trained on one device with a batch that eight cannot share."""
     result = fit(tiny_config(batch_size=15), tmp_path / "run", devices=jax.devices()[:1])
-    assert evaluate(tmp_path / "run").test_error == pytest.approx(result.test_error, abs=0.6)
+    assert evaluate(tmp_path / "run").test_error == pytest.approx(result.metrics["test_error"], abs=0.6)
 
 
 def test_evaluate_finds_what_the_run_recorded(tiny_config, tmp_path):
     result = fit(tiny_config(), tmp_path / "run")
     found = evaluate(tmp_path / "run")
-    assert found.test_error == result.test_error
+    assert found.test_error == result.metrics["test_error"]
     assert (found.examples, found.step, found.protocol) == (360, 6, "single_view")
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from resnet_jax.training.checkpoint import SMALL, layout, pack, packed_shapes, unpack
 from resnet_jax.training.mesh import make_mesh, replicated
-from resnet_jax.training.packing import SMALL, abstract, layout, pack, unpack
 
 SHARDING = replicated(make_mesh(jax.devices()[:2]))
 
@@ -25,7 +25,7 @@ def tree():
 def test_there_and_back():
     packed = pack(tree())
     assert sorted(packed) == ["b.kernel", "small.bool", "small.float32", "small.int32"]
-    shapes = {name: (x.shape, x.dtype) for name, x in abstract(tree(), SHARDING).items()}
+    shapes = {name: (x.shape, x.dtype) for name, x in packed_shapes(tree(), SHARDING).items()}
     assert shapes == {name: (x.shape, x.dtype) for name, x in packed.items()}
     back = unpack({name: jax.device_put(x, SHARDING) for name, x in packed.items()}, tree(), SHARDING)
     assert jax.tree.structure(back) == jax.tree.structure(tree())

@@ -6,7 +6,6 @@ import jax
 import pytest
 
 from benchmarks.ours import make_benchmark_trainer
-from resnet_jax.training.step import make_packed_step
 
 #: Steps of a dispatch.
 STEPS = 5
@@ -54,23 +53,9 @@ def test_the_training_step(accelerator, dtype):
     assert len(sums) > 2 * 9 and set(sums) == {"f32"}
 
 
-def test_several_seeds(accelerator):
-    """As one convolution of several groups of channels or images each."""
-    run = trainer("bfloat16")
-    step = make_packed_step(run.model, run.config, run.pipeline, run.mesh, "vmap")
-    states, inputs = (run.init(), run.init()), (run.pipeline.train_inputs(0, STEPS),) * 2
-    program = text(step, accelerator, states, run.pipeline.train, inputs)
-    assert "@resnet_jax." not in program
-    groups = re.findall(r"(?:batch|feature)_group_count = (\d+)", program)
-    assert len(operand_types(program, "convolution")) == 9 * 3 - 1
-    assert groups.count("2") >= 9
-
-
 def test_the_evaluation_step(accelerator):
     run = trainer("bfloat16")
     tested, mask = run.init().tested_variables, jax.numpy.ones(8)
     inputs = run.pipeline.train_inputs(0, 1)[0]
-    program = text(
-        run.eval_step, accelerator, tested["params"], tested["batch_stats"], run.pipeline.train, inputs, mask
-    )
+    program = text(run.eval_step, accelerator, tested, run.pipeline.train, inputs, mask)
     assert "@resnet_jax." not in program and len(operand_types(program, "convolution")) == 9

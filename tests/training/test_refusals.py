@@ -4,7 +4,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_unwritable_workdir(tiny_config, tmp_path):
 
 
 def test_a_folder_in_use_is_refused(tiny_config, tmp_path):
-    other = RunRecord(tmp_path / "run")
+    other = RunFolder(tmp_path / "run")
     other.begin(tiny_config())
     with pytest.raises(UserError, match="another process trains in workdir"):
         fit(tiny_config(), tmp_path / "run")

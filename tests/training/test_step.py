@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.training.step import evaluate_test, is_error
+from resnet_jax.tasks.classification import is_error
 from resnet_jax.training.trainer import make_trainer
 from tests.conftest import make_tiny_config
 
@@ -203,7 +203,7 @@ def test_every_test_image_counts_once(tiny_config):
     config = tiny_config(batch_size=14)
     trainer = make_trainer(config, jax.devices()[:7])
     state = trainer.init()
-    scores = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)
+    scores = trainer.evaluate(state)
     images, labels = trainer.pipeline.eval_batch(trainer.pipeline.test, jnp.arange(360))
     logits = trainer.model.apply({"params": state.params, "batch_stats": state.batch_stats}, images)
     wrong = int(np.sum(np.argmax(logits, -1) != labels))

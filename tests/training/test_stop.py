@@ -8,21 +8,10 @@ import pytest
 
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.guards import StopRequest
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
-from resnet_jax.training.stop import StopRequest
+from tests.training.interruptions import Signals
 from tests.training.kills import command, environment, lines
-
-
-class Signals(NoProgress):
-    """Sends this process a signal when a step is done."""
-
-    def __init__(self, step, number):
-        self.step, self.number = step, number
-
-    def update(self, step, values, *, line):
-        if step == self.step and not line:
-            os.kill(os.getpid(), self.number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,11 +13,12 @@ import pytest
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.training import step
+from resnet_jax.training.guards import Diverged, LossGuard
 from resnet_jax.training.loop import fit
-from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
-from resnet_jax.training.run import Run
+from resnet_jax.training.profiling import Trace
+from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
 from resnet_jax.training.trainer import make_trainer
-from resnet_jax.training.watch import LossWatch, Trace
+from tests.training.interruptions import DiesAt, Killed
 from tests.training.kills import lines
 
 
@@ -54,7 +55,7 @@ def poison(tiny_config, monkeypatch):
 def without(config, workdir, numbers, monkeypatch):
     """The run that never knew these batches."""
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "skipped", lambda self: [{"batch": n} for n in numbers])
+        patch.setattr(RunFolder, "skipped_batches", lambda self: [{"batch": n} for n in numbers])
         fit(config, workdir)
     return lines(workdir)
 
@@ -73,10 +74,6 @@ def test_rollback_is_the_run_without_the_batch(tiny_config, tmp_path, monkeypatc
     assert all("became nan" in s["why"] and s["went_back_to"] < s["step"] for s in skipped)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kill_at", [5, 7])
 def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
     tiny_config, tmp_path, monkeypatch, poison, kill_at
@@ -84,17 +81,14 @@ def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
     config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
     poison([4])
     expected = without(config, tmp_path / "without", [4], monkeypatch)
-    advance = Run._advance
 
-    def dies(self, count):
-        if self.skipped and self.step >= kill_at:
-            raise Killed
-        advance(self, count)
+    class DiesAfterRollback(DiesAt):
+        def update(self, step, values, *, line):
+            if (tmp_path / "run/skipped.json").exists():
+                super().update(step, values, line=line)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_advance", dies)
-        with pytest.raises(Killed):
-            fit(config, tmp_path / "run")
+    with pytest.raises(Killed):
+        fit(config, tmp_path / "run", DiesAfterRollback(kill_at))
     assert fit(config, tmp_path / "run").skipped_batches == 1
     assert lines(tmp_path / "run") == expected
 
@@ -123,36 +117,39 @@ def test_a_loss_that_jumps_stops_the_run(tiny_config, tmp_path):
 
 def test_what_counts_as_a_jump():
     """The average replayed in NumPy; small losses may scatter by large factors, below guessing."""
-    watch = LossWatch(math.log(10), jump=10.0)
+    guard = LossGuard(math.log(10), jump=10.0)
     fine = {"update_norm": 1.0}
     average = None
-    for loss in (30.0, 2.0, 0.01, 0.02, 22.0):
-        assert watch.complaint(fine | {"loss": loss}) is None
+    for number, loss in enumerate((30.0, 2.0, 0.01, 0.02, 22.0), start=1):
+        guard.check(number, fine | {"loss": loss})
         average = loss if average is None else 0.95 * average + 0.05 * loss
-        assert watch.average == pytest.approx(average)
+        assert guard.average == pytest.approx(average)
     limit = 10 * max(average, math.log(10))
-    assert "jumped" in watch.complaint(fine | {"loss": limit * 1.001})
-    assert watch.average == pytest.approx(average), "what is refused does not count"
-    assert watch.complaint(fine | {"loss": limit * 0.999}) is None
-    assert "update's norm became inf" in watch.complaint({"loss": 1.0, "update_norm": math.inf})
+    with pytest.raises(Diverged, match="jumped") as raised:
+        guard.check(6, fine | {"loss": limit * 1.001})
+    assert raised.value.step == 6
+    assert guard.average == pytest.approx(average), "what is refused does not count"
+    guard.check(7, fine | {"loss": limit * 0.999})
+    with pytest.raises(Diverged, match="update's norm became inf"):
+        guard.check(8, {"loss": 1.0, "update_norm": math.inf})
 
 
-def test_the_average_is_carried_by_checkpoints(tiny_config, tmp_path, monkeypatch):
+def test_the_average_is_carried_by_checkpoints(tiny_config, tmp_path):
     """A resumed run judges a loss as the whole run does: the averages at the end are the same."""
     ends = []
-    result = Run._result
-    monkeypatch.setattr(Run, "_result", lambda self: (ends.append(self.watch.average), result(self))[1])
     fit(tiny_config(), tmp_path / "run")
-    (tmp_path / "run/result.json").unlink()
-    shutil.rmtree(tmp_path / "run/checkpoints/6")
-    fit(tiny_config(), tmp_path / "run")
-    assert ends[0] == ends[1]
+    for _ in range(2):
+        ends.append(json.loads((tmp_path / "run/checkpoints/6/host/metadata").read_text())["loss_average"])
+        (tmp_path / "run/result.json").unlink(missing_ok=True)
+        shutil.rmtree(tmp_path / "run/checkpoints/6")
+        fit(tiny_config(), tmp_path / "run")
+    assert ends[0] == ends[1] and ends[0] > 0
 
 
 def test_a_line_says_what_its_steps_took(tiny_config, tmp_path):
     fit(tiny_config(), tmp_path / "run")
-    first, second = [x for x in RunRecord(tmp_path / "run").lines() if "loss" in x][:2]
-    assert OF_THE_MACHINE - {"device_memory"} <= first.keys(), "CPU devices do not report their memory"
+    first, second = [x for x in RunFolder(tmp_path / "run").lines() if "loss" in x][:2]
+    assert MACHINE_METRICS - {"device_memory"} <= first.keys(), "CPU devices do not report their memory"
     assert first["compile_seconds"] > 0 == second["compile_seconds"]
     for line in (first, second):
         assert line["images_per_second"] == pytest.approx(16 / line["step_seconds"], rel=1e-2)
@@ -163,12 +160,12 @@ def test_a_line_says_what_its_steps_took(tiny_config, tmp_path):
 def test_waiting_for_data_is_seen(tiny_config, tmp_path, monkeypatch):
     """With inputs that take four times as long as a step, most of the time is waiting."""
     fit(tiny_config(), tmp_path / "without")
-    step_seconds = [x["step_seconds"] for x in RunRecord(tmp_path / "without").lines() if "step_seconds" in x]
+    step_seconds = [x["step_seconds"] for x in RunFolder(tmp_path / "without").lines() if "step_seconds" in x]
     inputs = ResidentPipeline.train_inputs
     slow = lambda *a: (time.sleep(4 * max(step_seconds)), inputs(*a))[1]  # noqa: E731
     monkeypatch.setattr(ResidentPipeline, "train_inputs", slow)
     fit(tiny_config(), tmp_path / "run")
-    waits = [x["data_wait"] for x in RunRecord(tmp_path / "run").lines() if "data_wait" in x]
+    waits = [x["data_wait"] for x in RunFolder(tmp_path / "run").lines() if "data_wait" in x]
     assert np.median(waits) > 50
 
 
@@ -199,10 +196,10 @@ def test_a_trace_takes_whole_dispatches(tmp_path, monkeypatch, steps, dispatches
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: None)
     trace, done, seen = Trace(steps, tmp_path), 0, []
     for count in dispatches:
-        trace.before(done, count)
+        trace.start(done, count)
         done += count
         seen += [done] if trace.running else []
-        if trace.is_last(done):
+        if trace.ends(done):
             trace.stop()
     assert seen == traced
 

@@ -1,7 +1,9 @@
-"""A run's folder: config.json, data.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json."""
+"""Reads and writes a run's folder.
+
+config.json, data.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json.
+"""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -14,76 +16,28 @@ from tensorboardX import SummaryWriter
 
 from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
+from resnet_jax.training.result import DatasetInfo, Result
 from resnet_jax.whole_files import read_object, write_whole
 
 CHECKPOINTS = "checkpoints"
+DATASET_INFO = "data.json"
 
 #: Values of a training line that depend on the machine and the moment, not on the run.
-OF_THE_MACHINE = frozenset(
+MACHINE_METRICS = frozenset(
     {"images_per_second", "step_seconds", "data_wait", "compile_seconds", "device_memory", "host_memory"}
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a finished run came to; errors in percent.
-
-    Attributes:
-      model, dataset: names.
-      config_hash: same for runs of the same config and seed.
-      commit, versions, hardware: see `provenance`.
-      finished: when, UTC, ISO 8601.
-      seed, steps, batch_size: of the run.
-      seconds: from start to end, compilation, evaluations and earlier parts of a resumed run included.
-      images_per_second: median of the training lines; compilation and evaluations excluded. Of several runs in one
-        program (`runs_at_once` in `hardware`), the run's own share.
-      depth: weighted layers.
-      params: parameters.
-      flops: multiply-adds for one image.
-      train_error: of the batches of the last epoch as they were trained on, as in the paper's figures.
-      test_error: after the last step, single view: what the papers report. With early stopping, of the weights that
-        are kept, which are chosen by it: a little too low.
-      best_test_error: lowest of all evaluations. Chosen on the test set, so never a result: beside it, for
-        comparison with work that reports it.
-      evaluated_on: "test", "validation", or "held_out" for a part of the training set.
-      skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
-      stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
-    """
-
-    model: str
-    dataset: str
-    config_hash: str
-    commit: str
-    versions: dict[str, str]
-    hardware: dict[str, Any]
-    finished: str
-    seed: int
-    steps: int
-    batch_size: int
-    seconds: float
-    images_per_second: float
-    depth: int
-    params: int
-    flops: int
-    train_error: float
-    test_error: float
-    best_test_error: float
-    evaluated_on: str
-    skipped_batches: int = 0
-    stopped_step: int | None = None
-    kept_step: int | None = None
-
-
-class RunRecord:
-    """Reads and writes one run's folder. `metrics.jsonl` is the truth; TensorBoard gets the same numbers."""
+class RunFolder:
+    """Reads and writes one run's folder. What counts is `metrics.jsonl`; TensorBoard gets the same numbers."""
 
     def __init__(self, workdir: str | Path) -> None:
         self.workdir = Path(workdir).expanduser()
         self._tensorboard: SummaryWriter | None = None
         self._lock: TextIO | None = None
 
-    def begin(self, config: ConfigDict) -> None:
-        """Makes the folder for a run of `config`, or goes on with what is there.
+    def open(self, config: ConfigDict) -> None:
+        """Makes the folder for a run of `config`, or takes the one that is there, and locks it.
 
         Raises:
           UserError: if the folder cannot be written to, or another process trains in it.
@@ -91,14 +45,14 @@ class RunRecord:
         path = self.workdir / "config.json"
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            self._take()
+            self._acquire_lock()
             if not path.exists():
                 _write(path, json.dumps(to_dict(config), indent=2) + "\n")
             (self.workdir / "metrics.jsonl").touch()
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
 
-    def _take(self) -> None:
+    def _acquire_lock(self) -> None:
         """Locks the folder until this process closes the record or ends, however it ends."""
         self._lock = (self.workdir / "lock").open("a")
         try:
@@ -109,15 +63,15 @@ class RunRecord:
         except OSError:
             pass  # a file system without locks
 
-    def adopt(self, config: ConfigDict) -> None:
-        """Makes a config with changed fields that of the run, once its checkpoint has been read into it."""
+    def replace_config(self, config: ConfigDict) -> None:
+        """Records a config with forced changes, once the checkpoint could be read into it."""
         if differing_fields(self.config(), config):
             # What was finished under the old config is not under the new one.
             (self.workdir / "result.json").unlink(missing_ok=True)
             _write(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
-    def is_same(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
-        """Whether the folder holds a run of this config.
+    def holds(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
+        """Returns whether the folder holds a run of this config.
 
         Args:
           config: the config.
@@ -145,7 +99,7 @@ class RunRecord:
         return not differing
 
     def config(self) -> ConfigDict:
-        """The run's config.
+        """Reads the run's config.
 
         Raises:
           UserError: if the folder holds no run.
@@ -159,19 +113,35 @@ class RunRecord:
             raise UserError(f"cannot read {path}: {error}") from error
 
     def result(self) -> Result | None:
-        """The result, or None if the run is not finished."""
+        """Reads the result; None if the run is not finished.
+
+        Raises:
+          UserError: if it cannot be read.
+        """
         path = self.workdir / "result.json"
         if not path.exists():
             return None
-        fields = {f.name for f in dataclasses.fields(Result)}
-        record = read_object(path)
-        required = {f.name for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
-        if missing := sorted(required - record.keys()):
-            raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
-        return Result(**{k: v for k, v in record.items() if k in fields})
+        try:
+            return Result.from_json(read_object(path))
+        except KeyError as error:
+            raise UserError(f"{path} lacks {error.args[0]}: it was not written by this version") from None
+
+    def dataset_info(self) -> DatasetInfo | None:
+        """Reads data.json; None if there is none.
+
+        Raises:
+          UserError: if it is damaged.
+        """
+        path = self.workdir / DATASET_INFO
+        try:
+            return DatasetInfo.from_json(read_object(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
     def lines(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl in order. A last line that a kill cut short is left out."""
+        """Reads all lines of metrics.jsonl in order. A last line that a kill cut short is left out."""
         path = self.workdir / "metrics.jsonl"
         text = path.read_text() if path.exists() else ""
         found = []
@@ -187,7 +157,7 @@ class RunRecord:
         return found
 
     def truncate(self, step: int) -> None:
-        """Drops the lines past `step`, which a resumed run is about to write again."""
+        """Drops the lines past `step`, which a resumed run writes again."""
         kept = [line for line in self.lines() if line["step"] <= step]
         _write(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._close_tensorboard()
@@ -215,12 +185,12 @@ class RunRecord:
                 self._tensorboard.add_scalar(name, value, step)
 
     def sync(self) -> None:
-        """Sees to it that the lines so far outlive a loss of power."""
+        """Flushes the lines so far to the disk, so that they outlive a loss of power."""
         with (self.workdir / "metrics.jsonl").open("rb") as file:
             os.fsync(file.fileno())
 
-    def skipped(self) -> list[dict[str, Any]]:
-        """The batches that were left out, each with its number (`batch`) and why."""
+    def skipped_batches(self) -> list[dict[str, Any]]:
+        """Reads skipped.json: the batches that were left out, each with its number (`batch`) and why."""
         path = self.workdir / "skipped.json"
         if not path.exists():
             return []
@@ -231,26 +201,26 @@ class RunRecord:
             raise UserError(f"{path} is damaged: it holds no list of batches")
         return batches
 
-    def skip(self, batches: Sequence[Mapping[str, Any]]) -> None:
+    def write_skipped(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Writes skipped.json.
 
-        It does not depend on the step that a run goes on from: no checkpoint is ever newer than the last one that was
-        gone back to, but those made without the batch.
+        It holds whatever step a run goes on from: every checkpoint newer than the one that was gone back to was made
+        without the batch.
         """
         _write(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
-    def describe(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Writes a file of JSON that says what the run is of, unless it is there."""
-        if not (self.workdir / name).exists():
-            _write(self.workdir / name, json.dumps(facts) + "\n")
+    def write_dataset_info(self, info: DatasetInfo) -> None:
+        """Writes data.json, unless it is there."""
+        if not (self.workdir / DATASET_INFO).exists():
+            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
-        _write(self.workdir / "result.json", json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        _write(self.workdir / "result.json", json.dumps(result.to_json(), indent=2) + "\n")
         self.close()
 
     def close(self) -> None:
-        """Closes the TensorBoard file and lets others into the folder."""
+        """Closes the TensorBoard file and unlocks the folder."""
         self._close_tensorboard()
         if self._lock is not None:
             self._lock.close()
@@ -264,16 +234,16 @@ class RunRecord:
 
 
 def _is_alive(writer: SummaryWriter) -> bool:
-    """Whether its thread still writes: it dies of its first error, and whoever then waits for it waits for ever."""
+    """Returns whether its thread still writes. It dies of its first error, and waiting for it then never ends."""
     return writer.file_writer.event_writer._worker.is_alive()
 
 
-class OthersRecord(RunRecord):
-    """The record in processes other than 0, which only read it."""
+class ReadOnlyRunFolder(RunFolder):
+    """The folder as processes other than 0 use it: they read and never write."""
 
-    def begin(self, config: ConfigDict) -> None: ...
+    def open(self, config: ConfigDict) -> None: ...
 
-    def adopt(self, config: ConfigDict) -> None: ...
+    def replace_config(self, config: ConfigDict) -> None: ...
 
     def truncate(self, step: int) -> None: ...
 
@@ -281,9 +251,9 @@ class OthersRecord(RunRecord):
 
     def sync(self) -> None: ...
 
-    def skip(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
+    def write_skipped(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
 
-    def describe(self, name: str, facts: Mapping[str, Any]) -> None: ...
+    def write_dataset_info(self, info: DatasetInfo) -> None: ...
 
     def finish(self, result: Result) -> None: ...
 

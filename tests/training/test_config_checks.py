@@ -2,8 +2,9 @@
 
 import pytest
 
-from resnet_jax.config import base_config, from_dict, to_dict, validate_config
+from resnet_jax.config import base_config, from_dict, to_dict
 from resnet_jax.errors import UserError
+from resnet_jax.training.config_checks import validate_config
 
 STREAMED = {"data.name": "image_folder"}
 

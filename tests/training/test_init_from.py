@@ -12,11 +12,11 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import Weights, read_weights, save_weights
 from resnet_jax.models.registry import create_model
+from resnet_jax.training.init_from import digest, resolve
 from resnet_jax.training.loop import fit
-from resnet_jax.training.record import OF_THE_MACHINE, RunRecord
-from resnet_jax.training.run import Run
-from resnet_jax.training.start import digest, resolve
+from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
 from resnet_jax.training.trainer import make_trainer
+from tests.training.interruptions import DiesAt, Killed
 
 NET = {"stage_sizes": (1, 1, 1), "widths": (4, 8, 8), "bn_group_size": 64}
 
@@ -109,30 +109,22 @@ def test_grey_images_for_a_net_of_colours_are_said(tiny_config, tmp_path):
 
 
 def numbers(workdir):
-    return [{k: v for k, v in line.items() if k not in OF_THE_MACHINE} for line in RunRecord(workdir).lines()]
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
 
 
-def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path, monkeypatch):
+def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path):
     """Started, killed, its weights deleted, and started again; then also evaluated, and used as weights itself."""
     folder = a_folder_of_weights(tmp_path / "w", 1)
     config = of(tiny_config, folder, log_every=3, regularization__ema_decay=0.5, finetune__frozen="stem")
     whole = fit(config, tmp_path / "whole", devices=jax.devices()[:1])
-    advance = Run._advance
-
-    def dies(self, count):
-        if self.step >= 3:
-            raise RuntimeError("killed")
-        advance(self, count)
-
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
-        patch.setattr(Run, "_advance", dies)
-        fit(config, tmp_path / "killed", devices=jax.devices()[:1])
+    with pytest.raises(Killed):
+        fit(config, tmp_path / "killed", DiesAt(3), devices=jax.devices()[:1])
     shutil.rmtree(folder)
     found = fit(config, tmp_path / "killed", devices=jax.devices()[:1])
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert (found.test_error, found.config_hash) == (whole.test_error, whole.config_hash)
+    assert (found.metrics, found.config_hash) == (whole.metrics, whole.config_hash)
     assert fit(config, tmp_path / "whole") == whole
-    assert evaluate(tmp_path / "killed").test_error == pytest.approx(whole.test_error)
+    assert evaluate(tmp_path / "killed").test_error == pytest.approx(whole.metrics["test_error"])
     with pytest.raises(UserError, match="there is no file"):
         fit(config, tmp_path / "other", devices=jax.devices()[:1])
     again = of(tiny_config, tmp_path / "whole", finetune__head="auto")
@@ -146,7 +138,7 @@ def test_other_weights_are_another_run_and_another_place_is_not(tiny_config, tmp
     other = a_folder_of_weights(tmp_path / "other", 1, seed=1)
     a, b, c = (resolve(of(tiny_config, folder))[0] for folder in (one, tmp_path / "copy", other))
     assert config_hash(a) == config_hash(b) != config_hash(c)
-    RunRecord(tmp_path / "run").begin(a)
+    RunFolder(tmp_path / "run").begin(a)
     shutil.copytree(other, one, dirs_exist_ok=True)
     with pytest.raises(UserError, match=f"another config .*init_hash: {a.init_hash} there, {c.init_hash} here"):
         fit(of(tiny_config, one), tmp_path / "run", devices=jax.devices()[:1])

@@ -1,4 +1,4 @@
-"""Weights that a run starts from: what its config takes from them, and its state before the first step."""
+"""Starts a run from given weights: what its config takes from them, and the state before the first step."""
 
 import copy
 import hashlib
@@ -16,31 +16,31 @@ from ml_collections import ConfigDict
 from resnet_jax.config import from_dict, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights, flatten_variables
-from resnet_jax.training.distributed import agreed, all_agree
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.finetune import is_head
+from resnet_jax.training.load_weights import load_weights
+from resnet_jax.training.multihost import agreed, all_agree
+from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.state import AveragedTrainState, TrainState
-from resnet_jax.training.tuning import is_head
 
-#: What a config can say to take a net, and a normalisation, from the weights.
-THEIRS, THEIR_STATISTICS = "init_from", "weights"
+#: Values of `model.name` and `data.normalization` that take the net, and the normalisation, from the weights.
+MODEL_OF_WEIGHTS, NORMALIZATION_OF_WEIGHTS = "init_from", "weights"
 
-#: Fields of a net that make no difference to what it computes once it is trained: those of the weights' training are
-#: not taken over.
-OF_TRAINING = frozenset({"num_classes", "dtype", "bn_group_size", "remat", "zero_init_last", "init_mode"})
+#: Fields of a net that do not change what it computes once it is trained. They are not taken from the weights.
+TRAINING_FIELDS = frozenset({"num_classes", "dtype", "bn_group_size", "remat", "zero_init_last", "init_mode"})
 
 #: A photograph's shorter side ahead of the centre crop, as a multiple of the crop's: 256 for 224.
 SIDE_OF_CROP = 256 / 224
 
 
 def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[ConfigDict, Weights | None]:
-    """The config with all that it takes from its weights written into it, so that it needs them no more.
+    """Returns the config with everything that it takes from its weights written into it.
 
-    `init_hash` becomes their digest, which makes two runs from unlike weights unlike, wherever the weights lie. All
+    `init_hash` becomes their digest: runs from different weights are different runs, wherever the weights lie. All
     processes call this together.
 
     Args:
       config: the fields of `config.base_config`; it is not changed.
-      recorded: that of the run in the folder, which stands in for weights that are gone.
+      recorded: the config of the run in the folder, which stands in for weights that are gone.
 
     Returns:
       The config, and the weights if they were read.
@@ -62,17 +62,17 @@ def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[Con
     return config, weights
 
 
-def resolve_in(record: RunRecord, config: ConfigDict, force: Collection[str] = ()) -> tuple[ConfigDict, Weights | None]:
-    """`resolve` for a run in a folder, whose own record may stand in for weights that are gone.
+def resolve_in(folder: RunFolder, config: ConfigDict, force: Collection[str] = ()) -> tuple[ConfigDict, Weights | None]:
+    """Does what `resolve` does, for a run whose own record may stand in for weights that are gone.
 
     Args:
-      record: of the folder; it may hold no run yet.
+      folder: the run's; it may hold no run yet.
       config: see `resolve`.
       force: fields in which the config may differ from the recorded one; `init_hash`: other weights by now.
     """
     recorded = None
     if config.init_from is not None:
-        found = agreed(lambda: to_dict(record.config()) if (record.workdir / "config.json").exists() else None)
+        found = agreed(lambda: to_dict(folder.config()) if (folder.workdir / "config.json").exists() else None)
         recorded = from_dict(found) if found is not None else None
     config, weights = resolve(config, recorded)
     if recorded is not None and "init_hash" in force:
@@ -81,9 +81,7 @@ def resolve_in(record: RunRecord, config: ConfigDict, force: Collection[str] = (
 
 
 def _load(path: str) -> Weights:
-    """In every process at once: a run's checkpoint is read by all of them together."""
-    from resnet_jax.training.weights import load_weights  # which opens runs, as this module's users do
-
+    """Loads weights in every process at once: all of them read a run's checkpoint together."""
     weights, error = None, None
     try:
         weights = load_weights(path)
@@ -94,8 +92,8 @@ def _load(path: str) -> Weights:
     return weights
 
 
-def the_weights(config: ConfigDict) -> Weights:
-    """The weights of a config that was resolved earlier.
+def load_recorded_weights(config: ConfigDict) -> Weights:
+    """Loads the weights of a config that was resolved earlier.
 
     Raises:
       UserError: if they cannot be read, or are others by now.
@@ -110,7 +108,7 @@ def the_weights(config: ConfigDict) -> Weights:
 
 
 def digest(weights: Weights) -> str:
-    """12 hexadecimal digits of all that a run can take from weights; not of where they are from."""
+    """Returns 12 hexadecimal digits of everything that a run can take from weights, but not of where they are from."""
     fields = {k: v for k, v in weights.fields.items() if k != "dtype"}
     facts = [weights.model, fields, weights.image_size, list(weights.classes)]
     found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
@@ -122,10 +120,10 @@ def digest(weights: Weights) -> str:
 
 def _take_over(config: ConfigDict, weights: Weights) -> None:
     config.init_hash = digest(weights)
-    if config.model.name in (THEIRS, weights.model):
+    if config.model.name in (MODEL_OF_WEIGHTS, weights.model):
         config.model.name = weights.model
         for field, value in weights.fields.items():
-            if field in OF_TRAINING:
+            if field in TRAINING_FIELDS:
                 continue
             if field not in config.model:
                 raise UserError(
@@ -133,35 +131,35 @@ def _take_over(config: ConfigDict, weights: Weights) -> None:
                 )
             if config.model[field] is None:
                 config.model[field] = tuple(value) if isinstance(value, list | tuple) else value
-    if config.data.normalization == THEIR_STATISTICS:
+    if config.data.normalization == NORMALIZATION_OF_WEIGHTS:
         config.data.mean, config.data.std = (_of_channels(values) for values in (weights.mean, weights.std))
     if config.data.image_size == 0:
         config.data.image_size = weights.image_size
 
 
 def _of_channels(values: np.ndarray) -> tuple[float, ...]:
-    """A number for each channel; of a mean image, which fits its own images' size alone, the mean."""
+    """Returns a number for each channel. A mean image fits only images of its own size, so its mean is taken."""
     means: list[float] = np.asarray(values, np.float64).reshape(-1, values.shape[-1]).mean(axis=0).tolist()
     return tuple(means)
 
 
 def _take_recorded(config: ConfigDict, recorded: ConfigDict) -> None:
-    """What `_take_over` took when the run began."""
+    """Takes from the recorded config what `_take_over` took when the run began."""
     config.init_hash = recorded.init_hash
-    if config.model.name == THEIRS:
+    if config.model.name == MODEL_OF_WEIGHTS:
         config.model.name = recorded.model.name
     if config.model.name == recorded.model.name:
-        for field in set(recorded.model) - OF_TRAINING:
+        for field in set(recorded.model) - TRAINING_FIELDS:
             if config.model[field] is None and recorded.model[field] is not None:
                 config.model[field] = recorded.model[field]
-    if config.data.normalization == THEIR_STATISTICS:
+    if config.data.normalization == NORMALIZATION_OF_WEIGHTS:
         config.data.mean, config.data.std = recorded.data.mean, recorded.data.std
     if config.data.image_size == 0:
         config.data.image_size = recorded.data.image_size
 
 
 def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: Sequence[str]) -> bool:
-    """Whether the classifier is that of the weights: asked for, or of the same classes by name.
+    """Returns whether the weights' classifier is kept: if asked for, or if its classes have the same names.
 
     Raises:
       UserError: if it is asked for and has another number of outputs.
@@ -176,7 +174,7 @@ def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: 
     return wanted == "keep" or (wanted == "auto" and same)
 
 
-def check_start(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any], classes: Sequence[str]) -> None:
+def check_weights(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any], classes: Sequence[str]) -> None:
     """Checks that the net can take the weights.
 
     Args:
@@ -210,14 +208,14 @@ def check_start(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any],
         )
 
 
-def start_from(weights: Weights, config: ConfigDict, state: TrainState, classes: Sequence[str]) -> TrainState:
-    """The state before the first step, with all variables but a new head from the weights; the average starts there.
+def with_weights(state: TrainState, weights: Weights, config: ConfigDict, classes: Sequence[str]) -> TrainState:
+    """Returns a state with all variables but those of a new head from the weights. An average starts there, too.
 
     Raises:
-      UserError: see `check_start`.
+      UserError: see `check_weights`.
     """
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    check_start(weights, config, variables, classes)
+    check_weights(weights, config, variables, classes)
     theirs = flatten_variables(weights.variables)
     num_classes = state.params["head"]["bias"].shape[0]
     if not keeps_head(weights, config, num_classes, classes):
@@ -230,7 +228,7 @@ def start_from(weights: Weights, config: ConfigDict, state: TrainState, classes:
     new = jax.tree_util.tree_map_with_path(take, variables)
     state = state.replace(**new)
     if isinstance(state, AveragedTrainState):
-        # A copy: the step gives its state's memory away, and no memory can be given away twice.
+        # A copy: the step donates its state's memory, and no memory can be donated twice.
         state = state.replace(average=jax.tree.map(jnp.copy, new))
     return state
 

@@ -1,15 +1,18 @@
-"""What the values of a config may be; `config.validate_config` is the way in."""
+"""Checks a config before anything is read or built from it."""
 
 import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from resnet_jax.config import base_config, flatten
 from resnet_jax.data.holdout import EVAL_SPLITS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, unknown_name
 
 #: The values that a field can have.
 CHOICES = {
@@ -23,12 +26,14 @@ CHOICES = {
     "data.eval_split": EVAL_SPLITS,
     "data.rand_augment.variant": tuple(VARIANTS),
     "on_nan": ("stop", "rollback"),
+    "finetune.head": ("auto", "new", "keep"),
 }
 
 #: The least value that a number can have.
 LEAST = {
     **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
     **dict.fromkeys(("data.repeats", "keep_checkpoints"), 1),
+    **dict.fromkeys(("early_stopping.patience", "data.resize"), 0),
     **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.workers"), 0),
     **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
     **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
@@ -49,15 +54,18 @@ MOST_OF = {
 }
 
 
-def check_values(flat: Mapping[str, Any]) -> None:
+def validate_config(config: ConfigDict) -> None:
     """Checks each field by itself, and those that depend on each other.
-
-    Args:
-      flat: the fields of `config.flatten`, every one of them.
 
     Raises:
       UserError: naming the field, its value, and what would be right.
     """
+    flat, known = flatten(config), flatten(base_config())
+    for field in flat:
+        if field not in known:
+            raise unknown_name("config field", field, known)
+    if missing := sorted(known.keys() - flat.keys()):
+        raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
     _check_numbers(flat)
     for field, choices in CHOICES.items():
         if flat[field] not in choices:
@@ -86,6 +94,7 @@ def check_values(flat: Mapping[str, Any]) -> None:
         )
     _check_fractions(flat, "schedule.boundaries")
     _check_sizes(flat)
+    _check_finetuning(flat)
 
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:
@@ -131,6 +140,30 @@ def _check_sizes(flat: Mapping[str, Any]) -> None:
         if least < pixels:
             raise UserError(f"config.data.{field}={pixels} is more than the shorter side of {least} "
                             "that it is cropped from (config.data.shorter_side, eval_shorter_side)")  # fmt: skip
+
+
+def _check_finetuning(flat: Mapping[str, Any]) -> None:
+    """Checks the fields of fine-tuning, and those of the data that go with it."""
+    if not 0 < flat["finetune.layer_decay"] <= 1:
+        raise UserError(f"config.finetune.layer_decay={flat['finetune.layer_decay']} must be above 0 and at most 1")
+    if flat["finetune.head_rate"] <= 0:
+        raise UserError(f"config.finetune.head_rate={flat['finetune.head_rate']} must be above 0")
+    if not 0 <= flat["data.held_out_share"] < 1:
+        raise UserError(f"config.data.held_out_share={flat['data.held_out_share']} must be from 0 to below 1")
+    if flat["data.held_out"] and flat["data.held_out_share"]:
+        raise UserError("config.data.held_out is a number and held_out_share a share of the same: set one of them")
+    if flat["data.folder"] is not None and flat["data.name"] != "image_folder":
+        raise UserError(f"config.data.folder is for config.data.name=image_folder, not {flat['data.name']}")
+    if flat["init_from"] is not None:
+        return
+    if flat["model.name"] == "init_from":
+        raise UserError("set config.init_from to the weights to start from, or config.model.name to a net's name")
+    if flat["data.normalization"] == "weights":
+        raise UserError("config.data.normalization=weights needs config.init_from, the weights to start from")
+    if flat["data.image_size"] == 0:
+        raise UserError("config.data.image_size=0 is that of the weights: it needs config.init_from")
+    if flat["finetune.linear_probe"] or flat["finetune.frozen"] or flat["finetune.head"] == "keep":
+        raise UserError("config.finetune.frozen, linear_probe and head=keep need config.init_from: the weights")
 
 
 def _check_fractions(flat: Mapping[str, Any], field: str) -> None:

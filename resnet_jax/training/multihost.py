@@ -1,4 +1,4 @@
-"""Several processes that train as one: JAX's multi-controller runtime, and what must happen in one of them alone."""
+"""Lets several processes train as one, by JAX's multi-controller runtime."""
 
 import contextlib
 import json
@@ -76,7 +76,7 @@ def initialize(
 
 
 def is_chief() -> bool:
-    """Whether this is process 0, which alone writes records and shows progress."""
+    """Returns whether this is process 0, which alone writes records and shows progress."""
     return jax.process_index() == 0
 
 
@@ -88,24 +88,24 @@ def agreed(function: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return function()
-    told: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     raised: Exception | None = None
     if is_chief():
         try:
-            told = {"value": function()}
+            answer = {"value": function()}
         except Exception as error:
             raised = error
-            told = {"error": str(error) if isinstance(error, UserError) else f"process 0 failed: {error!r}"}
-    told = json.loads(_broadcast(json.dumps(told)))
+            answer = {"error": str(error) if isinstance(error, UserError) else f"process 0 failed: {error!r}"}
+    answer = json.loads(_broadcast(json.dumps(answer)))
     if raised is not None:
         raise raised
-    if "error" in told:
-        raise UserError(told["error"])
-    return told["value"]
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return answer["value"]
 
 
 def together(function: Callable[[], T]) -> T:
-    """Calls a function in every process, in process 0 first: what it downloads is there for the others.
+    """Calls a function in every process, in process 0 first, so that the others find what it downloads.
 
     Raises:
       UserError: in all processes, if it raises it in one.
@@ -127,9 +127,9 @@ def together(function: Callable[[], T]) -> T:
 
 
 def all_leave() -> bool:
-    """Whether every process is about to end as this one is; waits some seconds for the others.
+    """Returns whether every process is about to end, as this one is. Waits some seconds for the others.
 
-    One that ends alone must not take the usual way out, which waits for the others until JAX's runtime aborts it.
+    A process that ends alone must not exit as usual: that waits for the others until JAX's runtime aborts it.
     """
     client = _state.global_state.client  # there is no public barrier with a time limit
     if client is None:
@@ -142,7 +142,7 @@ def all_leave() -> bool:
 
 
 @contextlib.contextmanager
-def process_loss_told(workdir: Path) -> Iterator[None]:
+def explain_lost_process(workdir: Path) -> Iterator[None]:
     """Turns what JAX raises where another process is gone into `ProcessLost`, which says how to go on."""
     try:
         yield
@@ -156,7 +156,7 @@ def process_loss_told(workdir: Path) -> Iterator[None]:
 
 
 def _broadcast(text: str) -> str:
-    """The text of process 0; others' is ignored."""
+    """Returns the text of process 0 in every process."""
     data = np.frombuffer(text.encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     padded = np.zeros(length, np.uint8)
@@ -165,7 +165,7 @@ def _broadcast(text: str) -> str:
 
 
 def all_agree(mine: bool) -> bool:
-    """Whether it is so in every process."""
+    """Returns whether `mine` is true in every process."""
     if jax.process_count() == 1:
         return mine
     return bool(np.all(multihost_utils.process_allgather(np.int32(mine))))

@@ -1,17 +1,90 @@
-"""Weights of other projects, from a file or the hub, with what our data say of their classes."""
+"""Loads weights from wherever they are: a folder of weights, a run, or a file of another project."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.data.imagenet.wnids import official_wnids
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
-from resnet_jax.interop.files import read_tensors
+from resnet_jax.interop.files import HUB_FILES, read_tensors
+from resnet_jax.interop.weights import Weights, is_weights_folder, read_weights
+from resnet_jax.models.registry import create_model
+from resnet_jax.training.checkpoint import read_newest
+from resnet_jax.training.finetune import make_tuned_optimizer
+from resnet_jax.training.mesh import make_mesh, replicated
+from resnet_jax.training.run_folder import CHECKPOINTS, DATASET_INFO, RunFolder
+from resnet_jax.training.state import init_state
+
+
+def load_weights(path: str | Path, model: str | None = None) -> Weights:
+    """Loads trained weights: `load_weights(path).create_model().apply(weights.variables, images)`.
+
+    Args:
+      path: a folder that `convert` or `save_weights` wrote, the folder of a run, or what `import_weights`
+        takes: a file of PyTorch's, safetensors, Flax's, or `hf:OWNER/NAME[@REVISION][:FILE]`.
+      model: the net that they must be of; unset: any.
+
+    Raises:
+      UserError: if it is none of these, of another net, or damaged.
+    """
+    folder = Path(path).expanduser()
+    if is_weights_folder(folder):
+        weights = read_weights(folder)
+    elif (folder / "config.json").is_file() and not any((folder / name).is_file() for name in HUB_FILES):
+        weights = weights_of_run(folder)
+    elif folder.is_dir() and not any(folder.iterdir()):
+        raise UserError(f"{path} holds neither weights (weights.json) nor a run (config.json)")
+    else:
+        return import_weights(path, model).weights
+    if model is not None and weights.model != model:
+        raise UserError(f"{path} holds weights of {weights.model}, not of {model}")
+    return weights
+
+
+def weights_of_run(workdir: str | Path) -> Weights:
+    """Loads the weights of a run's newest checkpoint that can be read, as they are evaluated, without its data set.
+
+    Raises:
+      UserError: if the folder holds no run, a run without a checkpoint, or one of a version that kept no data.json.
+    """
+    folder = RunFolder(workdir)
+    config = folder.config()
+    directory = folder.workdir / CHECKPOINTS
+    if not directory.is_dir():
+        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
+    info = folder.dataset_info()
+    if info is None:
+        raise UserError(
+            f"{workdir} has no {DATASET_INFO}, which says what images its net is for: an early version trained it; "
+            "python -m resnet_jax evaluate --workdir still tests it"
+        )
+    fields = model_overrides(config) | {"num_classes": info.num_classes}
+    model = create_model(config.model.name, **fields)
+    height, width, channels = info.image_shape
+    like = jax.eval_shape(
+        lambda: init_state(
+            model, make_tuned_optimizer(config), config.seed, (height, width, channels),
+            config.regularization.ema_decay > 0,
+        )
+    )  # fmt: skip
+    restored = read_newest(directory, like, replicated(make_mesh()))
+    if restored is None:
+        raise UserError(f"{workdir} holds no checkpoint yet; train it first")
+    source = {
+        "run": folder.workdir.name, "config_hash": config_hash(config), "dataset": config.data.name,
+        "steps": int(restored.state.step),
+    }  # fmt: skip
+    variables = jax.device_get(restored.state.tested_variables)
+    return Weights(
+        config.model.name, fields, variables, height, info.mean, info.std, info.classes, source
+    )  # fmt: skip
 
 
 def import_weights(source: str | Path, model: str | None = None, *, fields: Mapping[str, str] | None = None,

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from resnet_jax.config import base_config, validate_config
+from resnet_jax.config import base_config
 from resnet_jax.errors import UserError
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.registry import create_model
+from resnet_jax.training.config_checks import validate_config
+from resnet_jax.training.finetune import TunedModel, check_parts, is_frozen, make_tuned_optimizer
 from resnet_jax.training.trainer import make_trainer
-from resnet_jax.training.tuning import TunedModel, check_parts, is_frozen, make_tuned_optimizer
+from tests.training.test_init_from import a_folder_of_weights
 from tests.training.test_optimizer import numpy_sgd
-from tests.training.test_start import a_folder_of_weights
 
 NET = {"stage_sizes": (1, 1), "widths": (4, 8)}
 

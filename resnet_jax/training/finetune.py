@@ -1,4 +1,4 @@
-"""Fine-tuning inside the step: parts of a net that stay as they are, and learning rates by depth."""
+"""Fine-tuning inside the step: frozen parts of a net, and learning rates by depth."""
 
 import fnmatch
 from typing import Any
@@ -12,47 +12,11 @@ from ml_collections import ConfigDict
 from resnet_jax.errors import UserError
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.training.optimizer import make_optimizer
-
-#: What becomes of the classifier: "auto" keeps that of the weights if it is of the same classes, by name.
-HEADS = ("auto", "new", "keep")
-
-
-def validate(config: ConfigDict) -> None:
-    """Checks the fields of fine-tuning.
-
-    Raises:
-      UserError: naming the field, its value, and what would be right.
-    """
-    tune, data = config.finetune, config.data
-    if tune.head not in HEADS:
-        raise UserError(f"config.finetune.head={tune.head!r} must be one of {', '.join(HEADS)}")
-    if not 0 < tune.layer_decay <= 1:
-        raise UserError(f"config.finetune.layer_decay={tune.layer_decay} must be above 0 and at most 1")
-    if tune.head_rate <= 0:
-        raise UserError(f"config.finetune.head_rate={tune.head_rate} must be above 0")
-    if config.early_stopping.patience < 0:
-        raise UserError(f"config.early_stopping.patience={config.early_stopping.patience} must be 0 or more")
-    if data.resize < 0:
-        raise UserError(f"config.data.resize={data.resize} must be 0 or more")
-    if not 0 <= data.held_out_share < 1:
-        raise UserError(f"config.data.held_out_share={data.held_out_share} must be from 0 to below 1")
-    if data.held_out and data.held_out_share:
-        raise UserError("config.data.held_out is a number and held_out_share a share of the same: set one of them")
-    if data.folder is not None and data.name != "image_folder":
-        raise UserError(f"config.data.folder is for config.data.name=image_folder, not {data.name}")
-    if config.init_from is None:
-        if config.model.name == "init_from":
-            raise UserError("set config.init_from to the weights to start from, or config.model.name to a net's name")
-        if data.normalization == "weights":
-            raise UserError("config.data.normalization=weights needs config.init_from, the weights to start from")
-        if data.image_size == 0:
-            raise UserError("config.data.image_size=0 is that of the weights: it needs config.init_from")
-        if tune.linear_probe or tune.frozen or tune.head == "keep":
-            raise UserError("config.finetune.frozen, linear_probe and head=keep need config.init_from: the weights")
+from resnet_jax.training.state import AveragedTrainState, TrainState
 
 
 def changes_training(config: ConfigDict) -> bool:
-    """Whether anything here is on."""
+    """Returns whether a config fine-tunes otherwise than it trains."""
     tune = config.finetune
     return bool(tune.frozen or tune.linear_probe or tune.freeze_statistics) or (tune.layer_decay, tune.head_rate) != (
         1,
@@ -61,12 +25,12 @@ def changes_training(config: ConfigDict) -> bool:
 
 
 def is_head(name: str) -> bool:
-    """Whether a parameter's or layer's name (`head/kernel`) is that of the classifier."""
+    """Returns whether a parameter or layer (`head/kernel`) belongs to the classifier."""
     return name.split("/")[0] == "head"
 
 
 def is_frozen(config: ConfigDict, name: str) -> bool:
-    """Whether a parameter or layer stays as it is.
+    """Returns whether a parameter or layer is frozen.
 
     Args:
       config: `config.finetune`.
@@ -80,14 +44,14 @@ def is_frozen(config: ConfigDict, name: str) -> bool:
 
 
 def patterns(config: ConfigDict) -> list[str]:
-    """The entries of `config.finetune.frozen`."""
+    """Returns the entries of `config.finetune.frozen`."""
     return [pattern.strip() for pattern in config.frozen.split(",") if pattern.strip()]
 
 
 def groups(params: Any) -> list[str]:
-    """The parts of a net that `layer_decay` counts, from the images to the classifier: stem, stage1, ..., head.
+    """Returns the parts of a net that `layer_decay` counts, from the images to the classifier: stem, stage1, ..., head.
 
-    A batch norm behind the last unit (`final`) is of the last stage's rate.
+    A batch norm behind the last unit (`final`) has the last stage's rate and is left out.
     """
 
     def place(name: str) -> tuple[int, str]:
@@ -98,7 +62,7 @@ def groups(params: Any) -> list[str]:
 
 
 def rate_multiplier(config: ConfigDict, order: list[str], name: str) -> float:
-    """What the learning rate of a parameter is multiplied by.
+    """Returns the factor on a parameter's learning rate.
 
     `layer_decay ** d`, where d counts the parts of the net from the classifier down: 0 for the head, 1 for the last
     stage, up to the number of stages plus one for the stem (discriminative fine-tuning, Howard and Ruder 2018, section
@@ -119,7 +83,7 @@ def rate_multiplier(config: ConfigDict, order: list[str], name: str) -> float:
 
 
 def check_parts(config: ConfigDict, params: Any) -> None:
-    """Checks `frozen` against the parameters that there are, or their shapes.
+    """Checks `frozen` against a net's parameters, or their shapes.
 
     Raises:
       UserError: for an entry that names nothing, and if nothing is left to train.
@@ -138,9 +102,9 @@ def check_parts(config: ConfigDict, params: Any) -> None:
 
 
 def make_tuned_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """The config's optimiser, without state or update for what is frozen, and with each parameter's own rate.
+    """Returns the config's optimiser with each parameter's own rate, and without state or update for frozen ones.
 
-    The decay belongs to the update: what is frozen does not decay, and decays elsewhere scale with the rate.
+    Weight decay is part of the update: frozen parameters do not decay, and elsewhere it scales with the rate.
 
     Args:
       config: the whole config.
@@ -162,10 +126,10 @@ def make_tuned_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 class TunedModel:
-    """A net whose frozen parts get no gradient, and whose frozen batch norms use their running statistics.
+    """Wraps a net so that its frozen parts get no gradient and its frozen batch norms use their running statistics.
 
-    A batch norm is frozen with its scale and bias, as its statistics are part of what the layer computes, and, with
-    `freeze_statistics`, in any case.
+    A batch norm's statistics are frozen with its scale and bias, because they are part of what the layer computes, and
+    with `freeze_statistics` in any case.
     """
 
     def __init__(self, model: nn.Module, config: ConfigDict) -> None:
@@ -173,7 +137,7 @@ class TunedModel:
         self._model, self._config = model, config
 
     def apply(self, variables: Any, images: Array, **options: Any) -> Any:
-        """As that of the net."""
+        """Applies the net, as its own `apply` does."""
         tune = self._config
 
         def cut(name: str, value: Array) -> Array:
@@ -193,24 +157,30 @@ class TunedModel:
 
 
 def statistics_frozen(config: ConfigDict, name: str) -> bool:
-    """Whether a batch norm's statistics stay as they are; see `TunedModel`."""
+    """Returns whether a batch norm's statistics are frozen; see `TunedModel`."""
     return config.freeze_statistics or is_frozen(config, name)
 
 
-def keep_frozen(config: ConfigDict, old: Any, new: Any) -> Any:
-    """`new` with what is frozen taken from `old`: neither an average nor a mean over micro-batches may round it.
+def keep_frozen(config: ConfigDict, before: TrainState, after: TrainState) -> TrainState:
+    """Returns the state after an update, with what is frozen bit for bit as it was before.
+
+    Neither an average nor a mean over micro-batches may round it.
 
     Args:
       config: `config.finetune`.
-      old, new: `{"params": ..., "batch_stats": ...}`.
+      before, after: the states around the update.
     """
-    kept = {"params": is_frozen, "batch_stats": statistics_frozen}
-    return {
-        part: jax.tree_util.tree_map_with_path(
-            lambda path, a, b, part=part: a if kept[part](config, _name(path)) else b, old[part], new[part]
+    frozen = {"params": is_frozen, "batch_stats": statistics_frozen}
+
+    def kept(part: str, old: Any, new: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, a, b: a if frozen[part](config, _name(path)) else b, old, new
         )
-        for part in new
-    }
+
+    after = after.replace(**{part: kept(part, getattr(before, part), getattr(after, part)) for part in frozen})
+    if isinstance(before, AveragedTrainState) and isinstance(after, AveragedTrainState):
+        after = after.replace(average={part: kept(part, before.average[part], after.average[part]) for part in frozen})
+    return after
 
 
 def _map(function: Any, tree: Any) -> Any:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.config import base_config
-from resnet_jax.training.loss import binary_cross_entropy, cross_entropy, guessing_loss, make_loss
+from resnet_jax.tasks.classification import Classification, binary_cross_entropy, cross_entropy
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5)) * 3
@@ -47,12 +47,15 @@ def test_large_logits_are_finite():
 
 def test_the_config_chooses():
     config = base_config()
-    assert make_loss(config) is cross_entropy
+    task = Classification.from_config(config, 5)
+    np.testing.assert_array_equal(task.example_losses(LOGITS, None, WEIGHTS), cross_entropy(LOGITS, WEIGHTS))
     config.loss, config.regularization.target_threshold = "binary_cross_entropy", 0.4
-    np.testing.assert_allclose(make_loss(config)(LOGITS, WEIGHTS), by_definition(LOGITS, WEIGHTS > 0.4), rtol=1e-5)
+    task = Classification.from_config(config, 5)
+    found = task.example_losses(LOGITS, None, WEIGHTS)
+    np.testing.assert_allclose(found, by_definition(LOGITS, WEIGHTS > 0.4), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "loss"), [("cross_entropy", cross_entropy),
-                                            ("binary_cross_entropy", binary_cross_entropy)])  # fmt: skip
-def test_guessing_is_logits_of_zero(name, loss):
-    assert guessing_loss(name, 5) == pytest.approx(float(loss(np.zeros((1, 5)), np.array([3]))[0]), rel=1e-6)
+@pytest.mark.parametrize("binary", [False, True])
+def test_chance_is_logits_of_zero(binary):
+    task = Classification(5, binary=binary)
+    assert task.chance_loss == pytest.approx(float(task.example_losses(np.zeros((1, 5)), None, np.array([3]))[0]))

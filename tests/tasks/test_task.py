@@ -1,0 +1,88 @@
+"""A second task of a dozen lines: the loop, checkpoints, records and progress take it as they take classification."""
+
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from resnet_jax.tasks.task import Task
+from resnet_jax.training.checkpoint import read_newest
+from resnet_jax.training.loop import fit
+from resnet_jax.training.mesh import replicated
+from resnet_jax.training.progress import PlainProgress
+from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.trainer import make_trainer
+from tests.training.interruptions import DiesAt, Killed
+
+
+class Autoencoding(Task):
+    """Trains a net to give its input back."""
+
+    best_metric, shown = "test_loss", {"test_loss": "nats"}
+
+    def example_losses(self, outputs, inputs, targets):
+        return jnp.mean((outputs - inputs) ** 2, axis=(1, 2, 3))
+
+
+class Autoencoder(nn.Module):
+    """Squeezes digits through four numbers."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        code = nn.Dense(4)(x.reshape(len(x), -1))
+        return nn.Dense(64)(nn.relu(code)).reshape(x.shape)
+
+
+@pytest.fixture
+def config(tiny_config):
+    return tiny_config(steps=40, log_every=10, eval_every=10, checkpoint_every=10, schedule__warmup="none")
+
+
+def lines(workdir):
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
+
+
+def test_an_autoencoder_trains_is_killed_and_goes_on(config, tmp_path):
+    own = {"task": Autoencoding(), "model": Autoencoder(), "devices": jax.devices()[:1]}
+    stream = io.StringIO()
+    whole = fit(config, tmp_path / "whole", PlainProgress(stream, seconds=0), **own)
+    with pytest.raises(Killed):
+        fit(config, tmp_path / "killed", DiesAt(25), **own)
+    assert fit(config, tmp_path / "killed", **own).metrics == whole.metrics
+    assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
+
+    tested = [line["test_loss"] for line in lines(tmp_path / "whole") if "test_loss" in line]
+    assert len(tested) == 4 and tested[-1] < 0.9 * tested[0]
+    written = json.loads((tmp_path / "whole/result.json").read_text())["metrics"]
+    assert written == {"test_loss": tested[-1], "best_test_loss": min(tested)} == whole.metrics
+    assert f"test loss {tested[-1]:.2f} nats" in stream.getvalue().splitlines()[-1]
+
+    # The error by hand, of the parameters that the checkpoint holds.
+    trainer = make_trainer(config, jax.devices()[:1], task=own["task"], model=own["model"])
+    restored = read_newest(tmp_path / "whole/checkpoints", trainer.init(), replicated(trainer.mesh))
+    images = np.asarray(trainer.pipeline.eval_batch(trainer.pipeline.test, np.arange(360))[0])
+    params = jax.device_get(restored.state.params)
+    code = images.reshape(360, -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    again = np.maximum(code, 0) @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    assert np.mean((again - images.reshape(360, -1)) ** 2) == pytest.approx(tested[-1], rel=1e-5)
+
+
+class Upwards(Autoencoding):
+    """The same, with more of a metric being better: the least like its input wins."""
+
+    best_metric, lower_is_better = "test_loss", False
+
+
+@pytest.mark.parametrize(("task", "pick"), [(Autoencoding(), min), (Upwards(), max)])
+def test_the_task_says_what_is_best(config, tmp_path, task, pick):
+    config.keep_checkpoints = 1
+    result = fit(config, tmp_path / "run", task=task, model=Autoencoder(), devices=jax.devices()[:1])
+    tested = {line["step"]: line["test_loss"] for line in lines(tmp_path / "run") if "test_loss" in line}
+    best = pick(tested, key=tested.get)
+    assert result.metrics["best_test_loss"] == tested[best]
+    kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {best, 40}
