@@ -25,7 +25,7 @@ USAGE = "usage: python -m resnet_jax VERB [...]; VERB --help says more\n\n" + "\
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a verb and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
-    from resnet_jax.cli.door import MISTAKE, run
+    from resnet_jax.cli.run_command import MISTAKE, run_command
     from resnet_jax.errors import unknown_name
 
     if not arguments or arguments[0] in ("--help", "-h", "help"):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             raise unknown_name("verb", verb, VERBS)
         importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
 
-    return run(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

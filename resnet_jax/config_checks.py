@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from resnet_jax.data.holdout import EVAL_SPLITS
+from resnet_jax.data.held_out_split import EVAL_SPLITS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS

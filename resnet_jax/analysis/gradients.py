@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, write_json
+from resnet_jax.analysis.run_files import Report, no_report, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import resident_pipeline, run_config
 from resnet_jax.models.scan import unrolled

@@ -26,7 +26,7 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
+from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import OpenRun, resident_pipeline

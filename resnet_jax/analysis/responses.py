@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
+from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
 from resnet_jax.evaluation.restore import resident_pipeline

@@ -120,14 +120,14 @@ def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, opt
     Raises:
       UserError: see there.
     """
-    from resnet_jax.cli.ticker import ticker
+    from resnet_jax.cli.progress_bar import progress_bar
     from resnet_jax.evaluation.restore import run_config
 
     for workdir in workdirs:
         run_config(workdir)
     run = getattr(importlib.import_module(f"resnet_jax.analysis.{name}"), f"run_{name}")
     for workdir in workdirs:
-        with warnings.catch_warnings(record=True) as caught, ticker(f"{name} {Path(workdir).name}") as report:
+        with warnings.catch_warnings(record=True) as caught, progress_bar(f"{name} {Path(workdir).name}") as report:
             print(run(workdir, data_dir=data_dir, report=report, **options))
         for warning in caught:
             print(f"warning: {warning.message}", file=sys.stderr)

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         if not least <= getattr(values, flag) <= most:
             raise UserError(f"--{flag}={getattr(values, flag)} must be from {least:,} to {most:,}")
 
-    from resnet_jax.cli.ticker import ticker
+    from resnet_jax.cli.progress_bar import progress_bar
     from resnet_jax.data.imagenet.originals import open_originals
     from resnet_jax.data.imagenet.prepare import Recipe, prepare, verify
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     splits = open_originals(values.source, values.val_labels, values.allow_partial)
     recipe = Recipe(values.shorter_side, values.quality, values.images_per_shard)
-    with ticker("preparing") as report:
+    with progress_bar("preparing") as report:
         manifests = prepare(splits, values.out, recipe, values.workers or os.cpu_count() or 1, report)
     for split, manifest in manifests.items():
         size = sum(shard["bytes"] for shard in manifest["shards"])

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from resnet_jax.data.holdout import share_of_each_class
+from resnet_jax.data.held_out_split import stratified_split
 from resnet_jax.errors import UserError
 
 
@@ -68,14 +68,14 @@ def hold_out(dataset: Dataset, count: int) -> Dataset:
 
 
 def hold_out_share(dataset: Dataset, share: float) -> Dataset:
-    """Like `hold_out`, with a share of each class; see `holdout.share_of_each_class`, by the images' places.
+    """Like `hold_out`, with a share of each class; see `held_out_split.stratified_split`, by the images' places.
 
     Raises:
       UserError: for a class with fewer than two images.
     """
     labels = dataset.train.labels
     classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
-    return _parted(dataset, *share_of_each_class([str(i) for i in range(len(labels))], labels, share, classes))
+    return _parted(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
 
 
 def _parted(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnet_jax.data.holdout import choose_split, share_of_each_class
+from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet.source import ENDINGS, FileSource
 from resnet_jax.errors import UserError
 
@@ -33,8 +33,8 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
 
     Args:
       root: the folder.
-      eval_split: see `holdout.choose_split`.
-      share: see `holdout.share_of_each_class`.
+      eval_split: see `held_out_split.choose_split`.
+      share: see `held_out_split.stratified_split`.
       called: what errors call it.
 
     Raises:
@@ -61,7 +61,7 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
         if strange := sorted(set(there) - set(classes)):
             raise UserError(f"{folder} has images of {strange[0]!r}, which {parts['train']} has not")
         return Opened(train, _source(folder, there, classes, notes), evaluated_on, tuple(notes))
-    kept, held = share_of_each_class(train.names, train.labels, share, classes)
+    kept, held = stratified_split(train.names, train.labels, share, classes)
     return Opened(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
 
 

@@ -71,7 +71,7 @@ class ResidentPipeline:
         """Puts inputs, whole and alike in every process, on the devices."""
         return place(inputs, sharding)
 
-    def complaints(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Sentences on images that could not be read: none."""
         return []
 

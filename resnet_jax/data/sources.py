@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_jax.data.dataset import Dataset, Split, fitted, hold_out, hold_out_share
-from resnet_jax.data.holdout import choose_split
+from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.tfds import load_tfds
 from resnet_jax.data.tfds_sets import open_tfds
@@ -65,7 +65,7 @@ def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, shar
       data_dir: a TFDS data directory; None for TFDS's own.
       held_out: training examples to evaluate on, instead of the test set, if that is not 0.
       share: of each class to evaluate on, where there is neither test nor validation set, or as `eval_split` says.
-      eval_split: see `holdout.choose_split`.
+      eval_split: see `held_out_split.choose_split`.
       resize, rgb: see `dataset.fitted`.
 
     Raises:

@@ -18,12 +18,12 @@ from resnet_jax.data.augmentation import Augmentation, augmented
 from resnet_jax.data.colour import colour_basis
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.imagenet import TFDS
-from resnet_jax.data.imagenet.cuts import Crops
-from resnet_jax.data.imagenet.loader import AHEAD, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import Source
-from resnet_jax.data.imagenet.tester import Pending, TestLoader
+from resnet_jax.data.imagenet.test_crops import Crops
+from resnet_jax.data.imagenet.test_loader import Pending, TestLoader
+from resnet_jax.data.imagenet.train_loader import AHEAD, TrainLoader
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.pipeline import EVAL_BATCH
 from resnet_jax.data.placement import place, place_rows, rows_here
@@ -144,7 +144,7 @@ class StreamingPipeline:
         """Puts this process's share on its devices."""
         return place_rows(inputs, sharding)
 
-    def complaints(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """A sentence for each image that could not be read since the last call."""
         return self.train_loader.unreadable.news()
 
@@ -172,7 +172,7 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
         "tfds:NAME".
       data_dir: what `prepare` wrote; or see `folders.open_folder`; for imagenet anything else that `prepare` takes; a
         TFDS data directory.
-      share, eval_split: what to evaluate on, see `holdout.choose_split`; not for imagenet.
+      share, eval_split: what to evaluate on, see `held_out_split.choose_split`; not for imagenet.
 
     Raises:
       UserError: if it is none of these, cannot be read, or something is missing.

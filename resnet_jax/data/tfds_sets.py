@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.data.dataset import Dataset, hold_out, hold_out_share
-from resnet_jax.data.holdout import choose_split, share_of_each_class
+from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.source import Example, RecordError, Source
 from resnet_jax.data.tfds import one_line, open_builder, read_split
@@ -85,7 +85,7 @@ class TfdsSet:
         return math.prod(shape) * examples > RESIDENT_BYTES
 
     def load(self, held_out: int, share: float, eval_split: str) -> Dataset:
-        """The set in memory; see `holdout.choose_split`.
+        """The set in memory; see `held_out_split.choose_split`.
 
         Raises:
           UserError: if it cannot be read, or has no such part.
@@ -114,7 +114,7 @@ class TfdsSet:
             return train, self._source(evaluated_on), evaluated_on
         labels = [int(record["label"]) for record in train.records]
         names = [train.name(index) for index in range(len(train))]
-        kept, held = share_of_each_class(names, labels, share, self.classes)
+        kept, held = stratified_split(names, labels, share, self.classes)
         return dataclasses.replace(train, places=kept), dataclasses.replace(train, places=held), evaluated_on
 
     def _others(self) -> set[str]:

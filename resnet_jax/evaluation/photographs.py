@@ -12,8 +12,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.imagenet.cuts import Cut, Group
-from resnet_jax.data.imagenet.tester import Pending, Shown, TestLoader
+from resnet_jax.data.imagenet.test_crops import Cut, Group
+from resnet_jax.data.imagenet.test_loader import Pending, Shown, TestLoader
 from resnet_jax.data.placement import place_rows, rows_here
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import normalize
+from resnet_jax.data.image_files import Picture, fit_image, read_image
 from resnet_jax.data.imagenet.wnids import class_names, official_wnids
-from resnet_jax.data.pictures import Picture, fit_picture, read_picture
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation.scoring import softmax
 from resnet_jax.interop.weights import Weights
@@ -66,7 +66,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
-    """An image as the net's tests show theirs: see `data.pictures`.
+    """An image as the net's tests show theirs: see `data.image_files`.
 
     Raises:
       UserError: if it cannot be read, or is no array of pixels.
@@ -74,8 +74,8 @@ def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
     if isinstance(image, np.ndarray):
         picture = Picture(_to_channels(image, weights.channels))
     else:
-        picture = read_picture(image, grey=weights.channels == 1)
-    return Prepared(fit_picture(picture, weights.image_size), picture.note)
+        picture = read_image(image, grey=weights.channels == 1)
+    return Prepared(fit_image(picture, weights.image_size), picture.note)
 
 
 def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from jax import Array
 
-from resnet_jax.data.imagenet.cuts import Crops, Cut, Whole
+from resnet_jax.data.imagenet.test_crops import Crops, Cut, Whole
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation import views
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from resnet_jax.data.imagenet.cuts import places, shorter_side_shape
+from resnet_jax.data.imagenet.test_crops import places, shorter_side_shape
 from resnet_jax.errors import UserError
 
 

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from resnet_jax.atomic_write import atomic_write, read_json_object
 from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
-from resnet_jax.whole_files import read_object, write_whole
 
 CHECKPOINTS = "checkpoints"
 
@@ -152,7 +152,7 @@ class RunRecord:
         """
         path = self.workdir / "config.json"
         try:
-            return from_dict(read_object(path))
+            return from_dict(read_json_object(path))
         except FileNotFoundError:
             raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
         except (TypeError, ValueError) as error:
@@ -164,7 +164,7 @@ class RunRecord:
         if not path.exists():
             return None
         fields = {f.name for f in dataclasses.fields(Result)}
-        record = read_object(path)
+        record = read_json_object(path)
         required = {f.name for f in dataclasses.fields(Result) if f.default is dataclasses.MISSING}
         if missing := sorted(required - record.keys()):
             raise UserError(f"{path} lacks {', '.join(missing)}: it was not written by this version")
@@ -224,7 +224,7 @@ class RunRecord:
         path = self.workdir / "skipped.json"
         if not path.exists():
             return []
-        batches = read_object(path).get("batches")
+        batches = read_json_object(path).get("batches")
         if not isinstance(batches, list) or not all(
             isinstance(b, dict) and type(b.get("batch")) is int for b in batches
         ):
@@ -295,6 +295,6 @@ def _write(path: Path, text: str) -> None:
       UserError: if it cannot be written, as on a full disk.
     """
     try:
-        write_whole(path, text)
+        atomic_write(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; with that mended, the same command goes on") from error

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from resnet_jax.__main__ import main
-from resnet_jax.cli import ticker as ticker_module
-from resnet_jax.cli.ticker import ticker
+from resnet_jax.cli import progress_bar as progress_bar_module
+from resnet_jax.cli.progress_bar import progress_bar
 from resnet_jax.training.loop import fit
 from resnet_jax.training.record import RunRecord
 
@@ -90,9 +90,9 @@ def test_a_run_without_checkpoint(capsys, tmp_path, tiny_config):
 def test_lines_of_a_log(monkeypatch):
     """A line when ten seconds are over and at the end; the time left goes by what was done here."""
     clock = iter([0.0, 4.0, 12.0, 13.0, 14.0])
-    monkeypatch.setattr(ticker_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_bar_module.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with ticker("surface run", stream) as report:
+    with progress_bar("surface run", stream) as report:
         for done in (7, 8, 9, 10):
             report(done, 10)
     assert stream.getvalue() == "surface run: 8/10  12 s left\nsurface run: 10/10  0 s left\n"
@@ -101,6 +101,6 @@ def test_lines_of_a_log(monkeypatch):
 def test_a_bar_in_a_terminal():
     stream = io.StringIO()
     stream.isatty = lambda: True
-    with ticker("surface run", stream) as report:
+    with progress_bar("surface run", stream) as report:
         report(3, 3)
     assert "surface run" in stream.getvalue() and "3/3" in stream.getvalue()

@@ -19,10 +19,10 @@ from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
+from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
+from resnet_jax.evaluation.evaluate_runs import write_evaluation
 from resnet_jax.evaluation.photographs import PIXELS, batches_of, jitted_forward, score_photographs
 from resnet_jax.evaluation.restore import restore_run
-from resnet_jax.evaluation.runs import test_runs as run_test
-from resnet_jax.evaluation.runs import write_evaluation
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.evaluation.statistics import from_training_images, recompute_statistics
 from resnet_jax.training.loop import fit

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.data.imagenet.loader import TrainLoader
+from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training import stepper

@@ -8,9 +8,9 @@ import pytest
 
 from configs.imagenet import get_config
 from resnet_jax.config import validate_config
-from resnet_jax.data.imagenet.loader import TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
+from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.errors import Stopped, UserError

@@ -40,7 +40,7 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
     )
 
 
-def share_of_each_class(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
+def stratified_split(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
                         ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Parts the training images: places of those to train on, and of those to evaluate on, ascending.
 

@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import config_hash
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
@@ -24,7 +25,6 @@ from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.models.resnet import ResNet, total_stride
 from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
-from resnet_jax.whole_files import write_whole
 
 EVALUATIONS = "evaluations"
 
@@ -87,7 +87,7 @@ class ProtocolResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tested:
+class EvaluatedRuns:
     """A test and what it is computed from.
 
     Attributes:
@@ -105,11 +105,11 @@ class Tested:
     unreadable: tuple[str, ...] = ()
 
 
-def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = None, *, scales: Sequence[int] = (),
+def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = None, *, scales: Sequence[int] = (),
               recompute_bn: int | None = None, data_dir: str | None = None,
               report: Callable[[str], None] = lambda sentence: None,
               progress: Callable[[str], Progress] = lambda title: contextlib.nullcontext(scoring.silent),
-              ) -> Tested:  # fmt: skip
+              ) -> EvaluatedRuns:  # fmt: skip
     """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
 
     Args:
@@ -156,7 +156,7 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
         found.append(scores)
         steps.append(run.step)
         warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
-        complaints += _some(trainer.pipeline.complaints())
+        complaints += _some(trainer.pipeline.warnings()())
         if chosen.mirrored and not config.data.flip:
             warnings.append(f"{workdir} was trained without mirror images, which are half of what {chosen.name} shows")
     scores = scoring.ensemble(found)
@@ -183,7 +183,7 @@ def test_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None = N
         versions=versions(),
         hardware=hardware(jax.devices()),
     )
-    return Tested(result, scores, labels, tuple(warnings), tuple(dict.fromkeys(complaints)))
+    return EvaluatedRuns(result, scores, labels, tuple(warnings), tuple(dict.fromkeys(complaints)))
 
 
 def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> protocols.Protocol | protocols.PhotographProtocol:
@@ -226,7 +226,7 @@ def _some(sentences: Sequence[str]) -> list[str]:
     return [*sentences[:MOST_TOLD], *([f"{more:,} further images cannot be read"] if more > 0 else [])]
 
 
-test_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
+evaluate_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
 
 
 def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:
@@ -238,7 +238,7 @@ def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str |
             )
 
 
-def write_evaluation(tested: Tested, workdir: str | Path) -> Path:
+def write_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> Path:
     """Writes a test into a run's folder: the result, errors by class, confusion and calibration.
 
     The files are evaluations/METRIC.json, METRIC_classes.csv, METRIC_confusion.csv and METRIC_calibration.csv. An
@@ -285,7 +285,7 @@ def write_evaluation(tested: Tested, workdir: str | Path) -> Path:
                 for a, b, n, p, q in bins
             ),
         )
-        write_whole(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
     except OSError as problem:
         raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from problem
     return path
@@ -304,4 +304,4 @@ def _percent(wrong: np.ndarray) -> str:
 def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_whole(path, text.getvalue())
+    atomic_write(path, text.getvalue())

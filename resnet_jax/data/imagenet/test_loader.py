@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnet_jax.data.imagenet.cuts import Crops, Cut, Group
 from resnet_jax.data.imagenet.decode import DecodeError, decode, image_size
-from resnet_jax.data.imagenet.loader import CHUNK, Unreadable, default_workers
 from resnet_jax.data.imagenet.source import RecordError, Source
+from resnet_jax.data.imagenet.test_crops import Crops, Cut, Group
+from resnet_jax.data.imagenet.train_loader import CHUNK, Unreadable, default_workers
 
 #: What an image that cannot be read is shown as.
 GRAY = 128

@@ -9,11 +9,11 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from resnet_jax.analysis.runs import Report
+from resnet_jax.analysis.run_files import Report
 
 
 @contextlib.contextmanager
-def ticker(title: str, stream: TextIO | None = None, seconds: float = 10) -> Iterator[Report]:
+def progress_bar(title: str, stream: TextIO | None = None, seconds: float = 10) -> Iterator[Report]:
     """Gives a function to be called with (done, total).
 
     Args:

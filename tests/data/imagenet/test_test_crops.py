@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.imagenet.cuts import Crops, Whole
-from resnet_jax.data.imagenet.loader import Unreadable
-from resnet_jax.data.imagenet.tester import TestLoader
+from resnet_jax.data.imagenet.test_crops import Crops, Whole
+from resnet_jax.data.imagenet.test_loader import TestLoader
+from resnet_jax.data.imagenet.train_loader import Unreadable
 from resnet_jax.data.streaming import open_splits
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs.cifar10 import get_config
-from resnet_jax.analysis.runs import is_plain, net_name, open_run, read_json, resume, write_json
+from resnet_jax.analysis.run_files import is_plain, net_name, open_run, read_json, resume, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
 

@@ -8,7 +8,7 @@ from typing import Any
 from resnet_jax.errors import UserError
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Writes a file so that a kill or a loss of power leaves the old one or the new one, never a part.
 
     Args:
@@ -27,7 +27,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     partial.replace(path)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from resnet_jax.cache import use_compilation_cache
 from resnet_jax.errors import ProcessLost, Stopped, UserError
-from resnet_jax.heap import keep_freed_memory
+from resnet_jax.malloc_tuning import keep_freed_memory
 
 #: Exit statuses: a mistake of the user's; a run that saved its state and can go on (EX_TEMPFAIL); a stop by Ctrl-C
 #: before there was anything to save, as shells count it (128 + SIGINT).
 MISTAKE, STOPPED, INTERRUPTED = 2, 75, 130
 
 
-def run(command: Callable[[], None], compilation_cache: bool = True) -> int:
+def run_command(command: Callable[[], None], compilation_cache: bool = True) -> int:
     """Runs a command and returns its exit status.
 
     With `compilation_cache`, it keeps what it compiles; see `cache.use_compilation_cache`.

@@ -41,7 +41,7 @@ class Picture:
     note: str = ""
 
 
-def read_picture(path: str | Path, grey: bool = False) -> Picture:
+def read_image(path: str | Path, grey: bool = False) -> Picture:
     """Reads an image file: its first frame, upright, in 8 bits, over white where it is transparent.
 
     The orientation that cameras note is applied, which tests on ImageNet do not do. Of 16 bits the upper 8 are taken.
@@ -73,7 +73,7 @@ def read_picture(path: str | Path, grey: bool = False) -> Picture:
         raise UserError(f"{name} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def fit_picture(picture: Picture, size: int) -> np.ndarray:
+def fit_image(picture: Picture, size: int) -> np.ndarray:
     """What a net for `size` pixels is shown of a picture, uint8 (size, size, 3) or (size, size, 1).
 
     The largest square in the middle; for more than 64 pixels the middle 224/256 of it, which is the test by single

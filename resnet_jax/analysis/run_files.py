@@ -8,11 +8,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
-from resnet_jax.whole_files import write_whole
 
 #: Told (done, total) as the work goes on.
 Report = Callable[[int, int], None]
@@ -55,7 +55,7 @@ def write_json(path: Path, value: Any) -> Path:
       UserError: if it cannot be written.
     """
     try:
-        write_whole(path, json.dumps(value, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(value, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
