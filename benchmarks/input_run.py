@@ -50,8 +50,8 @@ def resident_bytes() -> int:
 def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
     """Growth of memory over batches read as a run does, from the tenth on.
 
-    In a process of its own that gives back what it frees (see `resnet_jax.malloc_tuning`): elsewhere a leak could hide in
-    what was freed before.
+    In a process of its own that gives back what it frees (see `resnet_jax.malloc_tuning`): elsewhere a leak could
+    hide in what was freed before.
     """
     command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)

@@ -156,7 +156,7 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         found.append(scores)
         steps.append(run.step)
         warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
-        complaints += _some(trainer.pipeline.warnings()())
+        complaints += _some(trainer.pipeline.warnings())
         if chosen.mirrored and not config.data.flip:
             warnings.append(f"{workdir} was trained without mirror images, which are half of what {chosen.name} shows")
     scores = scoring.ensemble(found)

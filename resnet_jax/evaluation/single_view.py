@@ -56,5 +56,5 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
         examples=trainer.pipeline.test_size,
         **scores,
         passed_over=run.passed_over,
-        unreadable=tuple(trainer.pipeline.warnings()()),
+        unreadable=tuple(trainer.pipeline.warnings()),
     )

@@ -212,7 +212,7 @@ class Run:
 
     def _log(self) -> None:
         """Writes one training line, the mean over the steps since the last one."""
-        for sentence in self.trainer.pipeline.warnings()():
+        for sentence in self.trainer.pipeline.warnings():
             self.progress.note(sentence)
         mean = {name: float(np.mean([p[name] for p in self.pending])) for name in self.pending[0]}
         line = {
