@@ -18,7 +18,7 @@ from jax import Array
 
 from resnet_jax.analysis.run_files import Report, no_report, write_json
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import resident_pipeline, run_config
+from resnet_jax.evaluation.open_run import resident_pipeline, run_config
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
 from resnet_jax.training.loss import cross_entropy

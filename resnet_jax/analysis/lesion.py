@@ -27,9 +27,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
-from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
+from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.training.mesh import batch_sharded, replicated

@@ -19,7 +19,7 @@ from jax import Array
 from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
-from resnet_jax.evaluation.restore import resident_pipeline
+from resnet_jax.evaluation.open_run import resident_pipeline
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.summary import summarize
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, restore_run
+from resnet_jax.evaluation.open_run import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
 
 #: Told (done, total) as the work goes on.

@@ -21,7 +21,7 @@ from jax import Array
 from resnet_jax.analysis.run_files import Report, no_report, open_run, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
+from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
 
 FILE = "surface.json"
 

@@ -121,7 +121,7 @@ def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, opt
       UserError: see there.
     """
     from resnet_jax.cli.progress_bar import progress_bar
-    from resnet_jax.evaluation.restore import run_config
+    from resnet_jax.evaluation.open_run import run_config
 
     for workdir in workdirs:
         run_config(workdir)

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
-    from resnet_jax.evaluation.open_weights import open_weights
+    from resnet_jax.evaluation.open_run import open_weights
 
     return [open_weights(path, config, lambda sentence: _warn([sentence])) for path in paths]
 
@@ -88,7 +88,8 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
 
 def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.cli.progress_bar import progress_bar
-    from resnet_jax.evaluation.evaluate_runs import Progress, evaluate_runs, to_json, write_evaluation
+    from resnet_jax.evaluation.evaluate_runs import Progress, evaluate_runs
+    from resnet_jax.evaluation.evaluation_files import to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
     from resnet_jax.report.evaluation import draw_evaluation
     from resnet_jax.training.distributed import is_chief

@@ -1,10 +1,7 @@
-"""Trained runs tested by a protocol, alone or as an ensemble, and the files that this leaves in their folders."""
+"""Tests trained runs by a protocol, alone or as an ensemble."""
 
 import contextlib
-import csv
 import dataclasses
-import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,51 +11,45 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import config_hash
-from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation import measures, photographs, protocols, scoring
-from resnet_jax.evaluation.restore import OpenRun, opened
+from resnet_jax.evaluation import measures, protocols, scoring
+from resnet_jax.evaluation.open_run import OpenRun, opened
+from resnet_jax.evaluation.photographs import score_photographs
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.models.resnet import ResNet, total_stride
-from resnet_jax.training.distributed import is_chief
 from resnet_jax.training.provenance import commit, hardware, versions
 
-EVALUATIONS = "evaluations"
-
-#: Metric of the averaged scores of several runs, whatever protocol each is tested by.
+#: Metric of the averaged scores of several runs, by any protocol.
 ENSEMBLE = "ensemble"
 
+#: Unreadable images that are named one by one.
+MOST_NAMED = 20
 
-#: Images that could not be read and are named one by one.
-MOST_TOLD = 20
-
+AnyProtocol = protocols.Protocol | protocols.PhotographProtocol
 Progress = contextlib.AbstractContextManager[scoring.Report]
 
 
 @dataclasses.dataclass(frozen=True)
 class ProtocolResult:
-    """What a test found; errors in percent over `examples` images, each seen once.
+    """Holds the result of a test; errors in percent over `examples` images, each seen once.
 
     Attributes:
       models: names of the nets, several in an ensemble.
       dataset: name.
       protocol: one of `protocols.NAMES`.
-      metric: the experiments' name for what was measured, and the file's.
-      views: how the protocol shows an image.
-      shorter_sides: of the views, or of what they are cut from, in pixels; empty for images at their own size.
-      crop: side of the crops in pixels; None: images were shown whole.
-      pool_size: positions on a side of the average pool; None: it holds all positions.
+      metric: name of the measured error, and of the file.
+      views: description of the views.
+      shorter_sides, crop: in pixels, see `protocols.Protocol`.
+      pool_size: positions on a side of the average pool; None: all positions.
       evaluated_on: "test", or "held_out" for a part of the training set.
-      step: steps that each net was trained for: one number, or that of each net of an ensemble.
+      step: steps that the net was trained for; of an ensemble, those of each net.
       unreadable: images among them that could not be read, and were shown grey.
-      test_error, top5_error: of the first guess, and of the first five; with five classes or fewer nothing is in the
-        second: None.
+      test_error, top5_error: top-1 and top-5 error; the latter is None with five classes or fewer.
       test_loss: mean negative logarithm of the label's score.
       ece: expected calibration error in percent.
-      recompute_bn: training images asked for to compute the batch-norm statistics from; 0: those of training.
+      recompute_bn: training images from which batch-norm statistics were computed; 0: those of training are used.
       config_hashes: of the runs.
       commit, versions, hardware: of the test, see `provenance`.
     """
@@ -88,13 +79,13 @@ class ProtocolResult:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedRuns:
-    """A test and what it is computed from.
+    """Holds a test's result and what it is computed from.
 
     Attributes:
-      result: what is recorded.
+      result: the record.
       scores: (examples, classes).
       labels: (examples,).
-      warnings: sentences on newer checkpoints that could not be read, and on views unlike those of training.
+      warnings: sentences on newer checkpoints that could not be read, and on views that training did not have.
       unreadable: sentences on images that this process could not read.
     """
 
@@ -113,17 +104,17 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
     """Tests the newest checkpoint of each run; several runs as an ensemble of averaged scores.
 
     Args:
-      workdirs: the runs' folders, or what `weights.open_weights` gave.
-      protocol: one of `protocols.NAMES`; unset: "single_view", or for photographs "centre_crop".
+      workdirs: the runs' folders, or open runs.
+      protocol: one of `protocols.NAMES`; by default "single_view", or "centre_crop" for photographs.
       scales: shorter sides for "multi_scale", see `protocols.choose`.
-      recompute_bn: training images to compute batch-norm statistics from, instead of those of training.
+      recompute_bn: number of training images to compute batch-norm statistics from.
       data_dir: where the data are, if not where the runs found them.
-      report: told a sentence of each run before it is tested.
-      progress: from what is going on to a context that gives what is told how far it is.
+      report: called with a sentence on each run before it is tested.
+      progress: from a title to a context manager that gives a progress callback.
 
     Raises:
-      UserError: for a folder without a checkpoint, a protocol that does not fit the images or the net, runs that were
-        not trained and tested on the same data, or images none of which can be read.
+      UserError: for a folder without a checkpoint, a protocol that does not fit the images or the net, runs of
+        different data, or if no image can be read.
     """
     if not workdirs:
         raise UserError("there is no run to test")
@@ -131,9 +122,8 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
     found: list[np.ndarray] = []
     steps: list[int] = []
     warnings: list[str] = []
-    complaints: list[str] = []
-    labels = np.empty(0)
-    grey = 0
+    sentences: list[str] = []
+    labels, unreadable = np.empty(0), 0
     for workdir in workdirs:
         run = opened(workdir, data_dir)
         config, trainer = run.config, run.trainer
@@ -143,20 +133,20 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         model = _tested_model(run, chosen)
         variables: scoring.Variables = run.state.tested_variables
         if recompute_bn is not None:
-            with progress("batch-norm statistics") as told:
+            with progress("batch-norm statistics") as done:
                 variables = from_training_images(
-                    trainer.model, variables, trainer.pipeline, trainer.mesh, recompute_bn, told
+                    trainer.model, variables, trainer.pipeline, trainer.mesh, recompute_bn, done
                 )
-        with progress(chosen.name) as told:
-            scores, those, grey = _score(run, chosen, model, variables, told)
+        with progress(chosen.name) as done:
+            scores, those, grey = _score(run, chosen, model, variables, done)
         if found and not np.array_equal(labels, those):
             raise UserError(f"{workdir} has other test images than the first run: an ensemble needs the same")
-        labels = those
+        labels, unreadable = those, int(grey.sum())
         configs.append(config)
         found.append(scores)
         steps.append(run.step)
         warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
-        complaints += _some(trainer.pipeline.warnings())
+        sentences += _first(trainer.pipeline.warnings())
         if chosen.mirrored and not config.data.flip:
             warnings.append(f"{workdir} was trained without mirror images, which are half of what {chosen.name} shows")
     scores = scoring.ensemble(found)
@@ -172,7 +162,7 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         evaluated_on=trainer.evaluated_on,
         step=steps[0] if len(steps) == 1 else tuple(steps),
         examples=len(labels),
-        unreadable=grey,
+        unreadable=unreadable,
         test_error=measures.error(scores, labels),
         top5_error=measures.error(scores, labels, 5) if scores.shape[1] > 5 else None,
         test_loss=measures.loss(scores, labels),
@@ -183,10 +173,10 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         versions=versions(),
         hardware=hardware(jax.devices()),
     )
-    return EvaluatedRuns(result, scores, labels, tuple(warnings), tuple(dict.fromkeys(complaints)))
+    return EvaluatedRuns(result, scores, labels, tuple(warnings), tuple(dict.fromkeys(sentences)))
 
 
-def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> protocols.Protocol | protocols.PhotographProtocol:
+def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> AnyProtocol:
     data, any_size = run.config.data, not run.config.model.name.startswith("vgg")
     if isinstance(run.trainer.pipeline, StreamingPipeline):
         return protocols.choose_for_photographs(
@@ -196,8 +186,8 @@ def _choose(run: OpenRun, name: str | None, scales: Sequence[int]) -> protocols.
     return protocols.choose(name or "single_view", size=size, padding=data.padding, scales=scales, any_size=any_size)
 
 
-def _tested_model(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol) -> nn.Module:
-    """The run's net, with the average pool of its training images where a protocol shows larger ones."""
+def _tested_model(run: OpenRun, chosen: AnyProtocol) -> nn.Module:
+    """Returns the run's net; it keeps the average pool of its training images where a protocol shows larger ones."""
     model = run.trainer.model
     if not chosen.fully_convolutional or not isinstance(model, ResNet):
         return model
@@ -205,28 +195,17 @@ def _tested_model(run: OpenRun, chosen: protocols.Protocol | protocols.Photograp
     return model.clone(pool_size=-(-side // stride))  # a stride of 2 halves and rounds up
 
 
-def _score(run: OpenRun, chosen: protocols.Protocol | protocols.PhotographProtocol, model: nn.Module,
-           variables: scoring.Variables, told: scoring.Report) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
-    """Scores (n, classes), labels (n,), and how many images could not be read."""
+def _score(run: OpenRun, chosen: AnyProtocol, model: nn.Module, variables: scoring.Variables,
+           report: scoring.Report) -> scoring.Scores:  # fmt: skip
     mesh, pipeline = run.trainer.mesh, run.trainer.pipeline
-    if isinstance(pipeline, StreamingPipeline):
-        assert isinstance(chosen, protocols.PhotographProtocol)
-        scored = photographs.score_photographs(
-            chosen, photographs.jitted_forward(model, mesh), variables, pipeline, mesh, told
-        )
-        return scored.scores, scored.labels, int(scored.unreadable.sum())
-    assert isinstance(chosen, protocols.Protocol) and isinstance(pipeline, ResidentPipeline)
-    scores, labels = scoring.score_test(chosen, scoring.jitted_forward(model, mesh), variables, pipeline, mesh, told)
-    return scores, labels, 0
+    test: Any = score_photographs if isinstance(pipeline, StreamingPipeline) else scoring.score_test
+    return test(chosen, scoring.jitted_forward(model, mesh), variables, pipeline, mesh, report)
 
 
-def _some(sentences: Sequence[str]) -> list[str]:
-    """At most `MOST_TOLD`, and how many more there are."""
-    more = len(sentences) - MOST_TOLD
-    return [*sentences[:MOST_TOLD], *([f"{more:,} further images cannot be read"] if more > 0 else [])]
-
-
-evaluate_runs.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
+def _first(sentences: Sequence[str]) -> list[str]:
+    """Returns at most `MOST_NAMED`, and how many more there are."""
+    more = len(sentences) - MOST_NAMED
+    return [*sentences[:MOST_NAMED], *([f"{more:,} further images cannot be read"] if more > 0 else [])]
 
 
 def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:
@@ -236,72 +215,3 @@ def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str |
                 f"{workdir} has config.data.{field}={config.data[field]} and the first run {configs[0].data[field]}: "
                 "an ensemble needs runs of the same data"
             )
-
-
-def write_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> Path:
-    """Writes a test into a run's folder: the result, errors by class, confusion and calibration.
-
-    The files are evaluations/METRIC.json, METRIC_classes.csv, METRIC_confusion.csv and METRIC_calibration.csv. An
-    earlier test by the same metric is replaced. Several processes call this together, and one writes.
-
-    Returns:
-      The path of the JSON file.
-
-    Raises:
-      UserError: if the folder cannot be written to.
-    """
-    folder = Path(workdir).expanduser() / EVALUATIONS
-    result, scores, labels = tested.result, tested.scores, tested.labels
-    path = folder / f"{result.metric}.json"
-    if not is_chief():
-        return path
-    guesses = measures.ranks(scores, labels)
-    matrix = measures.confusion(scores, labels)
-    calibration = measures.calibration(scores, labels)
-    classes = [
-        (c, int(np.sum(labels == c)), *(_percent(guesses[labels == c] >= k) for k in (1, 5)))
-        for c in range(scores.shape[1])
-    ]
-    bins = zip(
-        calibration.edges[:-1], calibration.edges[1:], calibration.counts, calibration.confidence,
-        calibration.accuracy, strict=True,
-    )  # fmt: skip
-    try:
-        folder.mkdir(exist_ok=True)
-        _write_csv(
-            folder / f"{result.metric}_classes.csv",
-            ("class", "images", "error_percent", "top5_error_percent"), classes,
-        )  # fmt: skip
-        _write_csv(
-            folder / f"{result.metric}_confusion.csv",
-            ("class", *(f"guessed_{c}" for c in range(len(matrix)))),
-            ((c, *row) for c, row in enumerate(matrix.tolist())),
-        )
-        _write_csv(
-            folder / f"{result.metric}_calibration.csv",
-            ("above", "to", "images", "confidence", "accuracy"),
-            (
-                (f"{a:.4f}", f"{b:.4f}", int(n), *("" if n == 0 else f"{v:.6f}" for v in (p, q)))
-                for a, b, n, p, q in bins
-            ),
-        )
-        atomic_write(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
-    except OSError as problem:
-        raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from problem
-    return path
-
-
-def to_json(result: ProtocolResult) -> dict[str, Any]:
-    """The result as JSON holds it; null where a diverged net's loss is no number."""
-    fields = dataclasses.asdict(result)
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in fields.items()}
-
-
-def _percent(wrong: np.ndarray) -> str:
-    return f"{100 * np.mean(wrong):.4f}" if wrong.size else ""
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Any) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    atomic_write(path, text.getvalue())

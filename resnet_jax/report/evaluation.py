@@ -7,7 +7,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.evaluate_runs import EVALUATIONS, EvaluatedRuns
+from resnet_jax.evaluation.evaluate_runs import EvaluatedRuns
+from resnet_jax.evaluation.evaluation_files import EVALUATIONS
 from resnet_jax.evaluation.measures import calibration, confusion
 from resnet_jax.report.style import AXIS, COLOURS, INK, MUTED, new_figure, quiet, save
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.mixing import soften
-from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.training.loss import Loss, cross_entropy, make_loss
 from resnet_jax.training.mesh import batch_sharded, platform, replicated

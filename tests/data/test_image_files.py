@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from resnet_jax.data import image_files
-from resnet_jax.data.image_files import Picture, fit_image, read_image
+from resnet_jax.data.image_files import DecodedImage, fit_image, read_image
 from resnet_jax.data.imagenet.crops import center_box
 from resnet_jax.data.imagenet.decode import crop_resize, decode
 from resnet_jax.errors import UserError
@@ -98,11 +98,11 @@ def test_a_photograph_is_shown_as_the_test_set_is(tmp_path):
 
 def test_small_images_are_shown_whole():
     pixels = RNG.integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(fit_image(Picture(pixels), 32), pixels)
-    grey = fit_image(Picture(pixels[..., 0]), 8)
+    np.testing.assert_array_equal(fit_image(DecodedImage(pixels), 32), pixels)
+    grey = fit_image(DecodedImage(pixels[..., 0]), 8)
     assert grey.shape == (8, 8, 1)
     np.testing.assert_allclose(grey[..., 0], pixels[..., 0].reshape(8, 4, 8, 4).mean(axis=(1, 3)), atol=0.51)
-    middle = fit_image(Picture(smooth(32, 96)), 32)
+    middle = fit_image(DecodedImage(smooth(32, 96)), 32)
     np.testing.assert_array_equal(middle, smooth(32, 96)[:, 32:64])
 
 

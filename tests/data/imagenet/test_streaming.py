@@ -80,8 +80,8 @@ def test_unreadable_images_are_replaced_counted_and_told(tiny_folder):
     place = int(np.where(indices == 1)[0][0])
     assert found[0][1].reshape(-1)[place] == 0 and found[0][0].reshape(12, 16, 16, 3)[place].std() > 0
     assert [len(loader.unreadable) for loader in runs] == [1, 1]
-    news = runs[0].unreadable.news()
-    assert len(news) == 1 and bad.name in news[0] and runs[0].unreadable.news() == []
+    news = runs[0].unreadable.new_warnings()
+    assert len(news) == 1 and bad.name in news[0] and runs[0].unreadable.new_warnings() == []
 
 
 def test_nothing_readable_is_an_error(tiny_folder):

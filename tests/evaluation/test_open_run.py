@@ -9,7 +9,7 @@ import pytest
 from configs.cifar10 import get_config
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_tests
-from resnet_jax.evaluation.open_weights import open_weights
+from resnet_jax.evaluation.open_run import open_weights
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import save_weights
 from resnet_jax.training.importing import import_weights
