@@ -1,9 +1,9 @@
-"""Residual nets in JAX: the two papers of He et al. (2015, 2016), to run again and to build on.
+"""Residual nets in JAX: reproduces the two papers of He et al. (2015, 2016), and is made to be built on.
 
     import resnet_jax
     model = resnet_jax.create_model("resnet50")
 
-Names are imported when first used: `import resnet_jax` alone does not import JAX.
+Names are imported at first use: `import resnet_jax` alone does not import JAX.
 """
 
 import importlib
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from resnet_jax.models.registry import list_models as list_models
     from resnet_jax.models.summary import summarize as summarize
     from resnet_jax.training.loop import fit as fit
-    from resnet_jax.training.loop import fit_seeds as fit_seeds
     from resnet_jax.training.record import Result as Result
     from resnet_jax.training.weights import load_weights as load_weights
 
@@ -45,7 +44,6 @@ _HOMES = {
     "export_stablehlo": "interop.stablehlo",
     "feature_info": "models.features",
     "fit": "training.loop",
-    "fit_seeds": "training.loop",
     "forward_with_features": "models.features",
     "grad_cam": "analysis.cam",
     "list_models": "models.registry",

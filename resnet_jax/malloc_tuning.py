@@ -1,4 +1,4 @@
-"""Memory that a process frees and soon wants again stays with it."""
+"""Tunes malloc so that freed memory stays with the process."""
 
 import ctypes
 import importlib.util
@@ -6,21 +6,19 @@ import os
 import platform
 from importlib.metadata import entry_points
 
-#: glibc's parameters (malloc.h) and what they are set to: no heap of a thread's own, no mapping for large blocks,
-#: nothing given back.
+#: glibc's parameters (malloc.h) and their values: one arena for all threads, no mmap for large blocks, no trimming.
 _SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed; to be called ahead of JAX's import, whose threads would have their own heaps.
+    """Makes glibc keep freed memory; call it before JAX is imported, whose threads would get arenas of their own.
 
-    XLA's CPU backend allocates a step's activations anew in every step, 300 MB for ResNet-20 at a batch of 128. glibc
-    asks the kernel for blocks so large and gives them back, and the kernel clears page after page: a quarter of the
-    step (docs/performance.md). Nothing is set where an accelerator's JAX is installed, unless JAX_PLATFORMS says cpu,
-    nor where the user has set anything of glibc's, nor with another libc.
+    XLA's CPU backend allocates activations in every step, 300 MB for ResNet-20 at a batch of 128. glibc returns such
+    large blocks to the kernel, which clears their pages again: a quarter of the step (docs/performance.md). Nothing is
+    set where JAX has an accelerator and JAX_PLATFORMS is not cpu, where the user has tuned malloc, or without glibc.
     """
-    theirs = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
-    if theirs or platform.libc_ver()[0] != "glibc" or _may_have_accelerators():
+    tuned = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
+    if tuned or platform.libc_ver()[0] != "glibc" or _may_have_accelerators():
         return
     mallopt = ctypes.CDLL(None).mallopt
     for parameter, value in _SETTINGS.values():
@@ -28,6 +26,6 @@ def keep_freed_memory() -> None:
 
 
 def _may_have_accelerators() -> bool:
-    if platforms := os.environ.get("JAX_PLATFORMS"):  # set but empty, JAX chooses as if it were not
+    if platforms := os.environ.get("JAX_PLATFORMS"):  # set but empty counts as unset
         return platforms != "cpu"
     return bool(entry_points(group="jax_plugins")) or importlib.util.find_spec("libtpu") is not None

@@ -45,6 +45,14 @@ def test_writes_and_says_where(capsys, run, tmp_path, name, options):
     assert capsys.readouterr().out.splitlines() == [str(run.parent / f"{name}.{t}") for t in ("png", "svg")]
 
 
+def test_help_is_about_the_analysis(capsys):
+    for name, own, foreign in (("surface", "--points", "--repeats"), ("lesion", "--repeats", "--span")):
+        with pytest.raises(SystemExit):
+            main(["analyze", name, "--help"])
+        out = capsys.readouterr().out
+        assert own in out and foreign not in out and "--workdir" in out and f"analyze {name}" in out
+
+
 def fails(capsys, *arguments):
     assert main(["analyze", *arguments]) == 2
     out, err = capsys.readouterr()
