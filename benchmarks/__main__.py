@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from benchmarks.pages import machine, measured_on, write_between
 from resnet_jax.cli.arguments import number
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +154,7 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
 def main(arguments: Sequence[str]) -> int:
     """Runs a benchmark and returns the exit status."""
     # Without compiled programs of earlier commands: several measure how long it takes to compile.
-    return run(lambda: _measure(arguments), compilation_cache=False)
+    return run_command(lambda: _measure(arguments), compilation_cache=False)
 
 
 class _Parser(argparse.ArgumentParser):

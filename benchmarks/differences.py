@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.loopback import ROOT, Job
 from benchmarks.pages import table
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import restore_run
+from resnet_jax.evaluation.open_run import restore_run
 from resnet_jax.training.step import evaluate_test
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.loopback import ROOT
-from resnet_jax.data.imagenet.loader import TrainLoader, default_workers
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
+from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers
 
 BATCH = 32
 
@@ -50,8 +50,8 @@ def resident_bytes() -> int:
 def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
     """Growth of memory over batches read as a run does, from the tenth on.
 
-    In a process of its own that gives back what it frees (see `resnet_jax.heap`): elsewhere a leak could hide in what
-    was freed before.
+    In a process of its own that gives back what it frees (see `resnet_jax.malloc_tuning`): elsewhere a leak could
+    hide in what was freed before.
     """
     command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)

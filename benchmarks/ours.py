@@ -11,7 +11,7 @@ from flax import linen as nn
 from benchmarks.peers import Contestant, Task
 from resnet_jax.config import base_config, model_overrides, validate_config
 from resnet_jax.data.dataset import Dataset, Split
-from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
+from resnet_jax.data.resident import ResidentPipeline, make_resident
 from resnet_jax.errors import UserError
 from resnet_jax.kernels.build import switched_off
 from resnet_jax.models.registry import VARIANTS, create_model, get_variant
@@ -64,10 +64,8 @@ def make_benchmark_trainer(
         images = draw.integers(0, 256, (count, size, size, 3), np.uint8)
         return Split(images, (np.arange(count) % classes).astype(np.int32))
 
-    pipeline = make_pipeline(
-        Dataset("random", split(count), split(batch_size), classes), mesh, seed=0, batch_size=batch_size,
-        normalization_kind="per_channel", padding=0, flip=False,
-    )  # fmt: skip
+    config.data.update({"normalization": "per_channel", "padding": 0, "flip": False})
+    pipeline = make_resident(Dataset("random", split(count), split(batch_size), classes), config, mesh)
     # An evaluation batch as large as a training batch.
     pipeline = dataclasses.replace(pipeline, eval_batch_size=batch_size)
     model = create_model(name, **model_overrides(config), num_classes=classes, dtype=dtype)

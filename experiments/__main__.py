@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import unknown_name
 
 #: Commands of their own: the module in commands/ and its function, which takes the arguments left.
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         return getattr(_command(module), function)(rest)
     if rest and rest[0] in VERBS:
         return _command(rest[0]).main(first, rest[1:])
-    return run(lambda: _check(first, rest)) or _command("listing").show(first, rest)
+    return run_command(lambda: _check(first, rest)) or _command("listing").show(first, rest)
 
 
 def _check(name: str, rest: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.plan import Plan, State, Status
 from experiments.registry import ANALYSES, Experiment, Row
-from resnet_jax.analysis.runs import read_json
+from resnet_jax.analysis.run_files import read_json
 from resnet_jax.report.analysis.figures import FIGURES
 
 #: What each analysis leaves in a run's folder.

@@ -10,7 +10,7 @@ import tempfile
 
 from ml_collections import ConfigDict
 
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.data.sources import BUILT_IN
 from resnet_jax.errors import UserError
 
@@ -54,7 +54,7 @@ def main() -> int:
             result = fit(config, folder)
         print(json.dumps({"steps": config.steps, "images_per_second": result.images_per_second}))
 
-    return run(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

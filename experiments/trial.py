@@ -18,16 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 
 LOCK = "launch.lock"  # not that of `fit`, which refuses where this one waits
 
 
 def main() -> int:
-    """Carries the run out and returns the exit status, see `resnet_jax.cli.door`."""
+    """Carries the run out and returns the exit status, see `resnet_jax.cli.run_command`."""
     request = json.loads(_read_line())
     threading.Thread(target=_stop_with_launcher, daemon=True).start()
-    return run(lambda: carry_out(request))
+    return run_command(lambda: carry_out(request))
 
 
 def carry_out(request: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Residual nets in JAX: the two papers of He et al. (2015, 2016), to run again and to build on.
+"""Residual nets in JAX: reproduces the two papers of He et al. (2015, 2016), and is made to be built on.
 
     import resnet_jax
     model = resnet_jax.create_model("resnet50")
 
-Names are imported when first used: `import resnet_jax` alone does not import JAX.
+Names are imported at first use: `import resnet_jax` alone does not import JAX.
 """
 
 import importlib
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from resnet_jax.models.registry import create_model as create_model
     from resnet_jax.models.registry import list_models as list_models
     from resnet_jax.models.summary import summarize as summarize
+    from resnet_jax.training.load_weights import load_weights as load_weights
     from resnet_jax.training.loop import fit as fit
-    from resnet_jax.training.loop import fit_seeds as fit_seeds
-    from resnet_jax.training.record import Result as Result
-    from resnet_jax.training.weights import load_weights as load_weights
+    from resnet_jax.training.result import Result as Result
 
 _HOMES = {
-    "Result": "training.record",
+    "Result": "training.result",
     "UserError": "errors",
     "Weights": "interop.weights",
     "base_config": "config",
@@ -45,11 +44,10 @@ _HOMES = {
     "export_stablehlo": "interop.stablehlo",
     "feature_info": "models.features",
     "fit": "training.loop",
-    "fit_seeds": "training.loop",
     "forward_with_features": "models.features",
     "grad_cam": "analysis.cam",
     "list_models": "models.registry",
-    "load_weights": "training.weights",
+    "load_weights": "training.load_weights",
     "predict": "evaluation.predict",
     "prepare_image": "evaluation.predict",
     "save_weights": "interop.weights",

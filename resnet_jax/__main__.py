@@ -1,6 +1,6 @@
-"""The front door: `python -m resnet_jax VERB`.
+"""Runs `python -m resnet_jax VERB`.
 
-JAX is imported by the verb that needs it, so that help and mistakes are answered at once.
+JAX is imported by the verbs that need it, so that help and mistakes are answered at once.
 """
 
 import importlib
@@ -11,11 +11,11 @@ VERBS = {
     "train": "train a net as a config says",
     "prepare": "write ImageNet as files that training reads fast",
     "evaluate": "score the newest checkpoint of a run, or weights",
-    "predict": "what a trained net sees in images of your own, and where",
-    "convert": "weights of PyTorch, timm, transformers or Flax into a folder of ours",
-    "export": "weights or a run's for other programs",
-    "analyze": "layer responses, gradient norms, loss surface and lesions of trained runs, as figures",
-    "summary": "layers, depth, parameters and multiply-adds of a net; --list names all",
+    "predict": "name the classes that a trained net sees in images, and show where",
+    "convert": "convert weights of PyTorch, timm, transformers or Flax to this package's format",
+    "export": "write weights, or those of a run, for other programs",
+    "analyze": "draw layer responses, gradient norms, loss surface and lesions of trained runs",
+    "summary": "print layers, depth, parameters and multiply-adds of a net; --list names all",
 }
 
 USAGE = "usage: python -m resnet_jax VERB [...]; VERB --help says more\n\n" + "\n".join(
@@ -24,8 +24,8 @@ USAGE = "usage: python -m resnet_jax VERB [...]; VERB --help says more\n\n" + "\
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a verb and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
-    from resnet_jax.cli.door import MISTAKE, run
+    """Runs a verb and returns its exit status; see `cli.run_command`."""
+    from resnet_jax.cli.run_command import MISTAKE, run_command
     from resnet_jax.errors import unknown_name
 
     if not arguments or arguments[0] in ("--help", "-h", "help"):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             raise unknown_name("verb", verb, VERBS)
         importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
 
-    return run(command)
+    return run_command(command)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compiled programs are kept between commands, so that the second start of a run does not compile again."""
+"""Keeps compiled programs between commands, so that a run that is started again does not compile again."""
 
 import hashlib
 import importlib.util
@@ -7,24 +7,24 @@ import platform
 import tempfile
 from pathlib import Path
 
-#: JAX's own variables: folder of compiled programs, and how many bytes they may take there.
+#: JAX's variables: folder of compiled programs, and its maximum size in bytes.
 FOLDER, MOST_BYTES = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 
-#: JAX's own as well: programs that compile faster are not kept. By default that is a second, which leaves out every
-#: random number of a net's first parameters: half of a small net's start.
+#: JAX's variable: programs that compile faster are not kept. The default of a second leaves out the programs that
+#: initialise parameters, which take half of a small net's start.
 LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 
-#: Bytes, 2 GiB: a deep net's training step takes a few MiB. The programs used least recently go first.
+#: 2 GiB: a deep net's training step takes a few MiB. The least recently used programs are removed first.
 DEFAULT_MOST_BYTES = 2 * 2**30
 
 
 def use_compilation_cache() -> None:
-    """Sets JAX's variables for a folder in the user's cache; to be called ahead of JAX's import.
+    """Sets JAX's variables for a folder in the user's cache; call it before JAX is imported.
 
-    JAX_COMPILATION_CACHE_DIR moves it; set but empty, it turns the cache off. Where the folder cannot be written to,
-    or JAX is already there and has read its variables, nothing is set, and every program is compiled anew.
+    JAX_COMPILATION_CACHE_DIR moves the folder; set but empty, it turns the cache off. Nothing is set where the folder
+    cannot be written to.
     """
-    # JAX needs filelock to bound the size.
+    # JAX needs filelock to limit the size.
     if FOLDER in os.environ or importlib.util.find_spec("filelock") is None:
         return
     try:
@@ -32,7 +32,7 @@ def use_compilation_cache() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # os.access is wrong about read-only file systems and full disks
             pass
-    except (OSError, RuntimeError):  # a RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
         return
     os.environ[FOLDER] = str(folder)
     os.environ.setdefault(MOST_BYTES, str(DEFAULT_MOST_BYTES))
@@ -40,10 +40,10 @@ def use_compilation_cache() -> None:
 
 
 def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/resnet_jax/CPU`, or `~/.cache/resnet_jax/CPU`.
+    """Returns `$XDG_CACHE_HOME/resnet_jax/CPU`, or `~/.cache/resnet_jax/CPU`.
 
-    CPU names the processor and its instructions: a program that was compiled for others may not run here, JAX's keys
-    do not tell them apart, and a home is often shared between machines.
+    CPU names the processor and its instructions. A home is often shared between machines, a program compiled for
+    another processor may not run, and JAX's keys do not tell processors apart.
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "resnet_jax" / _processor()
@@ -56,5 +56,5 @@ def _processor() -> str:
         lines = []
     # One processor's: "flags" on x86, "Features" on Arm.
     kinds = ("model name", "flags", "Features", "CPU part")
-    told = sorted({line for line in lines if line.startswith(kinds)}) or [platform.processor()]
-    return f"{platform.machine()}-{hashlib.sha256(chr(10).join(told).encode()).hexdigest()[:12]}"
+    found = sorted({line for line in lines if line.startswith(kinds)}) or [platform.processor()]
+    return f"{platform.machine()}-{hashlib.sha256(chr(10).join(found).encode()).hexdigest()[:12]}"

@@ -1,29 +1,29 @@
-"""The one exception for what a user can put right."""
+"""Exceptions that commands turn into one line and an exit status."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in what was asked for: the command line prints it as one line and exits with status 2.
+    """Raised for a user's mistake: commands print it as one line and exit with status 2.
 
-    The message says what was wrong and what would be right.
+    The message says what is wrong and what would be right.
     """
 
 
 class Stopped(Exception):
-    """A run that was asked to stop and has saved its state: the command line says so and exits with 75.
+    """Raised when a run was asked to stop and has saved its state: commands exit with 75.
 
-    75 is the EX_TEMPFAIL of sysexits.h, which schedulers can be told to start again.
+    75 is EX_TEMPFAIL of sysexits.h; schedulers can be configured to restart it.
     """
 
 
 class ProcessLost(Stopped):
-    """One of several processes is gone, and the others cannot go on without it."""
+    """Raised when one of several processes is lost, and the others cannot continue."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a table, with the nearest names that are."""
+    """Returns the error for an unknown name, with the nearest known names."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"

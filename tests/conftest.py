@@ -29,10 +29,10 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from resnet_jax.cli import door
+from resnet_jax.cli import run_command
 
 # Commands that tests run in this process leave its heap as it is: a leak could hide in freed memory that it keeps.
-door.keep_freed_memory = lambda: None
+run_command.keep_freed_memory = lambda: None
 
 # Tracing makes millions of small objects that are no garbage.
 gc.set_threshold(100_000, 50, 100)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from resnet_jax import cache
-from resnet_jax.cli import door
+from resnet_jax.cli import run_command
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def bare(monkeypatch, tmp_path):
 
 
 def test_the_folder_is_the_users_and_bounded(bare, monkeypatch):
-    assert door.run(lambda: None) == 0
+    assert run_command.run_command(lambda: None) == 0
     assert os.environ[cache.FOLDER].startswith(f"{bare}/.cache/resnet_jax/") and os.path.isdir(os.environ[cache.FOLDER])
     assert 2**28 <= int(os.environ[cache.MOST_BYTES]) <= 2**33
     monkeypatch.delenv(cache.FOLDER)
@@ -40,7 +40,7 @@ def test_the_users_own_choice_stays(bare, monkeypatch, value):
 
 def test_a_folder_that_cannot_be_written_is_none(bare):
     (bare / ".cache").write_text("a file")
-    assert door.run(lambda: None) == 0
+    assert run_command.run_command(lambda: None) == 0
     assert cache.FOLDER not in os.environ
 
 
@@ -54,11 +54,11 @@ def test_another_processor_has_another_folder(bare, monkeypatch):
 def test_jax_reads_it(bare):
     """In a fresh process, a program is written there, and found again without a word on stderr."""
     code = (
-        "from resnet_jax.cli.door import run\n"
+        "from resnet_jax.cli.run_command import run_command\n"
         "def command():\n"
         "    import jax\n"
         "    print(jax.jit(lambda x: x @ x + 1)(jax.numpy.ones((3, 3))).sum())\n"
-        "run(command)"
+        "run_command(command)"
     )
     environment = dict(os.environ)  # a program so small is among what is kept
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)

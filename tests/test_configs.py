@@ -7,9 +7,10 @@ import pytest
 
 from configs import imagenet_modern
 from resnet_jax.__main__ import main
-from resnet_jax.config import flatten, model_overrides, validate_config
+from resnet_jax.config import flatten, model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model, list_models
+from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.optimizer import base_rate
 from tests.cli.conftest import no_launcher  # noqa: F401
 from tests.data.imagenet.conftest import tiny_folder  # noqa: F401

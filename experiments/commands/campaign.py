@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.commands.options import RUNS, Parser, changes
 from experiments.commands.run import NOT_SET, analyse_finished
 from resnet_jax.cli.arguments import number
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
 
 #: Of the time, kept for saving states, figures and copies.
@@ -23,7 +23,7 @@ RESERVE_SECONDS = 30
 def main(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status: 0, 1 if a run failed, 2 for a mistake of the user's."""
     failed: list[str] = []
-    return run(lambda: failed.extend(carry_out(parse(arguments)))) or int(bool(failed))
+    return run_command(lambda: failed.extend(carry_out(parse(arguments)))) or int(bool(failed))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.commands.options import Parser
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 
 
 def ablation(arguments: Sequence[str]) -> int:
@@ -17,7 +17,7 @@ def ablation(arguments: Sequence[str]) -> int:
         options = parser.parse_args(arguments)
         run_ablation(options.out, options.steps)
 
-    return run(command)
+    return run_command(command)
 
 
 def readme(arguments: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def readme(arguments: Sequence[str]) -> int:
 
         update()
 
-    return run(command)
+    return run_command(command)
 
 
 def publish(arguments: Sequence[str]) -> int:
@@ -45,7 +45,7 @@ def publish(arguments: Sequence[str]) -> int:
         for folder in copy(options.source):
             print(folder)
 
-    return run(command)
+    return run_command(command)
 
 
 def run_ablation(out: Path, steps: int | None) -> None:

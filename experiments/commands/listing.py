@@ -9,17 +9,17 @@ from experiments import registry
 from experiments.commands.options import Parser, add_runs, changes
 from experiments.estimate import Rates, add_records, duration
 from experiments.tables import Filled
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 
 
 def main(arguments: Sequence[str]) -> int:
     """Lists all tables and figures; returns the exit status."""
-    return run(lambda: _list(_options("python -m experiments list", arguments)))
+    return run_command(lambda: _list(_options("python -m experiments list", arguments)))
 
 
 def show(name: str, arguments: Sequence[str]) -> int:
     """Shows the rows of a table or figure, or of all of a paper's; returns the exit status."""
-    return run(lambda: _show(name, arguments))
+    return run_command(lambda: _show(name, arguments))
 
 
 def _options(prog: str, arguments: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments import registry
 from experiments.commands.options import RUNS, Parser, add_runs, changes
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
 
 
@@ -17,7 +17,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
       name: of a table or figure, of a paper for all of it, or several of them with commas between.
       arguments: those behind `render`.
     """
-    return run(lambda: _render(name, arguments))
+    return run_command(lambda: _render(name, arguments))
 
 
 def _render(name: str, arguments: Sequence[str]) -> None:

@@ -10,10 +10,10 @@ from experiments import registry
 from experiments.commands.options import RUNS, Parser, changes
 from experiments.plan import Plan, State, Status, make_plan, packs, status
 from resnet_jax.cli.arguments import number
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import Stopped, UserError
 
-#: Exit status where a run failed; see `resnet_jax.cli.door` for the others.
+#: Exit status where a run failed; see `resnet_jax.cli.run_command` for the others.
 FAILED = 1
 
 #: Fields that `--set` does not take, and why.
@@ -35,7 +35,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
     def command() -> None:
         failed.extend(carry_out([registry.load(one) for one in registry.expand(name)], parse(name, arguments)))
 
-    return run(command) or (FAILED if failed else 0)
+    return run_command(command) or (FAILED if failed else 0)
 
 
 def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.plan import FAILURE, Trial
-from resnet_jax.cli.door import STOPPED
+from resnet_jax.cli.run_command import STOPPED
 from resnet_jax.config import to_dict
 
 LOG = "log.txt"

@@ -1,5 +1,4 @@
-"""What a trained net is like inside: layer responses, gradient norms, the loss around it, blocks removed.
+"""Analyses of trained nets: layer responses, gradient norms, loss surface, lesions, Grad-CAM.
 
-Each file has functions on arrays, and one that takes a run's folder and writes a JSON file into it; `report.analysis`
-draws those files. Nothing here draws.
+Each file has functions on arrays, and one that writes a JSON file into a run's folder; `report.analysis` draws them.
 """

@@ -1,9 +1,9 @@
-"""Where in an image a net sees a class: Grad-CAM (Selvaraju et al. 2017, "Grad-CAM", section 3).
+"""Grad-CAM: where in an image a net sees a class (Selvaraju et al. 2017, "Grad-CAM", section 3).
 
-With y the logit of the class and A the features of a layer, channel k weighs alpha_k, the mean over positions of
-dy / dA_k (equation 1), and the map is ReLU(sum_k alpha_k A_k) (equation 2). For a net that ends in global average
-pooling and one linear layer, at its last stage, that is the class activation map of Zhou et al. 2016 divided by the
-number of positions, where that is positive.
+With y the logit of the class and A the features of a layer, the weight alpha_k of channel k is the mean over positions
+of dy / dA_k (equation 1), and the map is ReLU(sum_k alpha_k A_k) (equation 2). At the last stage of a net that ends in
+global average pooling and one linear layer, this is the positive part of the class activation map of Zhou et al. 2016
+divided by the number of positions.
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,24 @@ from resnet_jax.models.resnet import ResNet
 def grad_cam(
     model: nn.Module, variables: Mapping[str, Any], images: Array, classes: Array | np.ndarray, layer: str | None = None
 ) -> Array:
-    """Maps of where each image speaks for its class, float32 (batch, height, width), 0 or more.
+    """Computes maps of where each image supports its class, float32 (batch, height, width), 0 or more.
 
-    Height and width are the layer's; the scale has no meaning, so maps are shown divided by their maximum. A map of
-    zeros says that nothing speaks for the class.
+    Height and width are the layer's. The scale has no meaning: show maps divided by their maximum. A map of zeros means
+    that nothing supports the class.
 
     Args:
       model: a net of this package.
       variables: its variables.
       images: (batch, height, width, channels), normalised as for training.
       classes: labels, (batch,).
-      layer: path of a layer whose output has positions, `stage3` or `stage4/block2/bn1`; None: the last one, that
-        `final` has of a residual net and the last stage of VGG.
+      layer: path of a layer with spatial output, `stage3` or `stage4/block2/bn1`; None: the last one, `final` of a
+        residual net and the last stage of VGG.
 
     Raises:
       UserError: if there is no such layer.
     """
     if isinstance(model, ResNet) and model.remat:
-        model = model.clone(remat=False)  # what is inside a rematerialised unit cannot be taken out
+        model = model.clone(remat=False)  # outputs inside a rematerialised unit cannot be captured
     if layer is None:
         layer = "final" if isinstance(model, ResNet) else f"stage{len(model.stage_sizes)}"
 
@@ -57,7 +57,7 @@ def grad_cam(
         raise unknown_name("layer with positions", layer, outputs)
 
     def score(moved: Array) -> tuple[Array, Array]:
-        """The sum of the images' logits, the layer's output moved by so much; and that output."""
+        """Returns the sum of the images' logits with the layer's output moved, and that output."""
         found: list[Array] = []
 
         def move(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:

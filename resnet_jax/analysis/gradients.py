@@ -1,9 +1,8 @@
-"""Whether gradients vanish with depth (He et al. 2015, section 4.2).
+"""Gradient norms by layer: do gradients vanish with depth (He et al. 2015, section 4.2)?
 
-Of the plain nets' difficulty the paper says that it is "unlikely to be caused by vanishing gradients": batch norm keeps
-the forward signals' variances from zero and "the backward propagated gradients exhibit healthy norms with BN". It shows
-no figure. This measures both gradients that can be meant: with respect to each layer's kernel, which the optimiser
-sees, and with respect to each layer's output (ahead of its batch norm), which is what is propagated backward.
+The paper says that the plain nets' difficulty is "unlikely to be caused by vanishing gradients", since "the backward
+propagated gradients exhibit healthy norms with BN". It shows no figure. This measures the gradient with respect to each
+layer's kernel, which the optimiser uses, and to each layer's output before batch norm, which is propagated backward.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,37 +15,37 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, write_json
+from resnet_jax.analysis.run_files import Report, no_report, write_json
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import resident_pipeline, run_config
+from resnet_jax.evaluation.open_run import resident_pipeline, run_config
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
-from resnet_jax.training.loss import cross_entropy
+from resnet_jax.tasks.classification import cross_entropy
 from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 FILE = "gradients.json"
 
-#: When to measure, as fractions of the run's steps, if nothing else is asked for.
+#: Default times of measurement, as fractions of the run's steps.
 MOMENTS = (0.0, 0.01, 0.1, 0.5, 1.0)
 
-#: Batches that one measurement averages over: a single one of 64 or 128 images is noisy.
+#: Batches that one measurement averages over: the norm of a single batch is noisy.
 BATCHES = 4
 
-#: Steps of one dispatch between measurements where the host would else hold up a fast device.
+#: Steps of one dispatch between measurements, on GPU and TPU.
 STEPS_PER_DISPATCH = 100
 
 Norms = dict[str, Array]
 
 
 def weighted_layers(summary: Summary) -> list[str]:
-    """Paths of the layers that count towards the depth, in layer order: `stem/conv`, ..., `head`."""
+    """Returns the paths of the layers that count towards the depth, in order: `stem/conv`, ..., `head`."""
     return [layer.path for layer in summary.layers if layer.weighted]
 
 
 def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[..., Norms]:
-    """The norms of a batch's gradient by layer, as training computes it: batch statistics, no weight decay.
+    """Makes a function that computes gradient norms by layer, in training mode and without weight decay.
 
     Args:
       model: a net of this package.
@@ -60,7 +59,7 @@ def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[...
     wanted = frozenset(layers)
 
     def forward(params: Any, batch_stats: Any, offsets: Mapping[str, Array], images: Array, key: Array) -> Any:
-        """Logits with `offsets[path]` added to a layer's output, and all those outputs."""
+        """Returns logits, with `offsets[path]` added to layers' outputs, and those outputs."""
         outputs: dict[str, Array] = {}
 
         def shift(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -102,22 +101,21 @@ def _at(tree: Any, path: str) -> Any:
 
 
 def measurement_steps(steps: int, moments: Sequence[float] = MOMENTS) -> list[int]:
-    """Steps at fractions of a run, ascending, each once."""
+    """Returns the steps at fractions of a run, ascending, without duplicates."""
     return sorted({round(moment * steps) for moment in moments})
 
 
 def train_and_measure(
     trainer: Trainer, steps: Sequence[int], report: Report = no_report
 ) -> list[tuple[int, dict[str, np.ndarray]]]:
-    """Trains from the start and takes the norms on the way; nothing is written.
+    """Trains from the start and measures the norms at some steps; nothing is written.
 
-    (seed, step) determine a run, so that this goes the way of the run that its config stands for.
+    (seed, step) determine the run, so this repeats the run of the trainer's config.
 
     Args:
       trainer: of the config.
-      steps: numbers of steps done at which to measure, ascending. Each is the mean of the norms on the `BATCHES`
-        training batches that come next.
-      report: told how many steps are done.
+      steps: when to measure, ascending: the mean of the norms on the next `BATCHES` training batches.
+      report: called with (steps done, steps in all).
 
     Returns:
       For each of `steps`: it and `{"kernels": (layers,), "outputs": (layers,)}`, float32.
@@ -140,7 +138,7 @@ def train_and_measure(
     state, done, found = trainer.init(), 0, []
     for step in steps:
         while done < step:
-            # Two numbers of steps alone, since each compiles anew.
+            # Only two different counts, since each compiles a program.
             count = most if step - done >= most else 1
             state, _ = trainer.train_step(state, pipeline.train, pipeline.train_inputs(done, count))
             done += count
@@ -160,19 +158,19 @@ def run_gradients(
     data_dir: str | None = None,
     report: Report = no_report,
 ) -> Path:
-    """Trains the net of a run's folder again, and writes `gradients.json` there.
+    """Trains a run's net again, and writes `gradients.json` into the run's folder.
 
     The file holds `steps` [moments], `layers` [layers], and the norms `kernels` and `outputs` [moments][layers].
 
     Args:
-      workdir: the run's folder; its config is enough, and its checkpoints stay as they are.
-      steps: when to measure, in steps; at `MOMENTS` of the run by default. Training ends with the last.
+      workdir: the run's folder; only its config is read.
+      steps: when to measure, by default at `MOMENTS` of the run. Training ends with the last.
       data_dir: TFDS data directory, if it is not where the run found it.
-      report: told how far it is.
+      report: called with (steps done, steps in all).
 
     Raises:
-      UserError: if the folder holds no run or cannot be written to, for a step that the run does not have, and for
-        a gradient that is not finite.
+      UserError: if the folder holds no run or cannot be written to, for a step outside the run, or a gradient that is
+        not finite.
     """
     config = run_config(workdir, data_dir)
     steps = measurement_steps(config.steps) if steps is None else sorted(set(steps))
@@ -188,4 +186,4 @@ def run_gradients(
         "layers": weighted_layers(trainer.summary),
         **{kind: [norms[kind].tolist() for _, norms in found] for kind in ("kernels", "outputs")},
     }
-    return write_json(RunRecord(workdir).workdir / FILE, record)
+    return write_json(RunFolder(workdir).workdir / FILE, record)

@@ -1,15 +1,13 @@
-"""What a trained net still does with units removed or exchanged (Veit et al. 2016, section 4).
+"""Lesion study: units of a trained net are removed or exchanged (Veit et al. 2016, section 4).
 
-"Residual Networks Behave Like Ensembles of Relatively Shallow Networks": a residual net hardly notices the loss of
-one unit, and loses its accuracy smoothly with more of them; a plain net falls to chance with one.
+"Residual Networks Behave Like Ensembles of Relatively Shallow Networks": the error of a residual net hardly changes
+when one unit is removed, and grows smoothly with more of them; a plain net falls to chance with one.
 
-A removed unit of a residual net keeps its shortcut, whatever that computes, and loses its residual: also where it
-changes the shape (options A and B). A removed unit of a plain net hands on its input; where it changes the shape there
-is nothing that it could hand on, and it cannot be removed. What is around the addition, such as the ReLU behind it,
-stays.
+A removed unit of a residual net keeps its shortcut and loses its residual, also where the shape changes (options A and
+B). A removed unit of a plain net passes its input on, and cannot be removed where the shape changes. What is around the
+addition, such as the ReLU after it, stays.
 
-Units are exchanged by exchanging their parameters and statistics, within a stage and between units that keep the
-shape.
+Units are exchanged with their parameters and statistics, within a stage and between units that keep the shape.
 """
 
 import dataclasses
@@ -26,14 +24,14 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
-from resnet_jax.data.pipeline import ResidentPipeline
+from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
+from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
+from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.shortcuts import Shortcut
+from resnet_jax.tasks.classification import is_error
 from resnet_jax.training.mesh import batch_sharded, replicated
-from resnet_jax.training.step import is_error
 
 FILE = "lesion.json"
 
@@ -43,13 +41,7 @@ COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 20)
 
 @dataclasses.dataclass(frozen=True)
 class UnitInfo:
-    """A unit of a net.
-
-    Attributes:
-      path: `stage1/block1`.
-      changes_shape: whether its output is shaped unlike its input.
-      removable: whether there is something left without it.
-    """
+    """Describes a unit of a net by its path, as `stage1/block1`."""
 
     path: str
     changes_shape: bool
@@ -57,12 +49,7 @@ class UnitInfo:
 
 
 def find_units(model: nn.Module, image_shape: Sequence[int]) -> list[UnitInfo]:
-    """The units of a net in their order; empty for a net without, such as VGG.
-
-    Args:
-      model: a net of this package.
-      image_shape: (height, width, channels).
-    """
+    """Finds the units of a net, in order, for images of (height, width, channels); VGG has none."""
     found: list[UnitInfo] = []
 
     def look(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -92,17 +79,12 @@ def _unit_path(join: nn.Module) -> str:
 def lesioned_logits(
     model: nn.Module, variables: Mapping[str, Any], images: Array, keep: Mapping[str, Array | bool]
 ) -> Array:
-    """Logits, in testing mode, of a net without some of its units.
+    """Computes the logits (batch, num_classes), in testing mode, of a net without some of its units.
 
     Args:
-      model: a net of this package.
-      variables: its variables.
+      model, variables: of the net.
       images: (batch, height, width, channels).
-      keep: for units by path, whether they stay: scalars, so that one compiled program does for any set of them. Units
-        that are not in it stay.
-
-    Returns:
-      (batch, num_classes).
+      keep: by path, whether units stay: scalars, so that one compiled program serves any set. Other units stay.
 
     Raises:
       UserError: for a unit that cannot be removed.
@@ -125,7 +107,7 @@ def lesioned_logits(
 
 
 def exchangeable(variables: Mapping[str, Any], units: Sequence[UnitInfo]) -> list[tuple[str, str]]:
-    """All pairs of units that can take each other's place: of one stage, keeping the shape, with alike parameters."""
+    """Returns pairs of units that can be exchanged: of one stage, with equal parameter shapes, keeping the shape."""
 
     def kind(unit: UnitInfo) -> Any:
         flat = traverse_util.flatten_dict({name: _subtree(tree, unit.path) for name, tree in variables.items()})
@@ -142,7 +124,7 @@ def _subtree(tree: Any, path: str) -> Any:
 
 
 def rearranged(variables: Mapping[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
-    """Variables in which the unit at each path of `origin` is the one that was at the path it maps to."""
+    """Returns variables in which the unit at each path of `origin` is the one of the path that it maps to."""
     moved = {}
     for name, tree in variables.items():
         flat = traverse_util.flatten_dict(dict(tree), sep="/")
@@ -158,7 +140,7 @@ def rearranged(variables: Mapping[str, Any], origin: Mapping[str, str]) -> dict[
 
 
 def kendall_tau(order: Sequence[int]) -> float:
-    """Rank correlation of a permutation with the ascending order: 1 for itself, -1 for its reverse."""
+    """Returns the rank correlation of a permutation with the ascending order: 1 if equal, -1 if reversed."""
     pairs = list(itertools.combinations(order, 2))
     return sum(1 if a < b else -1 for a, b in pairs) / len(pairs) if pairs else 1.0
 
@@ -167,7 +149,7 @@ Score = Callable[[Mapping[str, Any], Sequence[str]], float]
 
 
 def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPipeline, mesh: Mesh) -> Score:
-    """(variables, paths of removed units) -> test error in percent, each test image once; compiled once."""
+    """Makes a function (variables, paths of removed units) -> test error in percent; it compiles once."""
     paths = [unit.path for unit in units if unit.removable]
 
     def errors(variables: Any, keep: Array, resident: Any, indices: Array, mask: Array) -> Array:
@@ -188,16 +170,15 @@ def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPi
 
 
 def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report = no_report) -> dict[str, Any]:
-    """Test errors, in percent, of a trained net without single units, without several, and with units exchanged.
+    """Measures test errors, in percent, without single units, without several, and with units exchanged.
 
-    Several units are drawn among those that keep the shape, so that a plain net and its residual twin lose the same
-    ones.
+    Several units are drawn from those that keep the shape, so that a plain net and its residual twin lose the same.
 
     Args:
       run: the run.
       repeats: draws for each number of units.
       seed: of the draws.
-      report: told how many evaluations are done.
+      report: called with (evaluations done, evaluations in all).
 
     Returns:
       `error` of the whole net; `single`, for each unit `{"block", "changes_shape", "error"}` (None where it cannot be
@@ -233,7 +214,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
 
     def exchanged(count: int) -> tuple[float, float]:
         origin = {path: path for path in keeping}
-        # No pair twice: two exchanges of the same one would undo each other.
+        # No pair twice: exchanging it again would undo the exchange.
         for i in rng.choice(len(pairs), count, replace=False):
             a, b = pairs[i]
             origin[a], origin[b] = origin[b], origin[a]
@@ -257,7 +238,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
 def run_lesion(
     workdir: str | Path, repeats: int = 10, seed: int = 0, data_dir: str | None = None, report: Report = no_report
 ) -> Path:
-    """Writes `lesion.json` into a trained run's folder: `settings`, and what `lesion_study` returns.
+    """Writes `lesion.json` into a trained run's folder: `settings` and the result of `lesion_study`.
 
     Args:
       workdir: the run's folder.

@@ -1,8 +1,8 @@
-"""How strongly layers respond (He et al. 2015, section 4.2, "Analysis of Layer Responses", and figure 7).
+"""Layer responses (He et al. 2015, section 4.2, "Analysis of Layer Responses", and figure 7).
 
-The paper takes "the outputs of each 3x3 layer, after BN and before other nonlinearity (ReLU/addition)", and their
-standard deviation. Residual nets have smaller responses than plain ones, deeper ones smaller than shallow ones:
-residual functions are closer to zero. It does not say over which images; here they are the test set's by default.
+The paper takes the standard deviation of "the outputs of each 3x3 layer, after BN and before other nonlinearity
+(ReLU/addition)". Residual nets have smaller responses than plain ones, and deeper nets smaller ones than shallow nets.
+It does not say over which images; here they are the test set's by default.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, open_run, write_json
+from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
-from resnet_jax.evaluation.restore import resident_pipeline
+from resnet_jax.evaluation.open_run import resident_pipeline
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.summary import summarize
 
@@ -28,15 +28,10 @@ SPLITS = ("test", "train")
 
 
 def response_layers(model: nn.Module, variables: Mapping[str, Any], image_shape: tuple[int, ...]) -> list[str]:
-    """Paths of the responses of all 3x3 layers, in layer order: `stem/bn`, `stage1/block1/bn1`, ...
+    """Returns the paths of the responses of all 3x3 layers, in layer order: `stem/bn`, `stage1/block1/bn1`, ...
 
-    A convolution without a batch norm of its own, as the last of a unit with full pre-activation, answers for itself:
-    `stage1/block1/conv2` is what is added there.
-
-    Args:
-      model: a net of this package.
-      variables: its variables.
-      image_shape: (height, width, channels).
+    For a convolution without a batch norm after it, as the last of a unit with full pre-activation, it is the
+    convolution's own output: `stage1/block1/conv2`. `image_shape` is (height, width, channels).
     """
     params = traverse_util.flatten_dict(dict(variables["params"]), sep="/")
     layers = [layer.path for layer in summarize(model, "", image_shape[0], image_shape[2]).layers]
@@ -56,14 +51,13 @@ def layer_responses(
     batch_size: int = 500,
     report: Report = no_report,
 ) -> list[dict[str, Any]]:
-    """Standard deviation of each 3x3 layer's response over all images, positions and channels, in testing mode.
+    """Computes the standard deviation of each 3x3 layer's response over images, positions and channels.
 
     Args:
-      model: a net of this package.
-      variables: its variables.
+      model, variables: of the net.
       images: (n, height, width, channels), normalised as for training.
-      batch_size: images of one pass; it changes nothing but memory.
-      report: told how many batches are done.
+      batch_size: images of one pass; it affects memory only.
+      report: called with the number of finished batches.
 
     Returns:
       `[{"layer": "stem/bn", "std": 0.71}, ...]` in layer order.
@@ -73,7 +67,7 @@ def layer_responses(
 
     @jax.jit
     def moments(variables: Any, images: Array, mask: Array) -> dict[str, tuple[Array, Array]]:
-        """Mean of each layer's response over the images with mask 1, and sum of squares about it."""
+        """Returns the mean of each layer's response over the images with mask 1, and the sum of squares about it."""
         features = forward_with_features(model, variables, images, wanted.__contains__)[1]
         found = {}
         for path in paths:
@@ -95,7 +89,7 @@ def layer_responses(
 
 
 def _entries(model: nn.Module, variables: Any, images: Any, paths: list[str]) -> dict[str, int]:
-    """Number of entries of each response for one image."""
+    """Counts the entries of each response for one image."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
     features = jax.eval_shape(lambda v, x: forward_with_features(model, v, x, set(paths).__contains__)[1],
                               variables, one)  # fmt: skip
@@ -103,7 +97,7 @@ def _entries(model: nn.Module, variables: Any, images: Any, paths: list[str]) ->
 
 
 def _merge(one: tuple[int, float, float], other: tuple[int, float, float]) -> tuple[int, float, float]:
-    """(count, mean, squares about the mean) of two parts together (Chan et al. 1979): no difference of large sums."""
+    """Merges (count, mean, squares about the mean) of two parts (Chan et al. 1979), without cancellation."""
     count, delta = one[0] + other[0], other[1] - one[1]
     mean = one[1] + delta * other[0] / count
     return count, mean, one[2] + other[2] + delta**2 * one[0] * other[0] / count
@@ -118,7 +112,7 @@ def run_responses(
       workdir: the run's folder.
       split: "test" (or held-out) or "train" images, without augmentation.
       data_dir: TFDS data directory, if it is not where the run found it.
-      report: told how far it is.
+      report: called with (done, total).
 
     Raises:
       UserError: if the folder holds no trained run, for an unknown split, or if it cannot be written to.
@@ -128,7 +122,7 @@ def run_responses(
     run = open_run(workdir, data_dir)
     pipeline = resident_pipeline(run.trainer)
     resident = jax.device_get(pipeline.test if split == "test" else pipeline.train)
-    # On one device: a pass over a set of small images takes seconds.
+    # On one device: this takes seconds.
     images, _ = pipeline.eval_batch(resident, jnp.arange(len(resident["labels"])))
     found = layer_responses(run.trainer.model, run.variables, np.asarray(images), report=report)
     return write_json(run.workdir / FILE, found)

@@ -1,10 +1,10 @@
 """The loss around a solution (Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4).
 
-The loss is drawn over a line or a plane through the trained parameters. Its directions are random, and "filter-wise
-normalised": each filter of a direction is as long as the net's own, since a net with batch norm computes the same
-whatever the length of its filters, and raw directions would compare nets by that length alone. As in the authors'
-code, the directions leave biases and batch norm's parameters alone (`ignore='biasbn'`), the running statistics stay
-those of the solution, and the images are the training set's, in testing mode and without augmentation.
+The loss is computed over a line or a plane through the trained parameters. Its directions are random and "filter-wise
+normalised": each filter of a direction has the norm of the net's filter. A net with batch norm computes the same for
+filters of any norm, and raw directions would compare nets by these norms. As in the authors' code, directions are zero
+for biases and batch norm (`ignore='biasbn'`), the running statistics are those of the solution, and the images are the
+training set's, in testing mode and without augmentation.
 """
 
 import math
@@ -18,10 +18,10 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.runs import Report, no_report, open_run, resume, write_json
+from resnet_jax.analysis.run_files import Report, no_report, open_run, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, resident_pipeline
+from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
 
 FILE = "surface.json"
 
@@ -30,16 +30,10 @@ Row = tuple[list[float | None], list[float]]
 
 
 def filter_normalised(direction: Any, params: Any) -> Any:
-    """A direction with each filter as long as that of the parameters, and nothing for biases and batch norm.
+    """Scales each filter of a direction to the norm of the parameters' filter; biases and batch norm become zero.
 
-    Li et al. 2018, section 4: d_ij <- d_ij / |d_ij| * |theta_ij| for filter j of layer i. A filter is what makes one
-    output: kernel[..., j], of a convolution as of a fully connected layer.
-
-    Args:
-      direction, params: trees of arrays of the same structure.
-
-    Returns:
-      A tree like them, float32.
+    Li et al. 2018, section 4: d_ij <- d_ij / |d_ij| * |theta_ij| for filter j of layer i. A filter makes one output:
+    kernel[..., j], of a convolution or a fully connected layer. Direction and result are trees like `params`.
     """
 
     def one(d: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -53,12 +47,7 @@ def filter_normalised(direction: Any, params: Any) -> Any:
 
 
 def random_direction(params: Any, seed: int) -> Any:
-    """A normally distributed direction in the space of the parameters, filter-normalised.
-
-    Args:
-      params: a net's parameters.
-      seed: the same seed gives the same direction for the same shapes, whatever JAX's version.
-    """
+    """Draws a normal, filter-normalised direction, which depends on the seed and shapes, not on JAX's version."""
     rng = np.random.Generator(np.random.Philox(seed))
     flat = traverse_util.flatten_dict(jax.device_get(params))
     direction = {path: rng.standard_normal(np.shape(flat[path])) for path in sorted(flat)}
@@ -75,15 +64,15 @@ def loss_surface(
     report: Report = no_report,
     save: Callable[[list[Row]], None] = lambda rows: None,
 ) -> list[Row]:
-    """Loss and error at params + x * directions[0] + y * directions[1].
+    """Computes loss and error at params + x * directions[0] + y * directions[1].
 
     Args:
       evaluate: parameters to (mean loss, error in percent).
       params: the centre.
-      directions: two trees like `params`; the second is not needed where `ys` is (0,), which gives a line.
+      directions: two trees like `params`; one for a line, where `ys` is (0,).
       xs, ys: the grid.
-      done: rows that are there from before: the first ones, each of one y.
-      report: told how many points are done.
+      done: the first rows, if they were computed before, each of one y.
+      report: called with (points done, points in all).
       save: called with all rows after each new one.
 
     Returns:
@@ -110,11 +99,11 @@ def loss_surface(
 
 
 def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float, float]]:
-    """Parameters to (mean loss, error in percent) on a run's training images, with the run's running statistics.
+    """Makes a function from parameters to (mean loss, error in percent) on a run's training images.
 
     Args:
-      run: the run.
-      images: how many, the same ones for every net; 0 for all.
+      run: the run, whose running statistics are used.
+      images: how many, the same for every net; 0 for all.
 
     Raises:
       UserError: if there are fewer.
@@ -122,7 +111,7 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
     pipeline = resident_pipeline(run.trainer)
     if not 0 <= images <= pipeline.train_size:
         raise UserError(f"images={images} must be between 1 and the {pipeline.train_size} of the training set, or 0")
-    # Drawn at random, for sets that are sorted by class.
+    # Drawn at random, since a set may be sorted by class.
     order = np.random.Generator(np.random.Philox(0)).permutation(pipeline.train_size)
     chosen = np.sort(order[: images or pipeline.train_size]).astype(np.int32)
     size = min(pipeline.eval_batch_size, -(-len(chosen) // run.trainer.mesh.size) * run.trainer.mesh.size)
@@ -147,22 +136,22 @@ def run_surface(
     data_dir: str | None = None,
     report: Report = no_report,
 ) -> Path:
-    """Writes `surface.json` into a trained run's folder, row by row: a killed one goes on where it was.
+    """Writes `surface.json` into a trained run's folder, row by row; a killed analysis continues where it was.
 
     The file holds `settings`, the axes `x` and `y`, and `loss` and `error` (percent), both [y][x].
 
     Args:
       workdir: the run's folder.
       points: on each axis; odd, so that the solution itself is one of them.
-      span: the axes go from -span to span; 1 is as long as the parameters themselves.
+      span: the axes go from -span to span; 1 is the norm of the parameters.
       dimensions: 1 for a line, 2 for a plane.
       images: training images that the loss is over; 0 for all.
       seed: of the directions.
       data_dir: TFDS data directory, if it is not where the run found it.
-      report: told how many points are done.
+      report: called with (points done, points in all).
 
     Raises:
-      UserError: for settings that make no sense, if the folder holds no trained run, or a surface of other settings.
+      UserError: for impossible settings, or if the folder holds no trained run, or a surface of other settings.
     """
     if points < 3 or points % 2 == 0:
         raise UserError(f"points={points} must be odd, and 3 or more, so that the solution is one of them")
@@ -177,7 +166,7 @@ def run_surface(
     path = run.workdir / FILE
     there = resume(path, settings)
     done = [] if there is None else list(zip(there["loss"], there["error"], strict=True))
-    # Of exact opposites, with an exact zero between them.
+    # Exactly symmetric, with an exact zero.
     half = [span * i / (points // 2) for i in range(1, points // 2 + 1)]
     xs = [*(-x for x in reversed(half)), 0.0, *half]
     ys = xs if dimensions == 2 else [0.0]

@@ -1,11 +1,11 @@
-"""Converters of argparse for commands that are no verbs of `python -m resnet_jax`."""
+"""Converters for argparse, for the commands of experiments and benchmarks."""
 
 import argparse
 from typing import Any
 
 
 def number(kind: type, what: str, least: float) -> Any:
-    """A converter for argparse: a number of a kind, `least` or more, called `what` in its complaint."""
+    """Returns a converter for argparse: a finite number of a kind, `least` or more, called `what` in its message."""
 
     def convert(text: str) -> Any:
         try:

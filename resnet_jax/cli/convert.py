@@ -1,12 +1,10 @@
-"""`convert`: makes weights of PyTorch's, transformers' or Flax's into a folder of ours."""
+"""`convert`: converts weights of PyTorch, transformers or Flax to a folder of this package's format."""
 
 import json
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
-from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.cli.flags import JSON, parse, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = "convert --from=FILE --out=DIR [--model=resnet50] [--mean=R,G,B --std=R,G,B --image_size=N --classes=FILE]"
@@ -14,23 +12,19 @@ USAGE = "convert --from=FILE --out=DIR [--model=resnet50] [--mean=R,G,B --std=R,
 
 def main(arguments: Sequence[str]) -> None:
     """Converts, writes the folder and prints what was recognised."""
-    values = verb_flags()
-    flags.DEFINE_string(
-        "from", None, "safetensors, a PyTorch file (.pt, .pth, .th, .bin), a checkpoint of flax/examples/imagenet, or "
-        "hf:OWNER/NAME[@REVISION][:FILE]", flag_values=values,
+    values = verb_flags(
+        ("string", "from", None, "safetensors, a PyTorch file (.pt, .pth, .th, .bin), a checkpoint of "
+         "flax/examples/imagenet, or hf:OWNER/NAME[@REVISION][:FILE]"),
+        ("string", "out", None, "the folder to write"),
+        ("string", "model", None, "the net that it must be; unset: recognised from the file"),
+        ("list", "fields", [], "what the file does not tell, as "
+         "stride_on=1x1,shortcut=none,shortcut_zeros=end,padding=symmetric"),
+        ("integer", "num_classes", None, "classes that it must have"),
+        ("list", "mean", None, "of pixels in [0, 1], by channel; unset: the layout's"),
+        ("list", "std", None, "deviation of pixels in [0, 1], by channel"),
+        ("integer", "image_size", None, "side in pixels that it was trained on"),
+        ("string", "classes", None, "text file with the name of each output, one per line"), JSON,
     )  # fmt: skip
-    flags.DEFINE_string("out", None, "the folder to write", flag_values=values)
-    flags.DEFINE_string("model", None, "the net that it must be of; unset: what it looks like", flag_values=values)
-    flags.DEFINE_list(
-        "fields", [], "what a file does not tell, as stride_on=1x1,shortcut=none,shortcut_zeros=end,padding=symmetric",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer("num_classes", None, "classes that it must have", flag_values=values)
-    flags.DEFINE_list("mean", None, "of pixels in [0, 1], by channel; unset: the layout's", flag_values=values)
-    flags.DEFINE_list("std", None, "deviation of pixels in [0, 1], by channel", flag_values=values)
-    flags.DEFINE_integer("image_size", None, "side in pixels that it was trained on", flag_values=values)
-    flags.DEFINE_string("classes", None, "text file with the name of each output, a line each", flag_values=values)
-    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     extra = parse(values, USAGE, arguments)
     source, out = values["from"].value, values.out
     if extra or not source or not out:
@@ -38,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     fields = dict(field.partition("=")[::2] for field in values.fields)
 
     from resnet_jax.interop.weights import save_weights
-    from resnet_jax.training.importing import import_weights
+    from resnet_jax.training.load_weights import import_weights
 
     converted = import_weights(
         source, values.model, fields=fields, num_classes=values.num_classes, mean=_numbers("mean", values.mean),

@@ -1,4 +1,4 @@
-"""`evaluate`: tests the newest checkpoint of a run or of several runs together, or weights on the set of a config."""
+"""`evaluate`: tests the newest checkpoint of a run, an ensemble of runs, or weights on the data of a config."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, read_config, verb_flags
+from resnet_jax.cli.flags import JSON, define_config, define_processes, join_processes, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = (
@@ -20,28 +20,18 @@ USAGE = (
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluates and prints a sentence, or one JSON object; with a protocol, also leaves files in the run's folder."""
-    values = verb_flags()
-    flags.DEFINE_string(
-        "workdir", None, "the run's folder; several, with commas, are an ensemble of averaged scores",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_string(
-        "weights", None, "instead of --workdir: a folder of weights, or a file as for convert; tested on the data of "
-        "--config. Nothing is written", flag_values=values,
+    values = verb_flags(
+        ("string", "workdir", None, "the run's folder; several, with commas, are an ensemble of averaged scores"),
+        ("string", "weights", None, "instead of --workdir: a folder of weights, or a file as for convert; tested on "
+         "the data of --config. Nothing is written"),
+        ("string", "protocol", None, "single_view, centre_crop, ten_crop, multi_scale or crop320; the result is "
+         "written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; for one "
+         "run, nothing is written then"),
+        ("list", "scales", [], "shorter sides for multi_scale; unset: the paper's"),
+        ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
+        ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON,
     )  # fmt: skip
     define_config(values, arguments)
-    flags.DEFINE_string(
-        "protocol", None, "how images are shown: single_view, centre_crop, ten_crop, multi_scale or crop320; what is "
-        "found is written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; "
-        "for one run, nothing is written then",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_list("scales", [], "shorter sides for multi_scale; unset: the paper's", flag_values=values)
-    flags.DEFINE_integer(
-        "recompute_bn", None, "compute batch-norm statistics from so many training images first", flag_values=values
-    )
-    flags.DEFINE_string("data_dir", None, "where the data are, if not where the run found them", flag_values=values)
-    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     define_processes(values)
     extra = parse(values, USAGE, arguments)
     workdirs: list[Any] = [part for part in (values.workdir or values.weights or "").split(",") if part]
@@ -61,14 +51,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
-    from resnet_jax.evaluation.weights import open_weights
+    from resnet_jax.evaluation.open_run import open_weights
 
     return [open_weights(path, config, lambda sentence: _warn([sentence])) for path in paths]
 
 
 def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
-    from resnet_jax.training.distributed import is_chief
+    from resnet_jax.training.multihost import is_chief
 
     found = evaluate(workdir, values.data_dir)
     if not is_chief():
@@ -87,11 +77,12 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
 
 
 def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
-    from resnet_jax.cli.ticker import ticker
-    from resnet_jax.evaluation.runs import Progress, test_runs, to_json, write_evaluation
+    from resnet_jax.cli.progress_bar import progress_bar
+    from resnet_jax.evaluation.evaluate_runs import Progress, evaluate_runs
+    from resnet_jax.evaluation.evaluation_files import to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
     from resnet_jax.report.evaluation import draw_evaluation
-    from resnet_jax.training.distributed import is_chief
+    from resnet_jax.training.multihost import is_chief
 
     try:
         scales = [int(scale) for scale in values.scales]
@@ -103,14 +94,14 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
             print(sentence, flush=True)
 
     def progress(title: str) -> Progress:
-        return ticker(title) if is_chief() else contextlib.nullcontext(silent)
+        return progress_bar(title) if is_chief() else contextlib.nullcontext(silent)
 
-    tested = test_runs(
+    tested = evaluate_runs(
         workdirs, values.protocol, scales=scales, recompute_bn=values.recompute_bn, data_dir=values.data_dir,
         report=report, progress=progress,
     )  # fmt: skip
     path = None if values.weights else write_evaluation(tested, workdirs[0])
-    _warn(tested.unreadable)  # each process met others
+    _warn(tested.unreadable)  # those of this process
     if not is_chief():
         return
     if path is not None:

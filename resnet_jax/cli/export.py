@@ -5,9 +5,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
-from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.cli.flags import JSON, parse, verb_flags
 from resnet_jax.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ def _onnx(weights: "Weights", out: str) -> Mapping[str, Any]:
     return export_onnx(weights, out)
 
 
-#: What each format writes: (weights, file) -> facts, `notes` among them, which are told.
+#: Writers of each format: (weights, file) -> what to print; `notes` go to stderr.
 FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
     "safetensors": _safetensors(None),
     **{
@@ -51,28 +49,26 @@ FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
 
 def main(arguments: Sequence[str]) -> None:
     """Writes one file and prints what is in it."""
-    values = verb_flags()
-    flags.DEFINE_string("weights", None, "a folder of weights, a run, or a file as for convert", flag_values=values)
-    flags.DEFINE_string(
-        "format", "safetensors", "safetensors in the names of the PyTorch code that has the net, or in those of "
-        + ", ".join(list(FORMATS)[1:-2]) + "; or a program: stablehlo (run by JAX alone), onnx", flag_values=values,
+    values = verb_flags(
+        ("string", "weights", None, "a folder of weights, a run, or a file as for convert"),
+        ("string", "format", "safetensors", "safetensors in the names of the PyTorch code that has the net, or in "
+         "those of " + ", ".join(list(FORMATS)[1:-2]) + "; or a program: stablehlo (run by JAX alone), onnx"),
+        ("string", "out", None, "the file to write"), JSON,
     )  # fmt: skip
-    flags.DEFINE_string("out", None, "the file to write", flag_values=values)
-    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
     extra = parse(values, USAGE, arguments)
     if extra or not values.weights or not values.out:
         raise UserError(f"export needs --weights and --out and no other argument; usage: {USAGE}")
     if values.format not in FORMATS:
         raise unknown_name("format", values.format, FORMATS)
 
-    from resnet_jax.training.weights import load_weights
+    from resnet_jax.training.load_weights import load_weights
 
     weights = load_weights(values.weights)
-    facts = dict(FORMATS[values.format](weights, values.out))
-    for note in facts.get("notes", ()):
+    written = dict(FORMATS[values.format](weights, values.out))
+    for note in written.get("notes", ()):
         print(f"note: {note}", file=sys.stderr)
     if values.json:
-        print(json.dumps({"model": weights.model, "format": values.format, "out": values.out, **facts}))
+        print(json.dumps({"model": weights.model, "format": values.format, "out": values.out, **written}))
     else:
-        told = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "notes")
-        print(f"{weights.model} written to {values.out}: {told}")
+        details = ", ".join(f"{name} {value}" for name, value in written.items() if name != "notes")
+        print(f"{weights.model} written to {values.out}: {details}")

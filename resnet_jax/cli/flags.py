@@ -1,33 +1,41 @@
-"""Command lines in the habit of absl and ml_collections, each verb with flags of its own."""
+"""Parses command lines by absl and ml_collections; each verb has its own flags."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resnet_jax.errors import UserError, unknown_name
 
+#: Kind of absl's `DEFINE_...`, name, default and help of a flag.
+Definition = tuple[str, str, Any, str]
 
-def verb_flags() -> flags.FlagValues:
-    """An empty set of flags that may stand before and behind positional arguments."""
+JSON: Definition = ("bool", "json", False, "print one JSON object as the last line")
+
+
+def verb_flags(*definitions: Definition) -> flags.FlagValues:
+    """Defines flags, which may stand before and after positional arguments."""
     values = flags.FlagValues()
     values.set_gnu_getopt()
     flags.DEFINE_bool("help", False, "show this help", short_name="h", flag_values=values)
+    for kind, name, default, text in definitions:
+        getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=values)
     return values
 
 
 def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
     """Adds `--config=FILE[:NET]` and `--config.FIELD=VALUE`."""
     config_flags.DEFINE_config_file(
-        "config", None, "config file, with the net's name behind a colon; --config.FIELD=VALUE changes a field",
+        "config", None, "config file, with the net's name after a colon; --config.FIELD=VALUE changes a field",
         flag_values=values, sys_argv=["resnet_jax", *arguments],
     )  # fmt: skip
 
 
 def define_processes(values: flags.FlagValues) -> None:
-    """Adds what says which of several processes this is; see `distributed.initialize`."""
+    """Adds the flags of a run in several processes; see `distributed.initialize`."""
     flags.DEFINE_string(
         "coordinator_address", None, "HOST:PORT of process 0; unset: found from the environment (TPU pods, SLURM, MPI)",
         flag_values=values,
@@ -35,13 +43,13 @@ def define_processes(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num_processes", None, "how many processes there are; 1: this one alone", flag_values=values)
     flags.DEFINE_integer("process_id", None, "which of them this is, from 0", flag_values=values)
     flags.DEFINE_integer(
-        "heartbeat_timeout", 60, "seconds until a process that is gone ends the others", flag_values=values
+        "heartbeat_timeout", 60, "seconds after which a lost process ends the others", flag_values=values
     )
 
 
 def join_processes(values: flags.FlagValues) -> None:
     """Joins the other processes, if there are any."""
-    from resnet_jax.training.distributed import initialize
+    from resnet_jax.training.multihost import initialize
 
     if values.coordinator_address is not None:
         print(
@@ -52,11 +60,11 @@ def join_processes(values: flags.FlagValues) -> None:
 
 
 def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> list[str]:
-    """Parses the arguments behind the verb and returns the positional ones.
+    """Parses the arguments after the verb and returns the positional ones.
 
     Raises:
       UserError: for anything that absl or ml_collections refuses.
-      SystemExit: after printing the help, if that was asked for.
+      SystemExit: after printing the help, for --help.
     """
     if {"--help", "-h"} & set(arguments):
         print(f"usage: python -m resnet_jax {usage}\n")
@@ -79,16 +87,12 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
         raise UserError(_one_line(error)) from error
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
         raise UserError(_one_line(error)) from error
-    except Exception as error:  # whatever a config file of the user's own raises
+    except Exception as error:  # of a config file
         raise UserError(f"the config file fails: {type(error).__name__}: {_one_line(error)}") from error
 
 
 def read_config(values: flags.FlagValues) -> ConfigDict:
-    """The config that was asked for.
-
-    Raises:
-      UserError: if its file does not give one.
-    """
+    """Returns the config; raises UserError if its file does not give one."""
     if not isinstance(values.config, ConfigDict):
         raise UserError(f"the config file's get_config returns no ConfigDict, but {type(values.config).__name__}")
     return values.config

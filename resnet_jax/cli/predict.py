@@ -1,4 +1,4 @@
-"""`predict`: what a trained net sees in images of one's own, and where."""
+"""`predict`: names the classes that a trained net sees in images, and shows where."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.cli.flags import JSON, parse, verb_flags
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,20 +24,15 @@ USAGE = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the most probable classes of each image. One that cannot be read is said, and the others go on."""
-    values = verb_flags()
-    flags.DEFINE_string("weights", None, "folder of weights, or of a run", flag_values=values)
-    flags.DEFINE_integer("top", 5, "how many classes to name", flag_values=values)
-    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
-    flags.DEFINE_bool(
-        "explain", False, "write IMAGE.cam.png: where in the image the net sees the class (Grad-CAM)",
-        flag_values=values,
+    """Prints the most probable classes of each image, or an error for one that cannot be read."""
+    values = verb_flags(
+        ("string", "weights", None, "folder of weights, or of a run"),
+        ("integer", "top", 5, "how many classes to name"), JSON,
+        ("bool", "explain", False, "write IMAGE.cam.png: where in the image the net sees the class (Grad-CAM)"),
+        ("string", "class", None, "class to explain: id, name or label; unset: the first"),
+        ("string", "out", None, "folder for what --explain writes; unset: beside the images"),
+        ("string", "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz"),
     )  # fmt: skip
-    flags.DEFINE_string("class", None, "class to explain: id, name or label; unset: the first", flag_values=values)
-    flags.DEFINE_string("out", None, "folder for what --explain writes; unset: beside the images", flag_values=values)
-    flags.DEFINE_string(
-        "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz", flag_values=values
-    )
     images = parse(values, USAGE, arguments)
     wanted = values["class"].value
     if not images or not values.weights:
@@ -50,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--embed={values.embed} must end in .npz")
 
     from resnet_jax.evaluation.predict import find_class
-    from resnet_jax.training.weights import load_weights
+    from resnet_jax.training.load_weights import load_weights
 
     weights = load_weights(values.weights)
     explained = None if wanted is None else find_class(weights, wanted)
@@ -65,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _answer(weights: "Weights", images: Sequence[str], values: flags.FlagValues, explained: "Class | None") -> list:
-    """What is said of each image; text is printed as it comes."""
+    """Returns the answer for each image; text is printed at once."""
     import numpy as np
 
     from resnet_jax.evaluation.predict import BATCH, Predictor, classes_of, prepare_image
@@ -123,7 +118,7 @@ def _maps(weights: "Weights", pixels: "np.ndarray", labels: "np.ndarray") -> "np
 
 
 def _overlay_path(image: str, out: str | None, written: set[Path]) -> Path:
-    """Where an overlay goes; two images of one name in one folder do not overwrite each other."""
+    """Returns the path of an overlay, different for images of one name."""
     name = "stdin" if image == "-" else Path(image).name
     folder = Path(out).expanduser() if out is not None else Path() if image == "-" else Path(image).expanduser().parent
     path, number = folder / f"{name}.cam.png", 1
@@ -152,7 +147,7 @@ def _write_embeddings(path: Path, names: Sequence[str], embeddings: "np.ndarray"
 
 def _print(answer: dict[str, Any], many: bool) -> None:
     if "error" in answer:
-        if many:  # a single one is the command's own error
+        if many:  # a single one is raised as the command's error
             print(f"error: {answer['error']}", file=sys.stderr, flush=True)
         return
     print(answer["image"] + (f" ({answer['note']})" if "note" in answer else ""))

@@ -1,10 +1,8 @@
-"""`prepare`: turns ImageNet, however it came, into sharded files that training reads at random."""
+"""`prepare`: writes ImageNet, from any of its usual forms, as sharded files that training reads at random."""
 
 import os
 import sys
 from collections.abc import Sequence
-
-from absl import flags
 
 from resnet_jax.cli.flags import parse, verb_flags
 from resnet_jax.errors import UserError
@@ -15,20 +13,18 @@ USAGE = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prepares with progress on stderr, and prints what is there for each split."""
-    values = verb_flags()
-    flags.DEFINE_string(
-        "source", None, "folder of the original tars, of train/ and val/, or of TFDS", flag_values=values
+    """Prepares with progress on stderr, and prints a summary of each split."""
+    values = verb_flags(
+        ("string", "source", None, "folder of the original tars, of train/ and val/, or of TFDS"),
+        ("string", "out", None, "the directory to write; the same command continues an unfinished one"),
+        ("integer", "shorter_side", 0, "shrink to it, in pixels; 0: original bytes"),
+        ("integer", "quality", 90, "of JPEGs that are shrunk, 1 to 100"),
+        ("integer", "images_per_shard", 5000, "images in one file"),
+        ("integer", "workers", 0, "processes; 0: one for each core"),
+        ("string", "val_labels", None, "file with the WordNet id of each validation image, or name and id, per line"),
+        ("bool", "allow_partial", False, "accept fewer images and classes than ImageNet's"),
+        ("bool", "verify", False, "only compare checksums of what is there"),
     )
-    flags.DEFINE_string("out", None, "the directory to write; the same command goes on with it", flag_values=values)
-    flags.DEFINE_integer("shorter_side", 0, "shrink to it, in pixels; 0: original bytes", flag_values=values)
-    flags.DEFINE_integer("quality", 90, "of JPEGs that are shrunk, 1 to 100", flag_values=values)
-    flags.DEFINE_integer("images_per_shard", 5000, "images in one file", flag_values=values)
-    flags.DEFINE_integer("workers", 0, "processes; 0: one for each core", flag_values=values)
-    flags.DEFINE_string("val_labels", None, "WordNet id of each validation image, or name and id, a line each",
-                        flag_values=values)  # fmt: skip
-    flags.DEFINE_bool("allow_partial", False, "take fewer images and classes than there are", flag_values=values)
-    flags.DEFINE_bool("verify", False, "only compare checksums of what is there", flag_values=values)
     names = parse(values, USAGE, arguments)
     if names != ["imagenet"] or not values.out or not (values.source or values.verify):
         raise UserError(f"prepare needs `imagenet`, --source and --out; usage: {USAGE}")
@@ -37,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         if not least <= getattr(values, flag) <= most:
             raise UserError(f"--{flag}={getattr(values, flag)} must be from {least:,} to {most:,}")
 
-    from resnet_jax.cli.ticker import ticker
+    from resnet_jax.cli.progress_bar import progress_bar
     from resnet_jax.data.imagenet.originals import open_originals
     from resnet_jax.data.imagenet.prepare import Recipe, prepare, verify
 
@@ -46,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     splits = open_originals(values.source, values.val_labels, values.allow_partial)
     recipe = Recipe(values.shorter_side, values.quality, values.images_per_shard)
-    with ticker("preparing") as report:
+    with progress_bar("preparing") as report:
         manifests = prepare(splits, values.out, recipe, values.workers or os.cpu_count() or 1, report)
     for split, manifest in manifests.items():
         size = sum(shard["bytes"] for shard in manifest["shards"])

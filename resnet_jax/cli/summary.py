@@ -1,11 +1,9 @@
-"""`summary`: the layers of a net, its depth, parameters and multiply-adds."""
+"""`summary`: prints the layers of a net, its depth, parameters and multiply-adds."""
 
 import json
 from collections.abc import Sequence
 
-from absl import flags
-
-from resnet_jax.cli.flags import parse, verb_flags
+from resnet_jax.cli.flags import JSON, parse, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = "summary NAME [--image_size=N] [--json], or summary --list"
@@ -13,10 +11,10 @@ USAGE = "summary NAME [--image_size=N] [--json], or summary --list"
 
 def main(arguments: Sequence[str]) -> None:
     """Prints a table of layers, one JSON object, or all names."""
-    values = verb_flags()
-    flags.DEFINE_integer("image_size", None, "side of the images in pixels", flag_values=values)
-    flags.DEFINE_bool("json", False, "print one JSON object as the last line", flag_values=values)
-    flags.DEFINE_bool("list", False, "list the names of all nets", flag_values=values)
+    values = verb_flags(
+        ("integer", "image_size", None, "side of the images in pixels"), JSON,
+        ("bool", "list", False, "list the names of all nets"),
+    )  # fmt: skip
     names = parse(values, USAGE, arguments)
 
     from resnet_jax.models.registry import create_model, get_variant, list_models

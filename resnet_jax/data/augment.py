@@ -1,10 +1,17 @@
-"""Normalisation and augmentation, inside the jitted step: pad, crop, flip (He et al. 2015, section 4.2)."""
+"""Normalisation and augmentation inside the jitted step, for every pipeline."""
+
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from ml_collections import ConfigDict
 
+from resnet_jax.data.colour import check_rgb, colour_basis, colour_jitter, shift_colours
+from resnet_jax.data.erasing import random_erasing
+from resnet_jax.data.rand_augment import RandAugment, rand_augment
 from resnet_jax.errors import UserError, unknown_name
 
 NORMALIZATIONS = ("per_pixel_mean", "per_channel", "imagenet")
@@ -15,11 +22,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalization(kind: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of pixels in [0, 1] to normalise by.
+    """Computes the mean and standard deviation of pixels in [0, 1] to normalise by.
 
     Args:
       kind: "per_pixel_mean" subtracts the mean image of the training set, as in the 2015 paper; "per_channel"
-        subtracts each channel's mean and divides by its deviation; "imagenet" does so with ImageNet's.
+        subtracts each channel's mean and divides by its deviation; "imagenet" uses ImageNet's.
       images: uint8 training images, (n, height, width, channels).
 
     Returns:
@@ -29,14 +36,13 @@ def normalization(kind: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
       UserError: for an unknown kind.
     """
     if kind == "per_pixel_mean":
-        # Divided by 255 only: the batch norm behind the first convolution takes any scale out again.
+        # Divided by 255 only: the batch norm after the first convolution removes any scale.
         mean = images.mean(axis=0, dtype=np.float64) / 255
         return mean.astype(np.float32), np.ones(images.shape[-1], np.float32)
     if kind == "per_channel":
         mean = images.mean(axis=(0, 1, 2), dtype=np.float64) / 255
         std = images.std(axis=(0, 1, 2), dtype=np.float64) / 255
-        # A channel that never varies, as in a set with a constant one, stays at zero.
-        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+        return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)  # a constant channel becomes 0
     if kind == "imagenet":
         if images.shape[-1] != len(IMAGENET_MEAN):
             raise UserError(f"normalization 'imagenet' is for RGB images, not for {images.shape[-1]} channel(s)")
@@ -45,12 +51,12 @@ def normalization(kind: str, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def normalize(images: Array, mean: Array, std: Array) -> Array:
-    """Images of 0 to 255, uint8 or float, (batch, height, width, channels), to float32, normalised."""
+    """Normalises images of 0 to 255, uint8 or float, (batch, height, width, channels), to float32."""
     return (images.astype(jnp.float32) / 255 - mean) / std
 
 
 def pad_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Array:
-    """Pads with zeros, crops back at a random place, mirrors half of the images; each image by itself.
+    """Pads each image with zeros, crops it back at a random place and mirrors half of them (2015, section 4.2).
 
     Args:
       key: random key; the same key gives the same result on any number of devices.
@@ -71,4 +77,72 @@ def pad_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Array:
     if flip:
         mirrored = jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1))
         images = jnp.where(mirrored, images[:, :, ::-1], images)
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Says how training images are changed.
+
+    Attributes:
+      padding, flip: see `pad_crop_flip`.
+      colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
+      random_erasing: probability, see `erasing.random_erasing`; 0: off.
+      rand_augment: see there; None: off.
+      colour_jitter: strength, see `colour.colour_jitter`; 0: off.
+    """
+
+    padding: int
+    flip: bool
+    colour_deviation: float = 0.0
+    colour_basis: np.ndarray | None = None
+    random_erasing: float = 0.0
+    rand_augment: RandAugment | None = None
+    colour_jitter: float = 0.0
+
+    @classmethod
+    def of_config(cls, data: ConfigDict, channels: int = 3, images: np.ndarray | None = None) -> "Augmentation":
+        """Reads `config.data`.
+
+        Args:
+          data: the fields.
+          channels: of the images.
+          images: training images, whose colours shift along their own principal components. Without them, and with
+            ImageNet's normalisation, those published for ImageNet are used.
+
+        Raises:
+          UserError: for a change of colours of images that are not RGB.
+        """
+        if data.colour_jitter:
+            check_rgb("colour_jitter", channels)
+        basis = None
+        if data.colour_pca:
+            basis = colour_basis(None if data.normalization == "imagenet" else images)
+        return cls(data.padding, data.flip, data.colour_pca, basis, data.random_erasing,
+                   RandAugment.of_config(data.rand_augment), data.colour_jitter)  # fmt: skip
+
+
+def augmented(how: Augmentation, statistics: Any, images: Array, key: Array) -> Array:
+    """Augments and normalises a training batch, in the jitted step.
+
+    Args:
+      how: what is done.
+      statistics: `mean` and `std` to normalise by.
+      images: uint8, (batch, height, width, channels).
+      key: of this step.
+    """
+    # Each has its own key, so that switching one off changes no other's random numbers.
+    if how.rand_augment is not None:
+        images = rand_augment(jax.random.fold_in(key, 4), images, how.rand_augment)
+    if how.colour_jitter:
+        # Ahead of the crop, as the shifts below: the zeros around an image are not part of it.
+        images = colour_jitter(jax.random.fold_in(key, 5), images.astype(jnp.float32), how.colour_jitter)
+    images = normalize(images, statistics["mean"], statistics["std"])
+    if how.colour_basis is not None:
+        colour_key = jax.random.fold_in(key, 1)
+        images = shift_colours(colour_key, images, how.colour_basis, how.colour_deviation, statistics["std"])
+    images = pad_crop_flip(key, images, how.padding, how.flip)
+    if how.random_erasing:
+        erasing_key = jax.random.fold_in(key, 2)
+        images = random_erasing(erasing_key, images, how.random_erasing, statistics["mean"], statistics["std"])
     return images

@@ -1,17 +1,17 @@
-"""What a small data set is: two splits of uint8 images with labels."""
+"""Small data sets: two splits of uint8 images with labels."""
 
 import dataclasses
 
 import cv2
 import numpy as np
 
-from resnet_jax.data.holdout import share_of_each_class
+from resnet_jax.data.held_out_split import stratified_split
 from resnet_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Images with labels.
+    """Holds images with labels.
 
     Attributes:
       images: uint8, (n, height, width, channels).
@@ -25,13 +25,13 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Split":
-        """The examples at the given indices, in their order."""
+        """Returns the examples at the given indices, in their order."""
         return Split(self.images[indices], self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A set small enough to live in memory, on every device.
+    """Holds a set that is small enough for the memory of every device.
 
     Attributes:
       name: its name in `config.data.name`.
@@ -57,43 +57,38 @@ class Dataset:
 
 
 def hold_out(dataset: Dataset, count: int) -> Dataset:
-    """Sets `count` training examples aside and evaluates on them instead of the test set.
+    """Holds out `count` training examples, to be evaluated on instead of the test set.
 
-    The 2015 paper chose its schedule on a 45k/5k split of CIFAR-10 (section 4.2). Which examples are held out is
-    one fixed permutation, whatever the run's seed, so that runs can be compared.
+    The 2015 paper chose its schedule on a 45k/5k split of CIFAR-10 (section 4.2). The split does not depend on the
+    run's seed, so that runs can be compared.
     """
     order = np.random.Generator(np.random.Philox(0)).permutation(len(dataset.train))
-    kept, held = np.sort(order[count:]), np.sort(order[:count])
-    return _parted(dataset, kept, held)
+    return _split(dataset, np.sort(order[count:]), np.sort(order[:count]))
 
 
 def hold_out_share(dataset: Dataset, share: float) -> Dataset:
-    """Like `hold_out`, with a share of each class; see `holdout.share_of_each_class`, by the images' places.
-
-    Raises:
-      UserError: for a class with fewer than two images.
-    """
+    """Holds out a share of each class: `held_out_split.stratified_split` with the images' indices as names."""
     labels = dataset.train.labels
     classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
-    return _parted(dataset, *share_of_each_class([str(i) for i in range(len(labels))], labels, share, classes))
+    return _split(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
 
 
-def _parted(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:
+def _split(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:
     return dataclasses.replace(
         dataset, train=dataset.train.take(kept), test=dataset.train.take(held), evaluated_on="held_out"
     )
 
 
-def fitted(dataset: Dataset, size: int, rgb: bool) -> Dataset:
-    """The set with images of another size and of three channels, as a net may need that has been trained on others.
+def resized(dataset: Dataset, size: int, rgb: bool) -> Dataset:
+    """Returns the set with images of another size or of three channels, as a net trained on other images may need.
 
     Args:
       dataset: the set.
-      size: pixels of a side; 0: as they are. Images grow linearly and shrink by averaging.
-      rgb: whether grey images get three channels alike.
+      size: pixels of a side; 0: unchanged. Images grow linearly and shrink by averaging.
+      rgb: whether grey images get three equal channels.
 
     Raises:
-      UserError: if there is nothing to repeat: neither grey nor RGB.
+      UserError: for `rgb` and images that are neither grey nor RGB.
     """
     channels = dataset.image_shape[2]
     if rgb and channels not in (1, 3):

@@ -4,18 +4,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-#: Least and largest share of the image, and least aspect ratio (section 4.2 there).
+#: Least and largest share of the image, and least aspect ratio (section 4.2).
 AREA, ASPECT = (0.02, 0.4), 0.3
 
-#: Rectangles drawn until one fits, as in the authors' code.
+#: Rectangles that are drawn until one fits, as in the authors' code.
 ATTEMPTS = 100
 
 
 def random_rectangles(key: Array, batch: int, height: int, width: int) -> tuple[Array, Array, Array, Array]:
-    """One rectangle inside the image for each: (top, left, heights, widths), int32, (batch,) each.
+    """Draws a rectangle inside each image: (top, left, heights, widths), int32, (batch,) each.
 
-    Share of the area and aspect ratio are uniform in their ranges, rectangles that do not fit are drawn again, and the
-    place is uniform among all. A rectangle of 0 x 0 where none fits, as in images of a pixel.
+    Share of the area, aspect ratio and place are uniform; a rectangle that does not fit is drawn again. Where none
+    fits, as in images of one pixel, it is 0 x 0.
     """
     area_key, aspect_key, top_key, left_key = jax.random.split(key, 4)
     area = jax.random.uniform(area_key, (batch, ATTEMPTS), minval=AREA[0], maxval=AREA[1]) * height * width
@@ -36,7 +36,7 @@ def random_rectangles(key: Array, batch: int, height: int, width: int) -> tuple[
 
 
 def inside(top: Array, left: Array, heights: Array, widths: Array, height: int, width: int) -> Array:
-    """Masks of rectangles, bool, (batch, height, width, 1)."""
+    """Returns masks of rectangles, bool, (batch, height, width, 1)."""
     rows, columns = jnp.arange(height)[None, :], jnp.arange(width)[None, :]
     in_rows = (rows >= top[:, None]) & (rows < (top + heights)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + widths)[:, None])
@@ -49,8 +49,8 @@ def random_erasing(key: Array, images: Array, probability: float, mean: Array, s
     Args:
       key: random key.
       images: normalised images (batch, height, width, channels).
-      probability: that an image is erased from; the paper's 0.5.
-      mean, std: the images' normalisation, for pixels that are uniform in [0, 1] before it.
+      probability: of an image to be changed; the paper's 0.5.
+      mean, std: the images' normalisation; the random pixels are uniform in [0, 1] before it.
     """
     batch, height, width, _ = images.shape
     which_key, where_key, pixel_key = jax.random.split(key, 3)

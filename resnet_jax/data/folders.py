@@ -1,45 +1,29 @@
-"""A plain folder of images by class, parted into training and evaluation."""
+"""Reads a plain folder of images by class, split into training and evaluation."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from resnet_jax.data.holdout import choose_split, share_of_each_class
-from resnet_jax.data.imagenet.source import ENDINGS, FileSource
+from resnet_jax.data.held_out_split import choose_split, stratified_split
+from resnet_jax.data.imagenet.source import ENDINGS, FileSource, Splits
 from resnet_jax.errors import UserError
 
-#: Names that the folder of a part may have.
+#: Names that the folder of each split may have.
 PARTS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Opened:
-    """The parts of a set.
-
-    Attributes:
-      train, test: images to train on, and to evaluate on.
-      evaluated_on: what the latter are: "test", "validation" or "held_out".
-      notes: sentences on what was passed over.
-    """
-
-    train: FileSource
-    test: FileSource
-    evaluated_on: str
-    notes: tuple[str, ...] = ()
-
-
-def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called: str = "config.data.folder") -> Opened:
-    """Opens ROOT/CLASS/*.jpg, or ROOT/train/CLASS/*.jpg with the same under val/ or test/. Classes are sorted.
+def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called: str = "config.data.folder") -> Splits:
+    """Opens ROOT/CLASS/*.jpg, or ROOT/train/CLASS/*.jpg with the same in val/ or test/; classes are sorted.
 
     Args:
       root: the folder.
-      eval_split: see `holdout.choose_split`.
-      share: see `holdout.share_of_each_class`.
-      called: what errors call it.
+      eval_split: see `held_out_split.choose_split`.
+      share: see `held_out_split.stratified_split`.
+      called: its name in errors.
 
     Raises:
-      UserError: for a folder that is not like that or cannot be read, with fewer than two classes, or a class without
-        images.
+      UserError: for another folder, one that cannot be read, fewer than two classes, or a class without images.
     """
     called = f"{called}={root}"
     inside = _folders(root, called)
@@ -60,13 +44,13 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
         there = _folders(folder, called)
         if strange := sorted(set(there) - set(classes)):
             raise UserError(f"{folder} has images of {strange[0]!r}, which {parts['train']} has not")
-        return Opened(train, _source(folder, there, classes, notes), evaluated_on, tuple(notes))
-    kept, held = share_of_each_class(train.names, train.labels, share, classes)
-    return Opened(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
+        return Splits(train, _source(folder, there, classes, notes), evaluated_on, tuple(notes))
+    kept, held = stratified_split(train.names, train.labels, share, classes)
+    return Splits(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
 
 
 def _folders(folder: Path, called: str) -> list[str]:
-    """Names of the folders in a folder, sorted; hidden ones do not count."""
+    """Returns the names of the folders in a folder, sorted, without hidden ones."""
     try:
         entries = list(folder.iterdir())
     except NotADirectoryError as error:
@@ -77,7 +61,7 @@ def _folders(folder: Path, called: str) -> list[str]:
 
 
 def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: list[str]) -> FileSource:
-    """The images in the class folders `found`; every other file is noted."""
+    """Returns the images in the class folders `found`, and adds a note on other files."""
     names: list[str] = []
     labels: list[int] = []
     paths: list[Path] = []
@@ -89,12 +73,8 @@ def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: l
             raise UserError(f"{folder / name} cannot be read: {error.strerror or error}") from error
         images = [path for path in entries if path.suffix.lower() in ENDINGS and not path.is_dir()]
         if not images:
-            nested = next((path for path in entries if path.is_dir()), None)
-            why = (
-                f": its images lie in {nested.name}/, a folder too deep"
-                if nested
-                else f" ({', '.join(sorted(ENDINGS))})"
-            )
+            nested = next((path.name for path in entries if path.is_dir()), None)
+            why = f": its images lie in {nested}/, a folder too deep" if nested else f" ({', '.join(sorted(ENDINGS))})"
             raise UserError(f"class folder {folder / name} holds no image{why}")
         strange += (path for path in entries if path not in set(images) and not path.name.startswith("."))
         names += (f"{name}/{path.name}" for path in images)
@@ -108,12 +88,6 @@ def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: l
     return FileSource(names, labels, paths, None, len(classes), tuple(classes))
 
 
-def _take(source: FileSource, places: Sequence[int]) -> FileSource:
-    assert not isinstance(source.paths, Path)
-    paths = source.paths
-    return dataclasses.replace(
-        source,
-        names=[source.names[i] for i in places],
-        labels=[source.labels[i] for i in places],
-        paths=[paths[i] for i in places],
-    )
+def _take(source: FileSource, indices: Sequence[int]) -> FileSource:
+    taken: Any = {name: [getattr(source, name)[i] for i in indices] for name in ("names", "labels", "paths")}
+    return dataclasses.replace(source, **taken)

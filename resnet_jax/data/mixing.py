@@ -8,7 +8,7 @@ from resnet_jax.data.erasing import inside
 
 
 def smooth_labels(targets: Array, smoothing: float) -> Array:
-    """(1 - smoothing) times the targets, and the rest alike for all classes (Szegedy et al. 2016, section 7).
+    """Returns (1 - smoothing) * targets + smoothing / classes (Szegedy et al. 2016, section 7).
 
     Args:
       targets: (batch, classes), each row with the sum 1.
@@ -18,10 +18,10 @@ def smooth_labels(targets: Array, smoothing: float) -> Array:
 
 
 def mixup(key: Array, images: Array, targets: Array, alpha: float) -> tuple[Array, Array]:
-    """Each example with another of the batch: weight * x_i + (1 - weight) * x_j, targets likewise.
+    """Mixes each example with another of the batch: weight * x_i + (1 - weight) * x_j, and their targets likewise.
 
-    One weight from Beta(alpha, alpha) for the batch and one permutation of it for the others, as the authors' code has
-    it (Zhang et al. 2018, section 2).
+    The batch has one weight, from Beta(alpha, alpha), and one permutation, as in the authors' code (Zhang et al. 2018,
+    section 2).
 
     Args:
       key: random key.
@@ -36,11 +36,11 @@ def mixup(key: Array, images: Array, targets: Array, alpha: float) -> tuple[Arra
 
 
 def cutmix(key: Array, images: Array, targets: Array, alpha: float) -> tuple[Array, Array]:
-    """A rectangle of each image replaced by that of another of the batch; targets by the share of pixels.
+    """Replaces a rectangle of each image by that of another of the batch, and mixes targets by the share of pixels.
 
-    One rectangle and one permutation for the batch: its sides are those of the image times sqrt(1 - weight), weight
-    from Beta(alpha, alpha), its middle is uniform, and what lies outside the image is cut off: then the weight is
-    the share that was left (Yun et al. 2019, section 3.2 and algorithm A1).
+    The batch has one rectangle and one permutation. The rectangle's sides are those of the image times
+    sqrt(1 - weight), with the weight from Beta(alpha, alpha); its centre is uniform. It is clipped to the image, and
+    the weight is then the share of pixels that stay (Yun et al. 2019, section 3.2 and algorithm A1).
 
     Args:
       key: random key.
@@ -66,9 +66,10 @@ def cutmix(key: Array, images: Array, targets: Array, alpha: float) -> tuple[Arr
 
 def soften(key: Array, images: Array, labels: Array, classes: int, *, smoothing: float = 0.0, mixup_alpha: float = 0.0,
            cutmix_alpha: float = 0.0) -> tuple[Array, Array]:  # fmt: skip
-    """What of mixup, CutMix and label smoothing is on; with both mixes on, each batch gets one of them, as likely.
+    """Applies label smoothing, and mixup or CutMix, as far as they are on.
 
-    That either takes turns is how Wightman et al. 2021 ("ResNet strikes back", section 3) have it.
+    With both mixes on, each batch gets one of them, with equal probability (Wightman et al. 2021, "ResNet strikes
+    back", section 3).
 
     Args:
       key: random key.

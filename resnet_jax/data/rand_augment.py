@@ -1,8 +1,8 @@
 """RandAugment (Cubuk et al. 2020): random operations of one strength, inside the jitted step, on uint8 pixels.
 
-Every image of a batch gets operations of its own, and a compiled program has one way for all of them: an affine warp,
-then a table that pixels are looked up in, then a blend with another version of the image. An operation is one of the
-three and leaves the other two at what changes nothing.
+Every image of a batch gets its own operations, so one compiled program serves them all: a table that pixels are looked
+up in, a blend with another version of the image, and an affine warp. An operation is one of the three and leaves the
+other two at the identity.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-#: The magnitude that is the end of each operation's range (section 3 there).
+#: The magnitude at the end of each operation's range (section 3 of the paper).
 MOST = 10
 
-#: What is drawn from: section 3 of the paper, and what `rand-...-inc1` is in timm, which Wightman et al. 2021 use.
+#: The sets of operations: section 3 of the paper, and timm's `rand-...-inc1`, which Wightman et al. 2021 use.
 VARIANTS = {
     "paper": ("identity", "auto_contrast", "equalize", "rotate", "solarize", "color", "posterize", "contrast",
               "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y"),
@@ -26,29 +26,28 @@ VARIANTS = {
              "contrast", "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y"),
 }  # fmt: skip
 
-#: All of them, by number.
 OPERATIONS = tuple(dict.fromkeys(VARIANTS["paper"] + VARIANTS["timm"]))
 
-#: Bits that posterize keeps at magnitude 0; four fewer at the other end.
+#: Bits that posterize keeps at magnitude 0; it keeps four fewer at the other end.
 POSTERIZE_BITS = {"paper": 8, "timm": 4}
 
-# Ends of the ranges, those of AutoAugment (Cubuk et al. 2019, table 6): degrees, pixels for each pixel, share of a side
-# (150 of 331 pixels there), what the factor of an enhancement is away from 1, grey levels.
+# Ends of AutoAugment's ranges (Cubuk et al. 2019, table 6): degrees, pixels per pixel, share of a side (150 of 331
+# pixels there), distance of an enhancement's factor from 1, grey levels.
 DEGREES, SHEAR, SHIFT, ENHANCE, ADDED = 30, 0.3, 0.45, 0.9, 110
 
-#: Outside the image.
+#: Fills what a warp shows from outside the image.
 GREY = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """How images are changed; the fields of `config.data.rand_augment`.
+    """Holds the fields of `config.data.rand_augment`.
 
     Attributes:
-      operations: how many, one after another (N; the paper's 2 for ImageNet); 0: off.
-      magnitude: of each, from 0 to MOST (M; the paper's 9 for ResNet-50).
-      deviation: of the magnitude, drawn anew for each operation from a normal distribution and kept in its range.
-      probability: that an operation that was drawn is carried out.
+      operations: how many are applied, one after another (N; the paper's 2 for ImageNet); 0: off.
+      magnitude: strength of each, from 0 to MOST (M; the paper's 9 for ResNet-50).
+      deviation: of the magnitude, drawn for each operation from a normal distribution and clipped to its range.
+      probability: that an operation that was drawn is applied.
       variant: a key of VARIANTS.
     """
 
@@ -60,27 +59,23 @@ class RandAugment:
 
     @classmethod
     def of_config(cls, fields: Mapping[str, Any]) -> "RandAugment | None":
-        """What the fields of `config.data.rand_augment` ask for; None where that is no operation."""
+        """Returns what the fields ask for; None for no operations."""
         return cls(**fields) if fields["operations"] else None
 
 
 def rand_augment(key: Array, images: Array, how: RandAugment) -> Array:
-    """Changes each image by operations of its own.
-
-    Args:
-      key: random key.
-      images: uint8, (batch, height, width, 1 or 3).
-      how: see there.
-    """
+    """Applies random operations to each image: uint8, (batch, height, width, 1 or 3)."""
     drawn = draw(key, images.shape[0], how)
     apply = jax.vmap(partial(apply_operation, variant=how.variant))
-    # A scan, so that it compiles once for all operations.
+    # With a scan, the operations compile once.
     return jax.lax.scan(lambda x, one: (apply(x, *one), None), images, [values.T for values in drawn])[0]
 
 
 def draw(key: Array, batch: int, how: RandAugment) -> tuple[Array, Array, Array]:
-    """(numbers of OPERATIONS, levels in [0, 1], signs), (batch, operations) each. What is not carried out is 0, the
-    identity."""
+    """Draws (indices into OPERATIONS, levels in [0, 1], signs), each (batch, operations).
+
+    Operations that are not applied are 0, the identity.
+    """
     which_key, level_key, sign_key, done_key = jax.random.split(key, 4)
     shape = (batch, how.operations)
     choice = jnp.array([OPERATIONS.index(name) for name in VARIANTS[how.variant]])
@@ -92,35 +87,37 @@ def draw(key: Array, batch: int, how: RandAugment) -> tuple[Array, Array, Array]
 
 
 def apply_operation(image: Array, number: Array, level: Array, sign: Array, variant: str = "paper") -> Array:
-    """One operation on one image, as Pillow has it, within one grey level.
+    """Applies one operation to one image, as Pillow does, within one grey level.
 
     Args:
       image: uint8, (height, width, 1 or 3).
-      number: of OPERATIONS.
+      number: index into OPERATIONS.
       level: strength in [0, 1], a scalar.
-      sign: 1 or -1; of those that have two directions.
+      sign: 1 or -1, the direction of operations that have two.
       variant: a key of VARIANTS.
     """
 
     def chosen(values: dict[str, Array], otherwise: Array) -> Array:
         return jnp.select([number == OPERATIONS.index(name) for name in values], list(values.values()), otherwise)
 
-    height, width, _ = image.shape
-    image = _warp(image, chosen(_matrices(level * sign, height, width), jnp.array([1.0, 0, 0, 0, 1, 0])))
+    # The table comes ahead of floating-point operations: XLA may compute a pixel of theirs twice, with different
+    # rounding, and its two nibbles must be those of one value.
     high, low = _nibbles(image)
     tables = _tables(_histogram(high, low), level, POSTERIZE_BITS[variant])
     image = _look_up(high, low, chosen(tables, jnp.arange(256))).reshape(image.shape)
     blended = _blends(image)
     factor = jnp.where(sum(number == OPERATIONS.index(name) for name in blended) > 0, 1 + sign * ENHANCE * level, 1.0)
-    return _blend(chosen(blended, image), image, factor).astype(jnp.uint8)
+    image = _blend(chosen(blended, image), image, factor).astype(jnp.uint8)
+    height, width, _ = image.shape
+    return _warp(image, chosen(_matrices(level * sign, height, width), jnp.array([1.0, 0, 0, 0, 1, 0])))
 
 
 def _matrices(amount: Array, height: int, width: int) -> dict[str, Array]:
-    """(a, b, c, d, e, f): what is shown at (x, y) comes from (a x + b y + c, d x + e y + f), pixels' middles at .5."""
+    """Returns (a, b, c, d, e, f): the pixel at (x, y) comes from (a x + b y + c, d x + e y + f); centres are at .5."""
     one, zero = jnp.ones(()), jnp.zeros(())
     angle = -math.radians(DEGREES) * amount
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    x, y = width / 2, height / 2  # what a rotation turns around; shears are around the corner, as published
+    x, y = width / 2, height / 2  # rotations turn about the centre; shears are about the corner, as published
     rows = {
         "rotate": (cos, sin, x - x * cos - y * sin, -sin, cos, y + x * sin - y * cos),
         "shear_x": (one, SHEAR * amount, zero, zero, one, zero),
@@ -132,7 +129,7 @@ def _matrices(amount: Array, height: int, width: int) -> dict[str, Array]:
 
 
 def _warp(image: Array, matrix: Array) -> Array:
-    """Bilinear, grey where the source is outside; at its border, pixels are repeated."""
+    """Warps bilinearly; grey where the source is outside, border pixels repeated within half a pixel of it."""
     height, width, channels = image.shape
     y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
     a, b, c, d, e, f = matrix
@@ -153,33 +150,33 @@ def _warp(image: Array, matrix: Array) -> Array:
 
 
 def _nibbles(image: Array) -> tuple[Array, Array]:
-    """The upper and the lower four bits of each pixel, one-hot: float32, (pixels, channels, 16).
+    """Returns the upper and lower four bits of each pixel, one-hot: float32, (pixels, channels, 16).
 
-    Counting and looking up become products of matrices instead of scattering and gathering. They are exact also where
-    an accelerator rounds factors to bfloat16 or TF32, which hold whole numbers up to 256.
+    With them, counting and looking up are matrix products instead of scatters and gathers. They are exact even where an
+    accelerator rounds factors to bfloat16 or TF32, which hold whole numbers up to 256.
     """
     pixels = image.reshape(-1, image.shape[-1]).astype(jnp.int32)
     return jax.nn.one_hot(pixels >> 4, 16), jax.nn.one_hot(pixels & 15, 16)
 
 
 def _histogram(high: Array, low: Array) -> Array:
-    """Pixels of each value, int32, (channels, 256)."""
+    """Counts the pixels of each value, int32, (channels, 256)."""
     return jnp.einsum("nch,ncl->chl", high, low).reshape(-1, 256).astype(jnp.int32)
 
 
 def _look_up(high: Array, low: Array, table: Array) -> Array:
-    """Each pixel's entry in its channel's table (channels, 256): uint8, (pixels, channels)."""
+    """Returns each pixel's entry in its channel's table (channels, 256): uint8, (pixels, channels)."""
     rows = jnp.einsum("nch,chl->ncl", high, table.reshape(-1, 16, 16).astype(jnp.float32))
     return jnp.sum(rows * low, axis=-1).astype(jnp.uint8)
 
 
 def _tables(histogram: Array, level: Array, posterize_bits: int) -> dict[str, Array]:
-    """What each value becomes, int32 from 0 to 255, (channels, 256)."""
+    """Returns what each operation makes of each value, int32 from 0 to 255, (channels, 256)."""
     value = jnp.arange(256)
     there = histogram > 0
     least, most = jnp.argmax(there, axis=1)[:, None], 255 - jnp.argmax(there[:, ::-1], axis=1)[:, None]
     stretched = jnp.clip((value - least) * 255 // jnp.maximum(most - least, 1), 0, 255)
-    # Pixels for each step of the output, the largest value's left out; so few that none are left change nothing.
+    # Pixels per step of the output, without those of the largest value. Where there are too few, nothing changes.
     step = (jnp.sum(histogram, axis=1, keepdims=True) - jnp.take_along_axis(histogram, most, axis=1)) // 255
     before = jnp.cumsum(histogram, axis=1) - histogram
     equal = jnp.clip((step // 2 + before) // jnp.maximum(step, 1), 0, 255)
@@ -198,7 +195,7 @@ def _tables(histogram: Array, level: Array, posterize_bits: int) -> dict[str, Ar
 
 
 def _blends(image: Array) -> dict[str, Array]:
-    """What an enhancement leads away from, or to: no colour, the mean of the image's grey, black, blurred."""
+    """Returns what each enhancement blends with: grey, the mean of the image's grey, black, the blurred image."""
     pixels = image.astype(jnp.int32)
     grey = pixels
     if image.shape[-1] == 3:  # ITU-R 601-2, as Pillow rounds it
@@ -216,6 +213,6 @@ def _blends(image: Array) -> dict[str, Array]:
 
 
 def _blend(other: Array, image: Array, factor: Array) -> Array:
-    """other + factor * (image - other), from 0 to 255."""
+    """Returns other + factor * (image - other), clipped to 0 ... 255."""
     other = other.astype(jnp.float32)
     return jnp.clip(other + factor * (image.astype(jnp.float32) - other), 0, 255)

@@ -1,4 +1,4 @@
-"""Where small data sets come from: scikit-learn's digits, TFDS, random images."""
+"""Small data sets by name: scikit-learn's digits, TFDS, random images."""
 
 import functools
 import importlib.util
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_jax.data.dataset import Dataset, Split, fitted, hold_out, hold_out_share
-from resnet_jax.data.holdout import choose_split
+from resnet_jax.data.dataset import Dataset, Split, hold_out, hold_out_share, resized
+from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.tfds import load_tfds
-from resnet_jax.data.tfds_sets import open_tfds
+from resnet_jax.data.tfds import open_tfds
+from resnet_jax.data.tfds_cifar import load_tfds
 from resnet_jax.errors import UserError, unknown_name
 
 #: The first four fifths of scikit-learn's 1,797 digits, in its order.
@@ -19,12 +19,12 @@ DIGITS_TRAIN = 1437
 
 
 def load_digits() -> Dataset:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, 10 classes; comes with scikit-learn."""
-    # Its own loader would import all of it, which takes longer than everything else before the first step.
+    """Loads scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, 10 classes."""
+    # Its own loader imports all of scikit-learn, which takes longer than everything else before the first step.
     spec = importlib.util.find_spec("sklearn")
     assert spec is not None and spec.submodule_search_locations, "requirements.txt has it"
     file = Path(spec.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
-    table = np.loadtxt(file, dtype=np.uint8, delimiter=",")  # an image's pixels, and behind them its label
+    table = np.loadtxt(file, dtype=np.uint8, delimiter=",")  # 64 pixels and a label
     images = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8)  # pixels are counts from 0 to 16
     everything = Split(images.reshape(-1, 8, 8, 1), table[:, 64].astype(np.int32))
     train, test = (everything.take(part) for part in np.split(np.arange(len(everything)), [DIGITS_TRAIN]))
@@ -32,7 +32,7 @@ def load_digits() -> Dataset:
 
 
 def load_synthetic(size: int = 32, classes: int = 10, train: int = 1024, test: int = 256) -> Dataset:
-    """Random images whose brightness pattern depends on the class: learnable, and made anywhere in no time."""
+    """Makes random images whose brightness pattern depends on the class, so that they can be learned."""
     rng = np.random.Generator(np.random.Philox(0))
     patterns = rng.uniform(64, 192, (classes, size, size, 3))
 
@@ -51,28 +51,28 @@ SOURCES: dict[str, Callable[[str | None], Dataset]] = {
     "cifar100": lambda data_dir: load_tfds("cifar100", data_dir),
 }
 
-#: Sets that read no files of the user's.
+#: Sets that need no files.
 BUILT_IN = ("digits", "synthetic")
 
 
-@functools.lru_cache(maxsize=2)  # several runs in one process, as in an ablation, read it once
+@functools.lru_cache(maxsize=2)  # several runs in one process read it once
 def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, share: float = 0.0,
                  eval_split: str = "auto", resize: int = 0, rgb: bool = False) -> Dataset:  # fmt: skip
-    """A set by name.
+    """Loads a set by name.
 
     Args:
       name: one of SOURCES, or "tfds:NAME".
       data_dir: a TFDS data directory; None for TFDS's own.
-      held_out: training examples to evaluate on, instead of the test set, if that is not 0.
-      share: of each class to evaluate on, where there is neither test nor validation set, or as `eval_split` says.
-      eval_split: see `holdout.choose_split`.
-      resize, rgb: see `dataset.fitted`.
+      held_out: how many training examples to evaluate on instead of the test set; 0: none.
+      share: of each class to evaluate on, where there is no test or validation set, or where `eval_split` says so.
+      eval_split: see `held_out_split.choose_split`.
+      resize, rgb: see `dataset.resized`.
 
     Raises:
       UserError: for an unknown name, a directory without the set, or more held out than there is.
     """
     if name.startswith(TFDS):
-        return fitted(open_tfds(name, data_dir).load(held_out, share, eval_split), resize, rgb)
+        return resized(open_tfds(name, data_dir).load(held_out, share, eval_split), resize, rgb)
     if name not in SOURCES:
         raise unknown_name("dataset", name, [*SOURCES, *STREAMED, "tfds:NAME"])
     if data_dir is not None and name in BUILT_IN:
@@ -82,4 +82,4 @@ def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, shar
         raise UserError(f"config.data.held_out={held_out} must be 0 or more and below {len(dataset.train)} for {name}")
     if choose_split(name, {"test"}, "held_out" if held_out else eval_split, bool(held_out or share)) == "held_out":
         dataset = hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
-    return fitted(dataset, resize, rgb)
+    return resized(dataset, resize, rgb)

@@ -1,51 +1,146 @@
-"""CIFAR through tensorflow-datasets, downloaded, prepared and read without TensorFlow."""
+"""Classification sets of tensorflow-datasets by name: in memory, or streamed if their images differ in size."""
 
-import os
-import socket
-import urllib.request
-from collections.abc import Callable, Iterator
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
-from PIL import Image
 
-from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.dataset import Dataset, Split, hold_out, hold_out_share
+from resnet_jax.data.held_out_split import choose_split, stratified_split
+from resnet_jax.data.imagenet import TFDS
+from resnet_jax.data.imagenet.source import Example, RecordError, Splits
 from resnet_jax.errors import UserError
 
-#: Where TFDS downloads CIFAR from.
-CIFAR_HOST = "www.cs.toronto.edu"
+#: Sets of more bytes of pixels than this are streamed, whatever their images' size.
+RESIDENT_BYTES = 4 * 2**30
+
+#: What TFDS raises for a set that it cannot read.
+_READING = (RuntimeError, OSError, ValueError, NotImplementedError)
 
 
-def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
-    """CIFAR-10 or CIFAR-100 through tensorflow-datasets, without TensorFlow.
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """Reads the encoded images of a split as TFDS stores them; see `imagenet.source.Source`.
 
-    Args:
-      name: "cifar10" or "cifar100".
-      data_dir: a TFDS data directory that holds the prepared set. If None, TFDS's own directory
-        (`~/tensorflow_datasets`, or `TFDS_DATA_DIR`), where the set is downloaded and prepared on first use.
-
-    Raises:
-      UserError: if `data_dir` does not hold the set, or the download fails.
+    Attributes:
+      records: TFDS's data source.
+      split: its name.
+      classes: names by label.
+      places: indices of the records that are taken; None for all.
     """
-    builder = open_builder(name, data_dir, _download)
-    try:
-        splits = {split: read_split(builder.as_data_source(split)) for split in ("train", "test")}
-    except (RuntimeError, OSError, ValueError, NotImplementedError) as error:
-        raise UserError(f"cannot read {name} in {builder.data_dir}, prepare it anew: {one_line(error)}") from error
-    label = builder.info.features["label"]
-    return Dataset(name, splits["train"], splits["test"], label.num_classes, tuple(label.names))
+
+    records: Any
+    split: str
+    classes: tuple[str, ...]
+    places: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.records) if self.places is None else len(self.places)
+
+    def load(self, index: int) -> Example:
+        try:
+            record = self.records[self._place(index)]
+        except (RuntimeError, OSError, ValueError) as error:
+            raise RecordError(one_line(error)) from error
+        return Example(self.name(index), int(record["label"]), bytes(record["image"]))
+
+    def name(self, index: int) -> str:
+        return f"{self.split}[{self._place(index)}]"
+
+    def _place(self, index: int) -> int:
+        return index if self.places is None else int(self.places[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSet:
+    """Holds a prepared set: its name, as in `config.data.name`, and TFDS's builder."""
+
+    name: str
+    builder: Any
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by label."""
+        return tuple(self.builder.info.features["label"].names)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its images differ in size, or are too many for the devices."""
+        shape = self.builder.info.features["image"].shape
+        if None in shape:
+            return True
+        examples = sum(split.num_examples for split in self.builder.info.splits.values())
+        return math.prod(shape) * examples > RESIDENT_BYTES
+
+    def load(self, held_out: int, share: float, eval_split: str) -> Dataset:
+        """Reads the set into memory; see `held_out_split.choose_split`.
+
+        Raises:
+          UserError: if it cannot be read, or has no such part.
+        """
+        wanted = "held_out" if held_out else eval_split
+        evaluated_on = choose_split(self.name, self._others(), wanted, bool(held_out or share))
+        train = self._read("train")
+        if held_out >= len(train):
+            raise UserError(f"config.data.held_out={held_out} must be below {len(train)} for {self.name}")
+        test = train if evaluated_on == "held_out" else self._read(evaluated_on)
+        dataset = Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
+        if evaluated_on != "held_out":
+            return dataset
+        return hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
+
+    def sources(self, share: float, eval_split: str) -> Splits:
+        """Opens the encoded images; raises UserError as `load` does."""
+        evaluated_on = choose_split(self.name, self._others(), eval_split, share > 0)
+        train = self._source("train")
+        if evaluated_on != "held_out":
+            return Splits(train, self._source(evaluated_on), evaluated_on)
+        labels = [int(record["label"]) for record in train.records]
+        names = [train.name(index) for index in range(len(train))]
+        kept, held = stratified_split(names, labels, share, self.classes)
+        return Splits(dataclasses.replace(train, places=kept), dataclasses.replace(train, places=held), evaluated_on)
+
+    def _others(self) -> set[str]:
+        return {"test", "validation"} & set(self.builder.info.splits)
+
+    def _read(self, split: str) -> Split:
+        source = self._open(split)
+        try:
+            records = source.__getitems__(range(len(source)))
+        except _READING as error:
+            raise self._unreadable(error) from error
+        return Split(np.stack([r["image"] for r in records]), np.array([r["label"] for r in records], np.int32))
+
+    def _source(self, split: str) -> TfdsSource:
+        import tensorflow_datasets as tfds
+
+        return TfdsSource(self._open(split, decoders={"image": tfds.decode.SkipDecoding()}), split, self.classes)
+
+    def _open(self, split: str, **options: Any) -> Any:
+        try:
+            return self.builder.as_data_source(split, **options)
+        except _READING as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> UserError:
+        return UserError(f"cannot read {self.name} in {self.builder.data_dir}, prepare it anew: {one_line(error)}")
 
 
 def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None]) -> Any:
-    """The builder of a set that is prepared as array_record.
+    """Returns the builder of a set that is prepared as array_record.
 
     Args:
-      name: TFDS's name of it.
-      data_dir: see `load_tfds`.
-      download: prepares a set in TFDS's own directory.
+      name: TFDS's name of the set.
+      data_dir: a TFDS data directory; None for TFDS's own.
+      download: prepares the set in TFDS's own directory.
 
     Raises:
       UserError: if it is not there.
@@ -56,7 +151,7 @@ def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None
     import tensorflow_datasets as tfds
 
     directory = None if data_dir is None else Path(data_dir).expanduser()
-    # array_record is the one format that TFDS both prepares and reads at random without TensorFlow.
+    # TFDS prepares and reads at random no other format without TensorFlow.
     try:
         builder = tfds.builder(name, data_dir=directory, file_format="array_record")
     except tfds.core.registered.DatasetNotFoundError:
@@ -75,42 +170,49 @@ def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None
     return builder
 
 
-def _download(builder: Any) -> None:
-    """Downloads and prepares CIFAR into TFDS's own directory, with TFDS's progress bars."""
-    from tensorflow_datasets.core.download import extractor
-    from tensorflow_datasets.image_classification import cifar
+@functools.lru_cache(maxsize=2)
+def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
+    """Opens a prepared set.
 
-    # What TFDS 4.9.10 uses TensorFlow for on this way, done without: opening local files and reading their names
-    # while it unpacks the archive; reading its binary files; encoding PNG, which it also does for Pillow's images.
-    files = SimpleNamespace(
-        io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)), compat=SimpleNamespace(as_text=os.fspath)
-    )
-    with mock.patch.object(extractor, "tf", files), mock.patch.object(cifar, "_load_data", _cifar_records):
-        try:
-            if not urllib.request.getproxies():
-                # TFDS retries ten times, over three minutes, where there is no network at all.
-                socket.getaddrinfo(CIFAR_HOST, 443)
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS raises a different type for each way in which a download can fail
-            raise UserError(
-                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there "
-                "is a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
-            ) from error
+    Args:
+      name: "tfds:NAME", or "tfds:NAME/CONFIG".
+      data_dir: a TFDS data directory; None for TFDS's own.
+
+    Raises:
+      UserError: if it is not there, not prepared as array_record, or no set of images with one label each.
+    """
+    import tensorflow_datasets as tfds
+
+    short = name.removeprefix(TFDS)
+    try:
+        builder = open_builder(short, data_dir, functools.partial(_prepare, short))
+    except tfds.core.registered.DatasetNotFoundError as error:
+        where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
+        raise UserError(f"{where} holds no {short!r}, nor does tensorflow-datasets know it") from error
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    if not (
+        isinstance(features.get("image"), tfds.features.Image)
+        and isinstance(features.get("label"), tfds.features.ClassLabel)
+        and "train" in builder.info.splits
+    ):
+        raise UserError(
+            f"{name} is no classification set: it needs a split train, and an image and a label for each example; it "
+            f"has the splits {', '.join(builder.info.splits)} and {', '.join(sorted(features))}"
+        )
+    return TfdsSet(name, builder)
 
 
-def _cifar_records(path: str, label_bytes: int = 1) -> Iterator[tuple[np.ndarray, Image.Image]]:
-    """(labels, image) of each record of a file in CIFAR's binary format: labels, then red, green and blue planes."""
-    records = np.fromfile(path, np.uint8).reshape(-1, label_bytes + 3 * 32 * 32)
-    for record in records:
-        planes = record[label_bytes:].reshape(3, 32, 32)
-        yield record[:label_bytes], Image.fromarray(planes.transpose(1, 2, 0).copy())
+def _prepare(name: str, builder: Any) -> None:
+    """Downloads and prepares a set; most need TensorFlow for it."""
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # of many types
+        raise UserError(
+            f"cannot prepare {name} ({type(error).__name__}: {one_line(error)}); where TensorFlow and a network are, "
+            f"`tfds build {name} --file_format=array_record --data_dir=DIR` does; --config.data.data_dir=DIR reads it"
+        ) from error
 
 
 def one_line(error: Exception) -> str:
+    """Returns the first 200 characters of an error's message, in one line."""
     return " ".join(str(error).split())[:200]
-
-
-def read_split(source: Any) -> Split:
-    """Reads a whole TFDS data source into memory."""
-    records = source.__getitems__(range(len(source)))
-    return Split(np.stack([r["image"] for r in records]), np.array([r["label"] for r in records], np.int32))

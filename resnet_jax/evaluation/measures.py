@@ -1,4 +1,4 @@
-"""What scores say: errors of the first and the first five guesses, by class, by confidence; who is taken for whom."""
+"""Measures of scores: top-1 and top-5 error, loss, confusion and calibration."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ BINS = 15
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes are guessed ahead of the label, (n,): 0 where the first guess is right.
+    """Counts the classes that are ranked ahead of the label, (n,): 0 where the first guess is right.
 
-    Of equal scores the lower class comes first, as in argmax. A row that is not finite is wrong throughout: its rank is
-    the number of classes.
+    Of equal scores the lower class comes first, as in argmax. The rank of a row that is not finite is the number of
+    classes.
 
     Args:
       scores: (n, classes).
@@ -24,18 +24,18 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def error(scores: np.ndarray, labels: np.ndarray, guesses: int = 1) -> float:
-    """Percent of images whose label is not among the first `guesses`."""
+    """Returns the percentage of images whose label is not among the first `guesses`."""
     return 100 * float(np.mean(ranks(scores, labels) >= guesses))
 
 
 def loss(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative logarithm of the label's score; NaN where a score is."""
+    """Returns the mean negative logarithm of the label's score; NaN if a score is."""
     with np.errstate(divide="ignore"):
         return float(-np.mean(np.log(scores[np.arange(len(labels)), labels])))
 
 
 def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Numbers of images by label (rows) and first guess (columns), (classes, classes)."""
+    """Counts images by label (rows) and first guess (columns), (classes, classes)."""
     classes = scores.shape[1]
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (labels, np.argmax(scores, axis=1)), 1)
@@ -44,12 +44,12 @@ def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How often a confident net is right (Guo et al. 2017, section 2).
+    """Compares a net's confidence with its accuracy (Guo et al. 2017, section 2).
 
     Attributes:
-      edges: of the bins of confidence, (bins + 1,); a bin holds its upper edge.
+      edges: of the bins of confidence, (bins + 1,); a bin includes its upper edge.
       counts: images in each bin, (bins,).
-      confidence, accuracy: means over the images of each bin, as fractions; NaN in an empty one.
+      confidence, accuracy: means over the images of each bin, as fractions; NaN in an empty bin.
       ece: expected calibration error in percent: the mean of |accuracy - confidence|, weighted by the counts.
     """
 
@@ -61,7 +61,7 @@ class Calibration:
 
 
 def calibration(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Calibration:
-    """Accuracy against confidence, the first guess's score, in bins of one width.
+    """Compares accuracy and confidence, the first guess's score, in bins of equal width.
 
     Args:
       scores: (n, classes), probabilities.

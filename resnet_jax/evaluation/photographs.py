@@ -1,43 +1,39 @@
-"""Scores of test images of many sizes: cut on the host, by threads, while the devices score those before."""
+"""Scores of test images of many sizes: threads crop them on the host while the devices score the previous ones."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.imagenet.cuts import Cut, Group
-from resnet_jax.data.imagenet.tester import Pending, Shown, TestLoader
+from resnet_jax.data.imagenet.test_crops import Group, ImageViews
+from resnet_jax.data.imagenet.test_loader import TestLoader, ViewBatch
+from resnet_jax.data.imagenet.train_loader import PendingBatch
 from resnet_jax.data.placement import place_rows, rows_here
-from resnet_jax.data.streaming import StreamingPipeline
+from resnet_jax.data.streaming import Normalizer, StreamingPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import PhotographProtocol
-from resnet_jax.evaluation.scoring import Report, Variables, silent, softmax
+from resnet_jax.evaluation.scoring import Forward, Report, Scores, Variables, silent, softmax
 from resnet_jax.training.mesh import batch_sharded, replicated
 
 #: Pixels of one view in a batch, on each device: 128 crops of 224, or 11 images of 640x853.
 PIXELS = 128 * 224 * 224
 
-#: Batches that are being decoded besides the one that is scored: with those, what the host holds at once.
+#: Batches that are decoded besides the one that is scored; they take memory on the host.
 AHEAD = 2
-
-#: (variables, normalisation, uint8 images of one view, whether mirrored) -> logits.
-PhotographForward = Callable[[Variables, Any, Array, bool], Array]
 
 
 class Batch(NamedTuple):
-    """Images of one group.
+    """Images of one group that go through the net together.
 
     Attributes:
-      group: see `cuts.Cut`.
-      indices: of images, int32 (n,); places that are left over hold the first again.
-      images: how many there are, without those.
+      group: see `test_crops.ImageViews`.
+      indices: of images, int32 (n,), padded with the first of the group.
+      images: how many there are, without padding.
     """
 
     group: Group
@@ -45,122 +41,100 @@ class Batch(NamedTuple):
     images: int
 
 
-class Scored(NamedTuple):
-    """Scores float64 (n, classes), labels int32 (n,) and whether it could not be read, bool (n,), of each image."""
-
-    scores: np.ndarray
-    labels: np.ndarray
-    unreadable: np.ndarray
-
-
-def jitted_forward(model: nn.Module, mesh: Mesh) -> PhotographForward:
-    """The net in testing mode on uint8 images, compiled once for each shape; logits are whole on every device."""
-
-    def forward(variables: Variables, normalizer: Any, images: Array, mirrored: Array) -> Any:
-        # Chosen while it runs: a program for each would double the compilations.
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
-        return model.apply(variables, normalize(images, normalizer["mean"], normalizer["std"]), train=False)
-
-    everywhere = replicated(mesh)
-    shardings = (everywhere, everywhere, batch_sharded(mesh), None)
-    return jax.jit(forward, in_shardings=shardings, out_shardings=everywhere)
-
-
-def score_photographs(protocol: PhotographProtocol, forward: PhotographForward, variables: Variables,
-                      pipeline: StreamingPipeline, mesh: Mesh, report: Report = silent) -> Scored:  # fmt: skip
-    """Scores of the test set, each image once and in its order; several processes call this together.
+def score_photographs(protocol: PhotographProtocol, forward: Forward, variables: Variables,
+                      pipeline: StreamingPipeline, mesh: Mesh, report: Report = silent) -> Scores:  # fmt: skip
+    """Scores the test set, each image once and in order; several processes call this together.
 
     Each process decodes its rows of every batch, and all get all scores.
-
-    Args:
-      protocol: how images are shown.
-      forward, variables: of the net.
-      pipeline: the run's data.
-      mesh: all devices.
-      report: called with (images done, images in all).
 
     Raises:
       UserError: if no image can be read.
     """
-    loader, everywhere = pipeline.test_loader, replicated(mesh)
+    loader, everywhere, shared = pipeline.test_loader, replicated(mesh), batch_sharded(mesh)
     gather = jax.jit(lambda x: x, out_shardings=everywhere)
-    found: Scored | None = None
-    done = 0
+    total, done = len(loader.source), 0
+    found: Scores | None = None
 
-    def scored(views: tuple[np.ndarray, ...], facts: np.ndarray) -> tuple[list[Array], Array]:
-        """Begins; the devices go on while the host turns to what is next."""
-        both = (False, True) if protocol.mirrored else (False,)
+    # A separate program: inside the net's, mirrored views would compile the net again.
+    @jax.jit
+    def views_of(normalizer: Normalizer, images: Array) -> tuple[Array, ...]:
+        images = normalize(images, normalizer["mean"], normalizer["std"])
+        views = (images, images[:, :, ::-1]) if protocol.mirrored else (images,)
+        return jax.lax.with_sharding_constraint(views, (shared,) * len(views))
+
+    def begin(views: tuple[np.ndarray, ...], labels: np.ndarray) -> tuple[list[Array], Array]:
+        """Starts the devices and returns at once, so that the host can turn to the next batch."""
         logits = [
-            forward(variables, pipeline.test, sent, mirrored)
-            for sent in (place_rows(view, batch_sharded(mesh)) for view in views)
-            for mirrored in both
+            forward(variables, view) for one in views for view in views_of(pipeline.test, place_rows(one, shared))
         ]
-        return logits, gather(place_rows(facts, batch_sharded(mesh)))
+        return logits, gather(place_rows(labels, shared))
 
-    def finish(batch: Batch, logits: list[Array], facts: Array) -> None:
+    def finish(batch: Batch, logits: list[Array], labels: Array) -> None:
         nonlocal found, done
         means = np.mean([softmax(np.asarray(one)) for one in logits], axis=0)
         if found is None:
-            total, classes = len(loader.source), means.shape[1]
-            found = Scored(np.full((total, classes), np.nan), np.zeros(total, np.int32), np.ones(total, bool))
-        places = batch.indices[: batch.images]
-        found.scores[places] = means[: batch.images]
-        found.labels[places], found.unreadable[places] = np.asarray(facts)[: batch.images].T
+            empty = np.full((total, means.shape[1]), np.nan)
+            found = Scores(empty, np.zeros(total, np.int32), np.ones(total, bool))
+        indices = batch.indices[: batch.images]
+        found.scores[indices] = means[: batch.images]
+        found.labels[indices], found.unreadable[indices] = np.asarray(labels)[: batch.images].T
         done += batch.images
-        report(done, len(loader.source))
+        report(done, total)
 
     waiting: tuple[Batch, list[Array], Array] | None = None
-    for batch, shown in _decoded(batches_of(loader, protocol.cut, mesh), loader, protocol.cut, mesh):
-        begun = scored(shown.views, np.stack([shown.labels, shown.unreadable], axis=1).astype(np.int32))
+    for batch, decoded in _decoded(batches_of(loader, protocol.views, mesh), loader, protocol.views, mesh):
+        begun = begin(decoded.views, np.stack([decoded.labels, decoded.unreadable], axis=1).astype(np.int32))
         if waiting is not None:
             finish(*waiting)
         waiting = (batch, *begun)
     if waiting is not None:
         finish(*waiting)
-    assert found is not None and done == len(loader.source), (done, len(loader.source))
+    assert found is not None and done == total, (done, total)
     if found.unreadable.all():
-        raise UserError(f"none of the {done:,} test images can be read: {(loader.unreadable.news() or ['?'])[-1]}")
+        last = (loader.unreadable.new_warnings() or ["?"])[-1]
+        raise UserError(f"none of the {done:,} test images can be read: {last}")
     return found
 
 
-def batches_of(loader: TestLoader, cut: Cut, mesh: Mesh) -> list[Batch]:
-    """Which images go through the net together: those of one group, in their order; the same in every process.
+def batches_of(loader: TestLoader, views: ImageViews, mesh: Mesh) -> list[Batch]:
+    """Divides the test set into batches of one group, in order; the same in every process.
 
     The batches of a group have one size, so that each of its shapes is compiled once.
     """
     count = len(loader.source)
-    groups = _all_groups(loader, cut) if cut.by_size else np.full((count, 2), cut.group(1, 1), np.int32)
+    groups = _all_groups(loader, views) if views.by_size else np.full((count, 2), views.group(1, 1), np.int32)
     found = []
     for row in np.unique(groups, axis=0):
         group = (int(row[0]), int(row[1]))
         members = np.flatnonzero((groups == row).all(axis=1)).astype(np.int32)
-        most = max(1, PIXELS // max(height * width for height, width in cut.shapes(group))) * mesh.size
-        number = -(-len(members) // most)
-        size = -(-len(members) // number)
+        most = max(1, PIXELS // max(height * width for height, width in views.shapes(group))) * mesh.size
+        size = -(-len(members) // -(-len(members) // most))
         size = -(-size // mesh.size) * mesh.size
         for start in range(0, len(members), size):
             part = members[start : start + size]
-            filled = np.concatenate([part, np.repeat(members[:1], size - len(part))])
-            found.append(Batch(group, filled, len(part)))
+            padded = np.concatenate([part, np.repeat(members[:1], size - len(part))])
+            found.append(Batch(group, padded, len(part)))
     return found
 
 
-def _all_groups(loader: TestLoader, cut: Cut) -> np.ndarray:
-    """The group of every image, (n, 2); each process reads the headers of its share."""
+def _all_groups(loader: TestLoader, views: ImageViews) -> np.ndarray:
+    """Returns the group of every image, (n, 2); each process reads the headers of its share."""
     count, processes = len(loader.source), jax.process_count()
     share = -(-count // processes)
     first = jax.process_index() * share
     mine = np.zeros((share, 2), np.int32)
     here = range(min(first, count), min(first + share, count))
-    mine[: len(here)] = loader.groups(here, cut)
+    mine[: len(here)] = loader.groups(here, views)
     return mine if processes == 1 else multihost_utils.process_allgather(mine, tiled=True)[:count]
 
 
-def _decoded(batches: list[Batch], loader: TestLoader, cut: Cut, mesh: Mesh) -> Iterator[tuple[Batch, Shown]]:
-    """Each batch with this process's rows of it, the next ones under way."""
-    pending: list[Pending] = []
+def _decoded(
+    batches: list[Batch], loader: TestLoader, views: ImageViews, mesh: Mesh
+) -> Iterator[tuple[Batch, ViewBatch]]:
+    """Yields each batch with this process's rows of it, while the next ones are decoded."""
+    pending: list[PendingBatch[ViewBatch]] = []
     for number, batch in enumerate(batches):
         for following in batches[number + len(pending) : number + 1 + AHEAD]:
             first, last = rows_here(mesh, len(following.indices))
-            pending.append(loader.begin(following.indices[first:last], cut, following.group))
+            pending.append(loader.begin(following.indices[first:last], views, following.group))
         yield batch, pending.pop(0).result()

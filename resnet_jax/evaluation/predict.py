@@ -1,4 +1,4 @@
-"""A trained net on images of one's own: probabilities of classes, and vectors to search by."""
+"""Predicts classes of single images, and embeds them as vectors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import normalize
+from resnet_jax.data.image_files import DecodedImage, fit_image, read_image
 from resnet_jax.data.imagenet.wnids import class_names, official_wnids
-from resnet_jax.data.pictures import Picture, fit_picture, read_picture
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation.scoring import softmax
 from resnet_jax.interop.weights import Weights
@@ -24,12 +24,12 @@ BATCH = 32
 
 
 class Class(NamedTuple):
-    """An output of a net.
+    """Describes an output of a net.
 
     Attributes:
-      label: its place among the outputs.
-      id: as the data set calls it, a WordNet id for ImageNet.
-      name: as people call it; the id, where that is all there is.
+      label: its index.
+      id: the data set's name of it, a WordNet id for ImageNet.
+      name: in plain words; the id where there is no other name.
     """
 
     label: int
@@ -38,7 +38,7 @@ class Class(NamedTuple):
 
 
 def classes_of(weights: Weights) -> tuple[Class, ...]:
-    """What the outputs mean; "class 3" where nobody knows."""
+    """Returns the classes of the outputs; "class 3" where the weights do not name them."""
     human = dict(zip(official_wnids(), class_names(), strict=True))
     known = len(weights.classes) == weights.num_classes
     ids = weights.classes if known else [f"class {label}" for label in range(weights.num_classes)]
@@ -46,11 +46,7 @@ def classes_of(weights: Weights) -> tuple[Class, ...]:
 
 
 def find_class(weights: Weights, name: str) -> Class:
-    """The class of this id, name (in small or capital letters) or, failing those, label.
-
-    Raises:
-      UserError: if there is none, with the nearest names.
-    """
+    """Finds a class by id, name (in any case) or label; raises UserError with the nearest names if there is none."""
     classes = classes_of(weights)
     for matches in (lambda c: c.id == name, lambda c: c.name.lower() == name.lower(), lambda c: str(c.label) == name):
         if found := [one for one in classes if matches(one)]:
@@ -59,23 +55,23 @@ def find_class(weights: Weights, name: str) -> Class:
 
 
 class Prepared(NamedTuple):
-    """An image as a net is shown it: uint8 pixels (size, size, channels), and what was left out, as other frames."""
+    """Holds an image for a net: uint8 pixels (size, size, channels), and a note on what was left out of the file."""
 
     pixels: np.ndarray
     note: str = ""
 
 
 def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
-    """An image as the net's tests show theirs: see `data.pictures`.
+    """Crops and resizes an image as the net's test images: see `data.image_files`.
 
     Raises:
       UserError: if it cannot be read, or is no array of pixels.
     """
     if isinstance(image, np.ndarray):
-        picture = Picture(_to_channels(image, weights.channels))
+        decoded = DecodedImage(_to_channels(image, weights.channels))
     else:
-        picture = read_picture(image, grey=weights.channels == 1)
-    return Prepared(fit_picture(picture, weights.image_size), picture.note)
+        decoded = read_image(image, grey=weights.channels == 1)
+    return Prepared(fit_image(decoded, weights.image_size), decoded.note)
 
 
 def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -90,11 +86,7 @@ def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 class Predictor:
-    """A net that is compiled once for many batches.
-
-    Attributes:
-      weights: of the net.
-    """
+    """Predicts by a net that is compiled once for many batches."""
 
     def __init__(self, weights: Weights) -> None:
         """Puts the weights on the device."""
@@ -109,13 +101,13 @@ class Predictor:
         self._forward = jax.jit(forward)
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities, float64 (n, classes), and embeddings, float32 (n, d), of prepared images.
+        """Returns probabilities, float64 (n, classes), and embeddings, float32 (n, d), of prepared images.
 
         Args:
           pixels: uint8 (n, size, size, channels), of `prepare_image`.
 
         Raises:
-          UserError: if the net gives something else than numbers.
+          UserError: if the net's outputs are not finite.
         """
         logits, embeddings = (np.asarray(array) for array in self._forward(self._variables, pixels))
         if not np.isfinite(logits).all():
@@ -123,12 +115,12 @@ class Predictor:
         return softmax(logits), embeddings
 
     def batches(self, images: Iterable[ImageLike]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same of images of any number, in their order, `BATCH` at a time."""
+        """Yields the same for any number of images, in order, `BATCH` at a time."""
         waiting: list[np.ndarray] = []
         first = True
 
         def flush() -> tuple[np.ndarray, np.ndarray]:
-            # A last batch that does not fill is filled up, for the program is compiled for full ones by then.
+            # A last batch is padded: the program is compiled for full batches by then.
             rows = len(waiting) if first else BATCH
             pixels = np.stack(waiting + [waiting[0]] * (rows - len(waiting)))
             probabilities, embeddings = self(pixels)
@@ -144,11 +136,11 @@ class Predictor:
 
 
 def predict(weights: Weights, images: Sequence[ImageLike]) -> np.ndarray:
-    """Probabilities of the classes, float64 (n, classes), by one view of each image.
+    """Returns the probabilities of the classes, float64 (n, classes), from one view of each image.
 
     Args:
-      weights: of `load_weights`; `classes_of(weights)` says what the columns mean.
-      images: files or pixels, of any sizes; each is shown as the net's test images were: see `prepare_image`.
+      weights: of `load_weights`; `classes_of(weights)` names the columns.
+      images: files or pixels, of any sizes; see `prepare_image`.
 
     Raises:
       UserError: for an image that cannot be read.
@@ -158,11 +150,11 @@ def predict(weights: Weights, images: Sequence[ImageLike]) -> np.ndarray:
 
 
 def embed(weights: Weights, images: Sequence[ImageLike], unit_length: bool = False) -> np.ndarray:
-    """Vectors of images, float32 (n, d): the last stage's features, averaged over all positions.
+    """Returns vectors of images, float32 (n, d): the last stage's features, averaged over all positions.
 
     Args:
       weights, images: see `predict`.
-      unit_length: divide each by its Euclidean length, so that products are cosines.
+      unit_length: whether to divide each by its Euclidean length, so that dot products are cosines.
 
     Raises:
       UserError: for an image that cannot be read.
@@ -173,7 +165,7 @@ def embed(weights: Weights, images: Sequence[ImageLike], unit_length: bool = Fal
 
 
 def unit(embeddings: np.ndarray, wanted: bool = True) -> np.ndarray:
-    """Rows divided by their Euclidean lengths, if that is wanted; a row of zeros stays one."""
+    """Divides rows by their Euclidean lengths if `wanted`; zeros stay zeros."""
     if not wanted:
         return embeddings
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)

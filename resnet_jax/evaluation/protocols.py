@@ -1,22 +1,22 @@
-"""The ways of testing of both papers, as values: which views of an image a net is shown, whose scores are averaged.
+"""The test protocols of both papers: which views of an image a net is shown; their scores are averaged.
 
-What is averaged is the softmax of each view's logits. Krizhevsky et al. 2012 (section 4.1) average "the predictions
-made by the network's softmax layer" over ten crops, and Simonyan and Zisserman 2014 (sections 3.2, 4.2 and 4.4) the
-"soft-max class posteriors" over mirror images, scales and nets. He et al. 2015 (section 3.4) say no more than "average
-the scores"; their ten-crop errors are from "averaging softmax scores" (README of their models).
+The scores are softmax probabilities, as in Krizhevsky et al. 2012 (section 4.1) and Simonyan and Zisserman 2014
+(sections 3.2, 4.2 and 4.4). He et al. 2015 (section 3.4) only say "average the scores"; their ten-crop errors are from
+"averaging softmax scores" (README of their models).
 
 On an image larger than those of training, the authors' nets average 7x7 positions at a stride of 1 (pool5 in their
-prototxts), classify each average, and average the map of class scores. The classifier is linear, so that this is the
-class score of the averaged averages: `ResNet.pool_size`. A mean over all positions at once weighs those near a border
-more.
+prototxts), classify each average, and average the map of class scores. The classifier is linear, so this equals the
+class score of the averaged averages: `ResNet.pool_size`. A plain mean over all positions gives those near a border a
+larger weight.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from jax import Array
 
-from resnet_jax.data.imagenet.cuts import Crops, Cut, Whole
+from resnet_jax.data.imagenet.test_crops import Crops, ImageViews, WholeImage
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation import views
 
@@ -30,25 +30,29 @@ CROP, SHORTER_SIDE, LARGE_CROP = 224, 256, 320
 Views = Callable[[Array], tuple[Array, ...]]
 
 
+V = TypeVar("V", Views, ImageViews)
+
+
 @dataclasses.dataclass(frozen=True)
-class Protocol:
-    """A way of testing small images, all of one size.
+class _Protocol(Generic[V]):
+    """Describes a way of testing.
 
     Attributes:
-      name: what it is called on the command line.
-      metric: what the experiments call the errors it measures, the name of a run's file of them.
-      views: from normalised images (batch, height, width, channels) to the views of each, (batch, ., ., channels) in
-        images of any size.
-      description: a sentence part: what an image is shown as.
-      shorter_sides: of the views, in pixels; empty where images are shown at their own size.
+      name: its name on the command line.
+      metric: name of the errors that it measures, and of a run's file of them.
+      views: makes the views. For small images of one size: from normalised images (batch, height, width, channels) to
+        views of any size. For photographs: see `ImageViews`.
+      description: of the views, as part of a sentence.
+      shorter_sides: of the views, or of the images that they are cut from, in pixels; empty for images at their own
+        size.
       crop: side of the crops in pixels; None: images are shown whole.
-      mirrored: whether half of the views are mirror images.
+      mirrored: whether mirror images are shown, too. Those of photographs are not among `views`.
       fully_convolutional: whether the net keeps the pool of its training images, see above.
     """
 
     name: str
     metric: str
-    views: Views
+    views: V
     description: str
     shorter_sides: tuple[int, ...] = ()
     crop: int | None = None
@@ -56,39 +60,19 @@ class Protocol:
     fully_convolutional: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class PhotographProtocol:
-    """A way of testing photographs of any size.
-
-    Attributes:
-      name, metric, description: see `Protocol`.
-      cut: what is cut from each, on the host.
-      shorter_sides: of the images that it is cut from, in pixels.
-      crop: side of the crops in pixels; None: images are shown whole.
-      mirrored: whether the mirror image of each view is shown as well.
-      fully_convolutional: see `Protocol`.
-    """
-
-    name: str
-    metric: str
-    cut: Cut
-    description: str
-    shorter_sides: tuple[int, ...]
-    crop: int | None = None
-    mirrored: bool = False
-    fully_convolutional: bool = False
+Protocol = _Protocol[Views]
+PhotographProtocol = _Protocol[ImageViews]
 
 
 def single_view() -> Protocol:
-    """The image as it is, once (He et al. 2015, section 4.2)."""
+    """Shows the image as it is, once (He et al. 2015, section 4.2)."""
     return Protocol("single_view", "single_view", lambda images: (images,), "the image as it is")
 
 
 def ten_crop_padded(padding: int) -> Protocol:
-    """Corners, centre and mirror images of small images, cut from the image padded as in training.
+    """Shows corners, centre and their mirror images of small images, cut from the image padded as in training.
 
-    A crop has the image's own size, so that the five are among the random crops that the net was trained on, and the
-    centre is the image itself.
+    Crops have the image's own size: the net was trained on such crops, and the centre is the image itself.
     """
 
     def cut(images: Array) -> tuple[Array, ...]:
@@ -99,7 +83,7 @@ def ten_crop_padded(padding: int) -> Protocol:
 
 
 def multi_scale(scales: Sequence[int]) -> Protocol:
-    """The whole image and its mirror image at several shorter sides, fully convolutional (2015, section 3.4)."""
+    """Shows the whole image and its mirror image at several shorter sides (2015, section 3.4)."""
 
     def scale(images: Array) -> tuple[Array, ...]:
         resized = [views.resize_shorter_side(images, side) for side in scales]
@@ -113,17 +97,17 @@ NAMES = ("single_view", "centre_crop", "ten_crop", "multi_scale", "crop320")
 
 
 def choose(name: str, *, size: int, padding: int = 0, scales: Sequence[int] = (), any_size: bool = True) -> Protocol:
-    """The protocol of a name for a set of small images.
+    """Returns the protocol of a name for a set of small images.
 
     Args:
       name: one of `NAMES`.
-      size: side in pixels of the images, which are shown as they are, as CIFAR's 32.
+      size: side of the images in pixels, as CIFAR's 32.
       padding: pixels that they are padded by in training.
-      scales: shorter sides in pixels for "multi_scale", which has none of its own for small images.
-      any_size: whether the net takes images of any size: not VGG, with its fully connected layers.
+      scales: shorter sides in pixels for "multi_scale".
+      any_size: whether the net takes images of any size, unlike VGG with its fully connected layers.
 
     Raises:
-      UserError: for an unknown name, and for one that such images or such a net have no use for.
+      UserError: for an unknown name, or one that does not fit such images or such a net.
     """
     _check(name, scales, any_size)
     if name == "single_view":
@@ -149,11 +133,11 @@ def choose(name: str, *, size: int, padding: int = 0, scales: Sequence[int] = ()
 
 def choose_for_photographs(name: str, *, crop: int = CROP, side: int = SHORTER_SIDE, scales: Sequence[int] = (),
                            any_size: bool = True) -> PhotographProtocol:  # fmt: skip
-    """The protocol of a name for photographs of any size, as ImageNet's.
+    """Returns the protocol of a name for photographs of any size, as ImageNet's.
 
     Args:
       name: one of `NAMES`.
-      crop: side in pixels of the crops that the net was trained on; one and ten crops have it, too.
+      crop: side in pixels of the crops that the net was trained on, and of one and ten crops.
       side: shorter side in pixels that they are cut from.
       scales: shorter sides for "multi_scale", instead of the paper's.
       any_size: see `choose`.
@@ -176,7 +160,7 @@ def choose_for_photographs(name: str, *, crop: int = CROP, side: int = SHORTER_S
             raise _needs_scales(crop)
         sides = tuple(scales or SCALES)
         return PhotographProtocol(
-            name, name, Whole(sides), _description(sides), sides, mirrored=True, fully_convolutional=True
+            name, name, WholeImage(sides), _description(sides), sides, mirrored=True, fully_convolutional=True
         )
     raise UserError("single_view shows images as they are, and these have many sizes; choose centre_crop")
 

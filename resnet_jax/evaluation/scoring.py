@@ -1,7 +1,7 @@
 """Scores of images: the softmax of a net's logits, averaged over views and over nets."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,34 +9,42 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.placement import place
+from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import Protocol
 from resnet_jax.training.mesh import batch_sharded, replicated
 
 Variables = Mapping[str, Any]
 
-#: Told (images done, images in all) while a test goes on.
+#: Called with (images done, images in all) while a test runs.
 Report = Callable[[int, int], None]
 
-#: (variables, images of one view) -> logits.
+#: (variables, normalised images of one view) -> logits.
 Forward = Callable[[Variables, Array], Array]
 
 
+class Scores(NamedTuple):
+    """Scores float64 (n, classes), labels int32 (n,) and whether it could not be read, bool (n,), of each image."""
+
+    scores: np.ndarray
+    labels: np.ndarray
+    unreadable: np.ndarray
+
+
 def silent(done: int, total: int) -> None:
-    """The `Report` that tells nobody."""
+    """Reports to nobody."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (n, classes), float64: fine enough to keep the order of float32 logits; NaN if one is infinite."""
+    """Returns probabilities (n, classes), float64 to keep the order of float32 logits; NaN if one is infinite."""
     with np.errstate(invalid="ignore"):
         powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
         return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def jitted_forward(model: nn.Module, mesh: Mesh) -> Forward:
-    """The net in testing mode, compiled once for each shape; logits (batch, classes) are whole on every device."""
+    """Jits the net in testing mode, once for each shape; logits (batch, classes) are replicated."""
 
     def forward(variables: Variables, images: Array) -> Any:
         return model.apply(variables, images, train=False)
@@ -46,22 +54,16 @@ def jitted_forward(model: nn.Module, mesh: Mesh) -> Forward:
 
 
 def scores(forward: Forward, variables: Variables, views: Iterable[Array]) -> np.ndarray:
-    """The mean over views of the softmax of their logits.
-
-    Args:
-      forward: see `Forward`.
-      variables: of the net.
-      views: of the same images, each (batch, height, width, channels), of one size or several.
+    """Averages the softmax of the logits of several views, each (batch, height, width, channels) of any size.
 
     Returns:
       float64, (batch, classes), each row with the sum 1.
     """
-    each = [softmax(np.asarray(forward(variables, view))) for view in views]
-    return np.mean(each, axis=0)
+    return np.mean([softmax(np.asarray(forward(variables, view))) for view in views], axis=0)
 
 
 def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
-    """The scores of several nets for the same images: the mean of theirs, (n, classes).
+    """Averages the scores (n, classes) of several nets for the same images.
 
     Raises:
       UserError: if they are not of the same images or classes.
@@ -73,11 +75,11 @@ def ensemble(members: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def score_test(protocol: Protocol, forward: Forward, variables: Variables, pipeline: ResidentPipeline,
-               mesh: Mesh, report: Report = silent) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Scores (n, classes) and labels (n,) of the test set, each image once and in its order."""
+               mesh: Mesh, report: Report = silent) -> Scores:  # fmt: skip
+    """Scores the test set, each image once and in order."""
     everywhere, shared = replicated(mesh), batch_sharded(mesh)
 
-    # A program of its own: inside the net's, each view would compile the net once more.
+    # A separate program: inside the net's, each view would compile the net again.
     @jax.jit
     def batch(resident: Any, indices: Array) -> tuple[tuple[Array, ...], Array]:
         images, labels = pipeline.eval_batch(resident, indices)
@@ -92,4 +94,4 @@ def score_test(protocol: Protocol, forward: Forward, variables: Variables, pipel
         report(sum(map(len, labels)), pipeline.test_size)
     every_score, every_label = np.concatenate(found), np.concatenate(labels)
     assert len(every_label) == pipeline.test_size, (len(every_label), pipeline.test_size)
-    return every_score, every_label
+    return Scores(every_score, every_label, np.zeros(len(every_label), bool))

@@ -1,20 +1,19 @@
-"""Test error of a run as it is measured while training: single view (He et al. 2015, section 4.2), or centre crop."""
+"""Evaluates a run as in training: by a single view (He et al. 2015, section 4.2), or the centre crop."""
 
 import dataclasses
 from pathlib import Path
 
 from resnet_jax.data.streaming import StreamingPipeline
-from resnet_jax.evaluation.restore import OpenRun, opened
-from resnet_jax.training.step import evaluate_test
+from resnet_jax.evaluation.open_run import OpenRun, opened
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found: error in percent and mean loss over `examples` images, each seen once.
+    """Holds error in percent and mean loss over `examples` images, each seen once.
 
     Attributes:
       model, dataset: names.
-      protocol: how images were shown: "single_view", or "centre_crop" of photographs.
+      protocol: "single_view", or "centre_crop" for photographs.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
       examples: number of images.
@@ -38,7 +37,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
     """Evaluates the newest checkpoint of a run.
 
     Args:
-      workdir: the run's folder, or what `weights.open_weights` gave.
+      workdir: the run's folder, or an open run.
       data_dir: TFDS data directory, if it is not where the run found it.
 
     Raises:
@@ -46,7 +45,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
     """
     run = opened(workdir, data_dir)
     config, trainer = run.config, run.trainer
-    scores = evaluate_test(trainer.eval_step, run.state, trainer.pipeline, trainer.mesh)
+    scores = trainer.evaluate(run.state)
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,
@@ -56,5 +55,5 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
         examples=trainer.pipeline.test_size,
         **scores,
         passed_over=run.passed_over,
-        unreadable=tuple(trainer.pipeline.complaints()),
+        unreadable=tuple(trainer.pipeline.warnings()),
     )

@@ -1,8 +1,7 @@
-"""Batch-norm statistics computed from training images after training, as the papers' authors did.
+"""Computes batch-norm statistics from training images after training, as the papers' authors did.
 
-While a net trains, running averages follow its statistics. The authors' models instead have, by the notes on their
-release (github.com/KaimingHe/deep-residual-networks, README), mean and variance "strictly computed using average (not
-moving average) on a sufficiently large training batch after the training procedure".
+Their models have mean and variance "strictly computed using average (not moving average) on a sufficiently large
+training batch after the training procedure" (github.com/KaimingHe/deep-residual-networks, README).
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,8 +13,7 @@ from flax import linen as nn
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.data.pipeline import ResidentPipeline
-from resnet_jax.data.streaming import StreamingPipeline
+from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.scoring import Report, Variables, silent
 from resnet_jax.models.norm import BatchNorm
@@ -23,22 +21,18 @@ from resnet_jax.training.mesh import batch_sharded, replicated
 
 
 def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterable[Array]) -> dict[str, Any]:
-    """The net's variables with new batch-norm statistics: the plain average over batches.
+    """Returns the net's variables with new batch-norm statistics: the plain average over batches.
 
-    Each batch goes through the net as in training, so that every layer sees inputs that were normalised by the batch's
-    own statistics; the mean and the unbiased variance of each layer's inputs (of each group, with `bn_group_size`) are
-    averaged over the batches, all of which weigh the same.
+    Each batch goes through the net as in training, normalised by its own statistics. The mean and the unbiased variance
+    of each layer's inputs (of each group, with `bn_group_size`) are averaged over the batches with equal weights.
 
     Args:
       model: the net.
       variables: its variables.
       batches: normalised training images, (batch, height, width, channels).
 
-    Returns:
-      `variables` with other `batch_stats`; without, for a net without batch norm, unchanged.
-
     Raises:
-      UserError: without a batch.
+      UserError: if there is no batch.
     """
     if not variables.get("batch_stats"):
         return dict(variables)
@@ -50,7 +44,7 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
             {**variables, "batch_stats": nothing}, images, train=True, mutable=["batch_stats"],
             rngs={"dropout": key},
         )  # fmt: skip
-        # From zero, the moving average has taken one step to the batch's own statistics.
+        # One step of the moving average from zero, divided by its weight, gives the batch's own statistics.
         return jax.tree.map(lambda s: s / (1 - BatchNorm.momentum), mutated["batch_stats"])
 
     total, count = None, 0
@@ -62,14 +56,14 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
     return {**variables, "batch_stats": jax.tree.map(lambda s: s / count, total)}
 
 
-def from_training_images(model: nn.Module, variables: Variables, pipeline: ResidentPipeline | StreamingPipeline,
+def from_training_images(model: nn.Module, variables: Variables, pipeline: Pipeline,
                          mesh: Mesh, images: int, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """`recompute_statistics` on training images, augmented as in training: the first of the run's first epoch.
+    """Calls `recompute_statistics` on the first training images of the run's first epoch, augmented as in training.
 
     Args:
       model, variables, pipeline, mesh: of the run.
-      images: how many; whole batches of the training's size are taken, so many or a few more.
-      report: called with (images taken, images to take).
+      images: their number, rounded up to whole training batches.
+      report: called with (images done, images in all).
 
     Raises:
       UserError: for less than 1.

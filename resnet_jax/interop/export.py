@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
 from resnet_jax.interop.weights import Weights
-from resnet_jax.whole_files import write_whole
 
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
@@ -64,7 +64,7 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # transformers refuses a file that does not say so.
-        write_whole(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
+        atomic_write(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
     return {"layout": layout, "tensors": len(tensors), "notes": _notes(weights, _BY_NAME[layout])}

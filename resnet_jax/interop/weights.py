@@ -17,9 +17,9 @@ from flax import linen as nn
 from flax import traverse_util
 from safetensors import SafetensorError
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
-from resnet_jax.whole_files import write_whole
 
 TENSORS, DESCRIPTION = "weights.safetensors", "weights.json"
 
@@ -98,8 +98,8 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        write_whole(folder / TENSORS, safetensors.numpy.save(contiguous))
-        write_whole(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
+        atomic_write(folder / TENSORS, safetensors.numpy.save(contiguous))
+        atomic_write(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"cannot write weights to {folder}: {error.strerror or error}") from error
     return folder

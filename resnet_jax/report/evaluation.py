@@ -7,15 +7,16 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.evaluate_runs import EvaluatedRuns
+from resnet_jax.evaluation.evaluation_files import EVALUATIONS
 from resnet_jax.evaluation.measures import calibration, confusion
-from resnet_jax.evaluation.runs import EVALUATIONS, Tested
 from resnet_jax.report.style import AXIS, COLOURS, INK, MUTED, new_figure, quiet, save
 
 #: Classes up to which a confusion matrix has its numbers written in it.
 WRITTEN = 20
 
 
-def draw_evaluation(tested: Tested, workdir: str | Path) -> tuple[Path, Path]:
+def draw_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> tuple[Path, Path]:
     """Draws evaluations/METRIC_calibration.png and METRIC_confusion.png in a run's folder and returns their paths.
 
     Raises:
@@ -33,7 +34,7 @@ def draw_evaluation(tested: Tested, workdir: str | Path) -> tuple[Path, Path]:
     return paths
 
 
-def reliability_figure(tested: Tested) -> Figure:
+def reliability_figure(tested: EvaluatedRuns) -> Figure:
     """Accuracy against confidence in bins (Guo et al. 2017, figure 1), and how many images each bin holds."""
     found = calibration(tested.scores, tested.labels)
     width = found.edges[1] - found.edges[0]
@@ -58,7 +59,7 @@ def reliability_figure(tested: Tested) -> Figure:
     return figure
 
 
-def confusion_figure(tested: Tested) -> Figure:
+def confusion_figure(tested: EvaluatedRuns) -> Figure:
     """Images by class (rows) and first guess (columns), in percent of the class."""
     counts = confusion(tested.scores, tested.labels)
     classes = len(counts)
@@ -90,7 +91,7 @@ def confusion_figure(tested: Tested) -> Figure:
     return figure
 
 
-def _title(tested: Tested) -> str:
+def _title(tested: EvaluatedRuns) -> str:
     result = tested.result
     names = ", ".join(dict.fromkeys(result.models))
     count = f" ({len(result.models)} runs)" if len(result.models) > 1 else ""

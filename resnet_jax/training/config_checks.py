@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import base_config, flatten
-from resnet_jax.data.holdout import EVAL_SPLITS
+from resnet_jax.data.held_out_split import EVAL_SPLITS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS

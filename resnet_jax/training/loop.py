@@ -158,7 +158,7 @@ def train(
 
             evaluated: dict[str, float] = {}
             if log:
-                for warning in trainer.pipeline.complaints():
+                for warning in trainer.pipeline.warnings():
                     progress.note(warning)
                 line = _training_line(task, pending) | stepper.timing() | memory(list(trainer.mesh.devices.flat))
                 agreed(partial(folder.append, step, line))

@@ -14,10 +14,10 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
+from resnet_jax.atomic_write import atomic_write, read_json_object
 from resnet_jax.config import differing_fields, from_dict, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.result import DatasetInfo, Result
-from resnet_jax.whole_files import read_object, write_whole
 
 CHECKPOINTS = "checkpoints"
 DATASET_INFO = "data.json"
@@ -106,7 +106,7 @@ class RunFolder:
         """
         path = self.workdir / "config.json"
         try:
-            return from_dict(read_object(path))
+            return from_dict(read_json_object(path))
         except FileNotFoundError:
             raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
         except (TypeError, ValueError) as error:
@@ -122,7 +122,7 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return Result.from_json(read_object(path))
+            return Result.from_json(read_json_object(path))
         except KeyError as error:
             raise UserError(f"{path} lacks {error.args[0]}: it was not written by this version") from None
 
@@ -134,7 +134,7 @@ class RunFolder:
         """
         path = self.workdir / DATASET_INFO
         try:
-            return DatasetInfo.from_json(read_object(path))
+            return DatasetInfo.from_json(read_json_object(path))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -194,7 +194,7 @@ class RunFolder:
         path = self.workdir / "skipped.json"
         if not path.exists():
             return []
-        batches = read_object(path).get("batches")
+        batches = read_json_object(path).get("batches")
         if not isinstance(batches, list) or not all(
             isinstance(b, dict) and type(b.get("batch")) is int for b in batches
         ):
@@ -265,6 +265,6 @@ def _write(path: Path, text: str) -> None:
       UserError: if it cannot be written, as on a full disk.
     """
     try:
-        write_whole(path, text)
+        atomic_write(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; with that mended, the same command goes on") from error

@@ -11,8 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax.data.pipeline import ResidentPipeline
-from resnet_jax.data.streaming import StreamingPipeline
+from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.finetune import TunedModel, changes_training, keep_frozen, make_tuned_optimizer
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
@@ -20,7 +19,6 @@ from resnet_jax.training.optimizer import in_warmup, make_schedule, smooth_error
 from resnet_jax.training.state import AveragedTrainState, TrainState
 
 Metrics = dict[str, Array]
-Pipeline = ResidentPipeline | StreamingPipeline
 
 
 def make_train_step(

@@ -11,13 +11,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides
-from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.pipeline import make_pipeline
+from resnet_jax.data.pipeline import Pipeline, make_pipeline
 from resnet_jax.data.placement import place
-from resnet_jax.data.rand_augment import RandAugment
-from resnet_jax.data.sources import load_dataset
-from resnet_jax.data.streaming import StreamingPipeline, make_streaming
-from resnet_jax.data.tfds_sets import open_tfds
+from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
 from resnet_jax.kernels.build import in_use as kernels_in_use
@@ -32,7 +28,7 @@ from resnet_jax.training.init_from import check_weights, load_recorded_weights, 
 from resnet_jax.training.mesh import batch_sharded, make_mesh, platform, replicated
 from resnet_jax.training.result import DatasetInfo
 from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import Pipeline, make_eval_step, make_train_step
+from resnet_jax.training.step import make_eval_step, make_train_step
 
 #: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
 LONG_TO_COMPILE = 300
@@ -153,7 +149,8 @@ def make_trainer(
         config, weights = resolve(config)
     mesh = make_mesh(devices)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
-    pipeline, num_classes, classes = _make_pipeline(config, mesh)
+    pipeline = make_pipeline(config, mesh)
+    num_classes, classes = pipeline.num_classes, pipeline.classes
     if config.early_stopping.patience and pipeline.evaluated_on == "test":
         raise UserError(
             f"config.early_stopping would choose the weights on the test images of {config.data.name}; evaluate on "
@@ -175,25 +172,6 @@ def make_trainer(
         make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
         weights,
     )  # fmt: skip
-
-
-def _make_pipeline(config: ConfigDict, mesh: Mesh) -> tuple[Pipeline, int, tuple[str, ...]]:
-    """Returns the set's pipeline, its number of classes, and their names."""
-    data = config.data
-    if data.name in STREAMED or (data.name.startswith(TFDS) and open_tfds(data.name, data.data_dir).is_streamed):
-        streaming = make_streaming(config, mesh)
-        return streaming, streaming.num_classes, streaming.classes
-    dataset = load_dataset(
-        data.name, data.data_dir, data.held_out, data.held_out_share, data.eval_split, data.resize, data.rgb
-    )
-    pipeline = make_pipeline(
-        dataset, mesh, seed=config.seed, batch_size=config.batch_size,
-        normalization_kind=data.normalization, padding=data.padding, flip=data.flip, colour_pca=data.colour_pca,
-        colour_jitter=data.colour_jitter, random_erasing=data.random_erasing, repeats=data.repeats,
-        rand_augment=RandAugment.of_config(data.rand_augment),
-        given=(data.mean, data.std),
-    )  # fmt: skip
-    return pipeline, dataset.num_classes, dataset.classes
 
 
 def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:

@@ -16,7 +16,7 @@ from resnet_jax.analysis.lesion import (
     rearranged,
     run_lesion,
 )
-from resnet_jax.analysis.runs import open_run
+from resnet_jax.analysis.run_files import open_run
 from resnet_jax.errors import UserError
 from resnet_jax.models import VGG, ResNet
 from resnet_jax.training.step import evaluate_test

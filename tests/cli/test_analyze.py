@@ -6,10 +6,10 @@ import json
 import pytest
 
 from resnet_jax.__main__ import main
-from resnet_jax.cli import ticker as ticker_module
-from resnet_jax.cli.ticker import ticker
+from resnet_jax.cli import progress_bar as progress_bar_module
+from resnet_jax.cli.progress_bar import progress_bar
 from resnet_jax.training.loop import fit
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,14 @@ def test_writes_and_says_where(capsys, run, tmp_path, name, options):
 
     assert main(["analyze", name, "--draw", f"--workdir={run},{run}"]) == 0  # two: beside the first one's folder
     assert capsys.readouterr().out.splitlines() == [str(run.parent / f"{name}.{t}") for t in ("png", "svg")]
+
+
+def test_help_is_about_the_analysis(capsys):
+    for name, own, foreign in (("surface", "--points", "--repeats"), ("lesion", "--repeats", "--span")):
+        with pytest.raises(SystemExit):
+            main(["analyze", name, "--help"])
+        out = capsys.readouterr().out
+        assert own in out and foreign not in out and "--workdir" in out and f"analyze {name}" in out
 
 
 def fails(capsys, *arguments):
@@ -83,16 +91,16 @@ def test_a_run_that_is_not_there_is_noticed_before_the_first_is_analysed(capsys,
 
 
 def test_a_run_without_checkpoint(capsys, tmp_path, tiny_config):
-    RunRecord(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).begin(tiny_config())
     assert "no checkpoint yet" in fails(capsys, "lesion", f"--workdir={tmp_path}")
 
 
 def test_lines_of_a_log(monkeypatch):
     """A line when ten seconds are over and at the end; the time left goes by what was done here."""
     clock = iter([0.0, 4.0, 12.0, 13.0, 14.0])
-    monkeypatch.setattr(ticker_module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress_bar_module.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
-    with ticker("surface run", stream) as report:
+    with progress_bar("surface run", stream) as report:
         for done in (7, 8, 9, 10):
             report(done, 10)
     assert stream.getvalue() == "surface run: 8/10  12 s left\nsurface run: 10/10  0 s left\n"
@@ -101,6 +109,6 @@ def test_lines_of_a_log(monkeypatch):
 def test_a_bar_in_a_terminal():
     stream = io.StringIO()
     stream.isatty = lambda: True
-    with ticker("surface run", stream) as report:
+    with progress_bar("surface run", stream) as report:
         report(3, 3)
     assert "surface run" in stream.getvalue() and "3/3" in stream.getvalue()

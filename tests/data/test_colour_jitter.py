@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_jax.data.augment import normalize, pad_crop_flip
-from resnet_jax.data.augmentation import augmented
-from resnet_jax.data.colour_jitter import colour_jitter, draw, jitter_colours
-from resnet_jax.data.pipeline import make_pipeline
+from resnet_jax.config import base_config
+from resnet_jax.data.augment import augmented, normalize, pad_crop_flip
+from resnet_jax.data.colour import colour_jitter, draw, jitter_colours
+from resnet_jax.data.resident import make_resident
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.training.mesh import make_mesh
 from resnet_jax.training.trainer import make_trainer
@@ -107,8 +107,15 @@ def test_a_batch_is_what_was_drawn_for_each_image():
 
 def pipelines(*strengths, **fields):
     dataset, mesh = load_dataset("synthetic"), make_mesh(jax.devices()[:1])
-    fields = {"seed": 0, "batch_size": 32, "normalization_kind": "per_channel", "padding": 2, "flip": True} | fields
-    return dataset, [make_pipeline(dataset, mesh, **fields, colour_jitter=strength) for strength in strengths]
+    config = base_config()
+    config.batch_size = 32
+    config.data.update({"normalization": "per_channel", "padding": 2, "flip": True} | fields)
+
+    def pipeline(strength):
+        config.data.colour_jitter = strength
+        return make_resident(dataset, config, mesh)
+
+    return dataset, [pipeline(strength) for strength in strengths]
 
 
 def batch_of(pipeline, images, key):
@@ -142,7 +149,7 @@ def test_0_leaves_the_bits_of_a_batch(monkeypatch):
     np.testing.assert_array_equal(batch_of(off, images, key), expected)
     before = program(off)
     assert program(on) != before
-    monkeypatch.setattr("resnet_jax.data.augmentation.colour_jitter", None)  # an error where it is called
+    monkeypatch.setattr("resnet_jax.data.augment.colour_jitter", None)  # an error where it is called
     assert program(off) == before
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs.finetune import get_config
 from resnet_jax.data.folders import open_folder
-from resnet_jax.data.holdout import choose_split, share_of_each_class
+from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.loop import fit
@@ -58,7 +58,7 @@ def test_another_image_moves_at_most_one_of_its_class(flat):
 def test_every_class_is_on_both_sides():
     labels = [0] * 2 + [1] * 3
     for share in (0.01, 0.99):
-        kept, held = share_of_each_class(list("abcde"), labels, share, ("x", "y"))
+        kept, held = stratified_split(list("abcde"), labels, share, ("x", "y"))
         assert sorted([*kept, *held]) == [0, 1, 2, 3, 4]
         assert {labels[i] for i in kept} == {labels[i] for i in held} == {0, 1}
 
@@ -126,7 +126,7 @@ def test_the_everyday_case(flat, tmp_path):
     flat.rename(tmp_path / "moved")
     found = evaluate(tmp_path / "run", str(tmp_path / "moved"))
     assert (found.examples, found.evaluated_on) == (3, "held_out")
-    assert found.test_error == pytest.approx(result.test_error)
+    assert found.test_error == pytest.approx(result.metrics["test_error"])
     with pytest.raises(UserError, match="image_folder needs --config.data.folder=PATH"):
         config.data.folder = None
         make_trainer(config, jax.devices()[:1])

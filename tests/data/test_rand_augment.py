@@ -1,5 +1,7 @@
 """RandAugment: each operation against Pillow's, which the published implementations are made of, and the draws."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
-from resnet_jax.data.augmentation import augmented
-from resnet_jax.data.pipeline import make_pipeline
+from resnet_jax.config import base_config
+from resnet_jax.data.augment import augmented
 from resnet_jax.data.rand_augment import (
     OPERATIONS,
     VARIANTS,
@@ -17,6 +19,7 @@ from resnet_jax.data.rand_augment import (
     draw,
     rand_augment,
 )
+from resnet_jax.data.resident import make_resident
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.training.mesh import make_mesh
 
@@ -161,9 +164,11 @@ def test_a_batch_is_its_images_changed_one_after_another():
 def test_it_comes_ahead_of_the_rest_and_changes_no_other_random_numbers():
     """Images in training are those of the same step without it, where both operations are the identity."""
     dataset, mesh = load_dataset("synthetic"), make_mesh(jax.devices()[:1])
-    fields = {"seed": 0, "batch_size": 64, "normalization_kind": "per_channel", "padding": 2, "flip": True}
-    how = RandAugment(2, 9.0)
-    plain, changed = (make_pipeline(dataset, mesh, **fields, rand_augment=r) for r in (None, how))
+    config, how = base_config(), RandAugment(2, 9.0)
+    config.data.update({"normalization": "per_channel", "padding": 2, "flip": True})
+    plain = make_resident(dataset, config, mesh)
+    config.data.rand_augment.update(dataclasses.asdict(how))
+    changed = make_resident(dataset, config, mesh)
     key, images = jax.random.key(5), dataset.train.images[:64]
     without, found = (np.asarray(augmented(p.augmentation, p.train, images, key)) for p in (plain, changed))
     idle = np.all(np.asarray(draw(jax.random.fold_in(key, 4), 64, how)[0]) == 0, axis=1)

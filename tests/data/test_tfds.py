@@ -1,112 +1,97 @@
-"""tensorflow-datasets without TensorFlow: a set is downloaded, prepared and read; damaged ones are named."""
-
-import contextlib
-import http.server
-import io
-import shutil
-import sys
-import tarfile
-import threading
-from pathlib import Path
+"""Any classification set of tensorflow-datasets: in memory or streamed, with a split to evaluate on or without."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from resnet_jax.data import tfds
+from resnet_jax.data.dataset import Dataset, Split, fitted
+from resnet_jax.data.imagenet.decode import decode
+from resnet_jax.data.sources import load_dataset
+from resnet_jax.data.streaming import open_splits
+from resnet_jax.data.tfds import open_tfds
 from resnet_jax.errors import UserError
 
-CIFAR10 = Path(__file__).parents[3] / "shared/data/tensorflow_datasets"
-needs_cifar10 = pytest.mark.skipif(not CIFAR10.is_dir(), reason=f"no prepared CIFAR-10 at {CIFAR10}")
+
+def prepare(folder, name, splits, sizes, label=True):
+    """A set on disk whose code is gone, as TFDS finds one that somebody else has prepared."""
+    import tensorflow_datasets as tfds
+
+    fixed = len(set(sizes)) == 1
+    features = {"image": tfds.features.Image(shape=(*sizes[0], 3) if fixed else (None, None, 3))}
+    features["label" if label else "kind"] = tfds.features.ClassLabel(names=["ant", "bee"])
+
+    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(count) for split, count in splits.items()}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                pixels = np.full((*sizes[i % len(sizes)], 3), 10 * i, np.uint8)
+                yield i, {"image": Image.fromarray(pixels), "label" if label else "kind": i % 2}
+
+    Builder.name = name
+    Builder(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return str(folder)
 
 
-def cifar100_archive(train, test):
-    """An archive in CIFAR-100's binary format: coarse label, fine label, 1024 red, green and blue bytes each."""
-    blob = io.BytesIO()
-    with tarfile.open(fileobj=blob, mode="w:gz") as tar:
-        files = {"train.bin": train, "test.bin": test}
-        coarse, fine = "\n".join(f"coarse{i}" for i in range(20)), "\n".join(f"fine{i}" for i in range(100))
-        contents = {f"cifar-100-binary/{name}": records.tobytes() for name, records in files.items()}
-        contents["cifar-100-binary/coarse_label_names.txt"] = coarse.encode()
-        contents["cifar-100-binary/fine_label_names.txt"] = fine.encode()
-        for name, data in contents.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return blob.getvalue()
+def test_a_set_of_one_size_is_in_memory(tmp_path):
+    where = prepare(tmp_path, "little_ants", {"train": 10, "validation": 4}, [(6, 6)])
+    assert not open_tfds("tfds:little_ants", where).is_streamed
+    dataset = load_dataset("tfds:little_ants", where)
+    assert (dataset.evaluated_on, dataset.classes, len(dataset.train), len(dataset.test)) == (
+        "validation", ("ant", "bee"), 10, 4)  # fmt: skip
+    for split in (dataset.train, dataset.test):
+        assert sorted(split.images[:, 0, 0, 0] // 10) == list(range(len(split)))
+        np.testing.assert_array_equal(split.labels, split.images[:, 0, 0, 0] // 10 % 2)
+    held = load_dataset("tfds:little_ants", where, 0, 0.4, "held_out")
+    assert (len(held.train), len(held.test), held.evaluated_on) == (6, 4, "held_out")
+    assert sorted(held.test.labels) == [0, 0, 1, 1]
+    values = [set(split.images[:, 0, 0, 0]) for split in (held.train, held.test)]
+    assert not values[0] & values[1] and len(values[0] | values[1]) == 10
 
 
-@contextlib.contextmanager
-def serving(data):
-    """A server on loopback that answers every request with `data`."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Content-Disposition", 'attachment; filename="cifar-100-binary.tar.gz"')
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_): ...
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/cifar-100-binary.tar.gz"
-    server.shutdown()
+def test_a_set_of_many_sizes_is_streamed_and_parted_by_class(tmp_path):
+    where = prepare(tmp_path, "large_ants", {"train": 12}, [(20, 30), (31, 17)])
+    assert open_tfds("tfds:large_ants", where).is_streamed
+    splits = open_splits("tfds:large_ants", where, 0.5)
+    assert (splits.evaluated_on, len(splits.train), len(splits.test)) == ("held_out", 6, 6)
+    seen = []
+    for part in (splits.train, splits.test):
+        for i in range(len(part)):
+            _, label, data = part.load(i)
+            number = decode(data)[0, 0, 0] // 10
+            assert number % 2 == label and decode(data).shape == [(20, 30, 3), (31, 17, 3)][number % 2]
+            seen.append(number)
+    assert sorted(seen) == list(range(12))
+    with pytest.raises(UserError, match="training images alone"):
+        open_splits("tfds:large_ants", where)
 
 
-def test_cifar100_is_downloaded_prepared_and_read_without_tensorflow(tmp_path, monkeypatch):
-    """The whole first use, from an archive of forty images; the second call reads what the first prepared."""
-    from tensorflow_datasets.image_classification import cifar
+def test_sets_that_are_not_there_or_not_of_images_are_said(tmp_path):
+    where = prepare(tmp_path, "odd_ants", {"train": 2}, [(6, 6)], label=False)
+    with pytest.raises(UserError, match="is no classification set: .*image, kind"):
+        open_tfds("tfds:odd_ants", where)
+    with pytest.raises(UserError, match="holds no 'no_ants', nor does tensorflow-datasets know it"):
+        open_tfds("tfds:no_ants", where)
+    with pytest.raises(UserError, match="holds no prepared mnist"):
+        open_tfds("tfds:mnist", where)
 
+
+def test_small_images_are_fitted_to_a_net():
     rng = np.random.default_rng(0)
-    train, test = (rng.integers(0, 256, (n, 2 + 3072), dtype=np.uint8) for n in (30, 10))
-    for records in (train, test):
-        records[:, 0] %= 20
-        records[:, 1] %= 100
-    original = cifar.Cifar100._cifar_info
-    monkeypatch.setattr(tfds, "CIFAR_HOST", "127.0.0.1")
-    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    with serving(cifar100_archive(train, test)) as url:
-        local = property(lambda self: original.fget(self)._replace(url=url))
-        monkeypatch.setattr(cifar.Cifar100, "_cifar_info", local)
-        dataset = tfds.load_tfds("cifar100")
-    again = tfds.load_tfds("cifar100", str(tmp_path))  # no server any more
-    assert "tensorflow" not in sys.modules
-    assert dataset.num_classes == again.num_classes == 100
-    for found in (dataset, again):
-        for split, records in ((found.train, train), (found.test, test)):
-            # TFDS shuffles; as sets, images and labels must be those of the archive.
-            pixels = records[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-            expected = {p.tobytes(): int(label) for p, label in zip(pixels, records[:, 1], strict=True)}
-            assert {i.tobytes(): int(n) for i, n in zip(split.images, split.labels, strict=True)} == expected
-
-
-@pytest.fixture
-def copy_of_cifar10(tmp_path):
-    shutil.copytree(CIFAR10, tmp_path / "tfds")
-    folder = tmp_path / "tfds/cifar10/3.0.2"
-    for path in [tmp_path / "tfds", *(tmp_path / "tfds").rglob("*")]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    return folder
-
-
-@needs_cifar10
-def test_another_file_format_is_said(copy_of_cifar10):
-    info = copy_of_cifar10 / "dataset_info.json"
-    info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(UserError, match="array_record"):
-        tfds.load_tfds("cifar10", str(copy_of_cifar10.parents[1]))
-
-
-@needs_cifar10
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_set_is_said(copy_of_cifar10, damage):
-    shard = copy_of_cifar10 / "cifar10-test.array_record-00002-of-00004"
-    if damage == "missing":
-        shard.unlink()
-    else:
-        shard.write_bytes(shard.read_bytes()[:100_000])
-    with pytest.raises(UserError, match="cifar10"):
-        tfds.load_tfds("cifar10", str(copy_of_cifar10.parents[1]))
+    images = rng.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    dataset = Dataset("x", Split(images, np.zeros(3, np.int32)), Split(images[:1], np.zeros(1, np.int32)), 2)
+    small = fitted(dataset, 4, rgb=True).train.images
+    assert small.shape == (3, 4, 4, 3) and small.dtype == np.uint8
+    pooled = images.reshape(3, 4, 2, 4, 2, 1).mean(axis=(2, 4))
+    assert np.abs(small - pooled).max() <= 0.5
+    large = fitted(dataset, 32, rgb=False).test.images
+    assert large.shape == (1, 32, 32, 1)
+    expected = np.asarray(Image.fromarray(images[0, ..., 0]).resize((32, 32), Image.Resampling.BILINEAR), int)
+    assert np.abs(large[0, ..., 0].astype(int) - expected).max() <= 1
+    assert fitted(dataset, 0, rgb=False) is dataset

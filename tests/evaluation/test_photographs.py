@@ -19,10 +19,11 @@ from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
-from resnet_jax.evaluation.photographs import PIXELS, batches_of, jitted_forward, score_photographs
-from resnet_jax.evaluation.restore import restore_run
-from resnet_jax.evaluation.runs import test_runs as run_test
-from resnet_jax.evaluation.runs import write_evaluation
+from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
+from resnet_jax.evaluation.evaluation_files import write_evaluation
+from resnet_jax.evaluation.open_run import restore_run
+from resnet_jax.evaluation.photographs import PIXELS, batches_of, score_photographs
+from resnet_jax.evaluation.scoring import jitted_forward
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.evaluation.statistics import from_training_images, recompute_statistics
 from resnet_jax.training.loop import fit
@@ -132,11 +133,11 @@ def test_every_image_is_in_one_batch_of_its_group_and_shapes_are_few(tmp_path, m
     sizes = [(60, 80)] * 5 + [(80, 60), (60, 81), (50, 50), (60, 90)]
     files = {f"{split}/{WNIDS[0]}/{i}.JPEG": picture(i, s) for i, s in enumerate(sizes) for split in ("train", "val")}
     folder = fill(tmp_path, files | {f"train/{WNIDS[1]}/0.JPEG": picture(9, (50, 50))})  # one class alone is no set
-    mesh, cut = make_mesh(jax.devices()[:2]), protocols.choose_for_photographs("multi_scale").cut
+    mesh, views = make_mesh(jax.devices()[:2]), protocols.choose_for_photographs("multi_scale").views
     pipeline = make_trainer(config_of(folder), jax.devices()[:2]).pipeline
     # Room for one image of 640x853 on each device.
     monkeypatch.setattr("resnet_jax.evaluation.photographs.PIXELS", 640 * 853)
-    batches = batches_of(pipeline.test_loader, cut, mesh)
+    batches = batches_of(pipeline.test_loader, views, mesh)
     assert [(b.group, b.indices.tolist(), b.images) for b in batches] == [
         ((12, 12), [7, 7], 1), ((12, 16), [0, 1], 2), ((12, 16), [2, 3], 2), ((12, 16), [4, 6], 2),
         ((12, 18), [8, 8], 1), ((16, 12), [5, 5], 1),

@@ -65,7 +65,7 @@ def test_multi_scale_is_the_mean_of_class_maps_over_scales_and_mirror_images(net
 def test_the_papers_sizes():
     """2015, section 3.4: crops of 224 from 256, five scales; 2016, section 5: one crop of 320 from 320."""
     chosen = {name: protocols.choose_for_photographs(name) for name in protocols.NAMES[1:]}
-    sizes = {name: protocol.cut.shapes(protocol.cut.group(300, 400)) for name, protocol in chosen.items()}
+    sizes = {name: protocol.views.shapes(protocol.views.group(300, 400)) for name, protocol in chosen.items()}
     assert sizes == {
         "centre_crop": ((224, 224),),
         "ten_crop": ((224, 224),) * 5,
@@ -75,7 +75,7 @@ def test_the_papers_sizes():
     assert {name: protocol.mirrored for name, protocol in chosen.items()} == {
         "centre_crop": False, "ten_crop": True, "crop320": False, "multi_scale": True,
     }  # fmt: skip
-    assert [chosen[name].cut.side for name in ("centre_crop", "ten_crop", "crop320")] == [256, 256, 320]
+    assert [chosen[name].views.side for name in ("centre_crop", "ten_crop", "crop320")] == [256, 256, 320]
     metrics = {name: protocol.metric for name, protocol in chosen.items()}
     assert metrics == {
         "centre_crop": "single_crop_224", "crop320": "single_crop_320", "ten_crop": "ten_crop",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.imagenet.cuts import shorter_side_shape
+from resnet_jax.data.imagenet.test_crops import shorter_side_shape
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.views import pad, resize_shorter_side, ten_crops
 

@@ -17,8 +17,7 @@ from resnet_jax.interop.convert import convert, tensors_of
 from resnet_jax.interop.export import TORCH_LAYOUTS, export_safetensors, natural_layout, state_dict
 from resnet_jax.interop.files import read_tensors
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.importing import import_weights
-from resnet_jax.training.weights import load_weights
+from resnet_jax.training.load_weights import import_weights, load_weights
 from tests.interop import files_made, made
 from tests.interop.files_made import BY_NAME, file_of
 from tests.interop.flax_net import BottleneckResNetBlock, FlaxNet, ResNetBlock

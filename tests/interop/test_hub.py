@@ -7,7 +7,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
-from resnet_jax.training.importing import import_weights
+from resnet_jax.training.load_weights import import_weights
 from tests.interop import files_made
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

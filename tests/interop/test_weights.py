@@ -11,8 +11,8 @@ from resnet_jax.config import base_config
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights, read_weights, save_weights
 from resnet_jax.models.registry import create_model
+from resnet_jax.training.load_weights import weights_of_run
 from resnet_jax.training.loop import fit
-from resnet_jax.training.weights import weights_of_run
 
 FIELDS = {"stage_sizes": (1, 1), "widths": (4, 8), "num_classes": 3}
 

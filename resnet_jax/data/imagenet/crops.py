@@ -1,16 +1,16 @@
-"""Where an image is cropped: a pure function of (seed, batch number, place in the batch) and the image's size.
+"""Training crops: a pure function of (seed, batch number, row in the batch) and the image's size.
 
-Boxes are (top, left, height, width) in pixels of the whole image; they are cut out and resized in one go.
+Boxes are (top, left, height, width) in pixels of the whole image; they are cut out and resized in one step.
 """
 
 import math
 
 import numpy as np
 
-#: How images are cropped in training: the 2015 paper's scale augmentation, the Inception crop, or the centre.
+#: The 2015 paper's scale augmentation, the Inception crop, or the centre.
 CROPS = ("scale", "aspect", "center")
 
-#: Attempts of the Inception crop until it takes the centre.
+#: Attempts of the Inception crop before it takes the centre.
 ATTEMPTS = 10
 #: Random numbers for one image: area, aspect, top and left of each attempt.
 DRAWS = 4 * ATTEMPTS
@@ -19,21 +19,21 @@ Box = tuple[float, float, float, float]
 
 
 def batch_draws(seed: int, number: int, batch_size: int) -> np.ndarray:
-    """Random numbers in [0, 1) of one training batch, (batch_size, DRAWS), a row for each image."""
-    # The order of examples is keyed by (seed, epoch): another counter keeps this stream apart from it.
+    """Returns random numbers in [0, 1) for one training batch, (batch_size, DRAWS), a row for each image."""
+    # The counter keeps this stream apart from that of the order of examples, whose key is (seed, epoch).
     bits = np.random.Philox(key=[seed, number], counter=[0, 0, 0, 1])
     return np.random.Generator(bits).random((batch_size, DRAWS))
 
 
 def crop_box(kind: str, draws: np.ndarray, height: int, width: int, size: int, sides: tuple[int, int]) -> Box:
-    """The box of one image.
+    """Returns the box of one image.
 
     Args:
       kind: one of CROPS.
       draws: its row of `batch_draws`.
       height, width: of the image.
-      size: pixels of a side that is trained on.
-      sides: least and largest shorter side that "scale" resizes to; "center" takes the first.
+      size: side of training images in pixels.
+      sides: least and largest shorter side for "scale"; "center" takes the first.
     """
     if kind == "scale":
         return scale_box(draws, height, width, size, sides)
@@ -43,8 +43,8 @@ def crop_box(kind: str, draws: np.ndarray, height: int, width: int, size: int, s
 
 
 def scale_box(draws: np.ndarray, height: int, width: int, size: int, sides: tuple[int, int]) -> Box:
-    """He et al. 2015, section 3.4: the shorter side is resized to a random whole number in [sides], both included, and
-    `size` pixels are cropped at a random place."""
+    """Resizes the shorter side to a random whole number in `sides`, both included, and crops `size` pixels at a random
+    place (He et al. 2015, section 3.4)."""
     least, most = sides
     shorter = least + min(int(draws[0] * (most - least + 1)), most - least)
     scale = shorter / min(height, width)
@@ -55,8 +55,10 @@ def scale_box(draws: np.ndarray, height: int, width: int, size: int, sides: tupl
 
 
 def aspect_box(draws: np.ndarray, height: int, width: int) -> Box:
-    """Szegedy et al. 2014, section 6: 8 to 100 % of the area at an aspect ratio from 3/4 to 4/3, in its logarithm
-    evenly; the largest centred box within those ratios if ten attempts do not fit."""
+    """Crops 8 to 100 % of the area at a log-uniform aspect ratio from 3/4 to 4/3 (Szegedy et al. 2014, section 6).
+
+    If ten attempts do not fit, the largest centred box within those ratios is taken.
+    """
     for area, aspect, y, x in draws.reshape(ATTEMPTS, 4):
         pixels = (0.08 + 0.92 * area) * height * width
         ratio = math.exp(math.log(3 / 4) + aspect * math.log(16 / 9))
@@ -69,6 +71,6 @@ def aspect_box(draws: np.ndarray, height: int, width: int) -> Box:
 
 
 def center_box(height: int, width: int, size: int, shorter_side: int) -> Box:
-    """The centre `size` pixels after the shorter side is resized to `shorter_side`."""
+    """Crops the centre `size` pixels after the shorter side is resized to `shorter_side`."""
     side = size * min(height, width) / shorter_side
     return (height - side) / 2, (width - side) / 2, side, side

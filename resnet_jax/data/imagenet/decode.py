@@ -1,9 +1,8 @@
-"""Image files to RGB pixels: whole, or one box of them at one size.
+"""Decodes image files to RGB pixels: whole, or one box at one size.
 
-simplejpeg (libjpeg-turbo) decodes and OpenCV resizes: of the libraries in `python -m benchmarks input_pipeline` the
-fastest that also notices damaged files; both let other threads run meanwhile. What simplejpeg refuses (CMYK, PNG under
-the name of a JPEG) goes through Pillow. For a box, nothing below it is decoded; docs/input_pipeline.md says what that
-gains, and what was tried besides.
+simplejpeg (libjpeg-turbo) decodes and OpenCV resizes: the fastest in `python -m benchmarks input_pipeline` that notice
+damaged files, and both release the GIL. Pillow decodes what simplejpeg refuses (CMYK, a PNG named as a JPEG).
+docs/input_pipeline.md compares the ways to decode a box.
 """
 
 import io
@@ -16,31 +15,27 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-# Threads decode whole images side by side: threads inside of one would only get in their way.
+# One thread decodes one image: more threads inside OpenCV would slow the others down.
 cv2.setNumThreads(0)
 
-#: The first byte of a marker's second half that says a frame's size, without those that only look so.
+#: Markers of frame headers; the three others of that range are not.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-#: Those of baseline, extended and progressive Huffman coding; the others are hardly ever met.
+#: Those of baseline, extended and progressive Huffman coding; others are rare.
 _HUFFMAN = (0xC0, 0xC1, 0xC2)
 
-#: The most that `resize_crop` shrinks by with three taps.
+#: Scale up to which `resize_crop` shrinks with three taps.
 _THREE_TAPS = 2.0
 
 Box = tuple[float, float, float, float]
 
 
 class DecodeError(ValueError):
-    """Bytes that are no whole image; the message says why."""
+    """Raised for bytes that are no whole image; the message says why."""
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """(height, width) in pixels, from the header alone.
-
-    Raises:
-      DecodeError: if there is none.
-    """
+    """Reads (height, width) in pixels from the header; raises DecodeError if there is none."""
     if data[:2] == b"\xff\xd8":
         try:
             height, width = struct.unpack_from(">HH", data, _frame(data) + 5)
@@ -52,11 +47,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def kind(data: bytes) -> str:
-    """What the bytes are: "rgb", "grayscale" or "cmyk" for a JPEG, "png", or another format's name.
-
-    Raises:
-      DecodeError: if they are no image.
-    """
+    """Returns "rgb", "grayscale" or "cmyk" for a JPEG, or the format's name; raises DecodeError for no image."""
     image = _pillow(data)
     if image.format not in ("JPEG", "MPO"):
         return str(image.format).lower()
@@ -64,7 +55,7 @@ def kind(data: bytes) -> str:
 
 
 def decode(data: bytes, reduce: int = 1) -> np.ndarray:
-    """The whole image, uint8 RGB, (height, width, 3); the orientation that cameras note is ignored, as everywhere.
+    """Decodes the whole image, uint8 RGB, (height, width, 3); EXIF orientation is ignored, as is usual on ImageNet.
 
     Args:
       data: the file.
@@ -79,7 +70,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     try:
         return _turbo(data, least, strict=True)
     except ValueError:
-        # CMYK, other formats, harmless irregularities; Pillow raises for images that are cut short.
+        # CMYK, other formats, harmless irregularities; Pillow raises for truncated images.
         try:
             return np.asarray(_pillow(data).convert("RGB"))
         except (OSError, SyntaxError, ValueError, struct.error) as error:
@@ -87,18 +78,18 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 
 
 def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
-    """One box of an image at one size, antialiased, uint8 RGB, (size, size, 3).
+    """Decodes one box of an image at one size, antialiased, uint8 RGB, (size, size, 3).
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size where the box is shrunk by as much. That moves the
-    box's edges a little, which crops at random can bear; test images are cut by `cuts.py`, out of the whole image.
+    A JPEG is decoded at a half, a quarter or an eighth of its size where the box shrinks by as much. That moves the
+    box's edges a little, which does not matter for random crops; `test_crops` uses the whole image.
 
-    Rows below the box are not decoded where that gives the same pixels. Then damage inside a file, which Pillow and
-    TensorFlow do not notice either, goes unnoticed as long as an image comes out; a file that was cut short is noticed.
+    Rows below the box are not decoded where that gives the same pixels. Then damage inside a file may go unnoticed, as
+    it does with Pillow and TensorFlow; a truncated file is noticed.
 
     Args:
       data: the file.
-      box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of what is
-        decoded, so by up to four pixels where that is an eighth.
+      box: (top, left, height, width) in pixels of the whole image; edges are rounded to pixels of the decoded image, so
+        by up to four pixels at an eighth.
       size: pixels of a side.
 
     Raises:
@@ -111,16 +102,16 @@ def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
         try:
             pixels = _turbo(short, _reduced((rows, width), reduce), strict=False)
         except ValueError:
-            pass  # as with CMYK, or as it is damaged; the whole image says which
+            pass  # CMYK, or damaged; decoding the whole image tells which
         else:
-            # The whole image reduced has a last row for what is left over, by which edges are rounded.
+            # The reduced whole image has a last row for the remainder, by which edges are rounded.
             scale = height / _reduced((height, width), reduce)[0]
             return crop_resize(pixels, box, (pixels.shape[0] * scale, width), size)
     return crop_resize(decode(data, reduce), box, (height, width), size)
 
 
 def reduction(box: Box, size: int) -> int:
-    """The most that an image can be reduced by (1, 2, 4 or 8) while it is decoded, for a box that becomes `size`."""
+    """Returns the largest reduction (1, 2, 4 or 8) at which a box can be decoded that is resized to `size`."""
     reduce = 1
     while reduce < 8 and min(box[2], box[3]) >= 2 * reduce * size:
         reduce *= 2
@@ -128,7 +119,7 @@ def reduction(box: Box, size: int) -> int:
 
 
 def crop_resize(pixels: np.ndarray, box: Box, whole: tuple[float, int], size: int) -> np.ndarray:
-    """A box of an image of size `whole` in `pixels`, the image or a reduced copy; see `decode_crop`."""
+    """Crops and resizes a box of an image of size `whole`; `pixels` are the image or a reduced copy."""
     rows, columns = pixels.shape[:2]
     y, x = rows / whole[0], columns / whole[1]
     top, left = min(round(box[0] * y), rows - 1), min(round(box[1] * x), columns - 1)
@@ -138,7 +129,7 @@ def crop_resize(pixels: np.ndarray, box: Box, whole: tuple[float, int], size: in
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Antialiased where it shrinks (mean over area), linear where it grows, uint8 (height, width, 3)."""
+    """Resizes by the mean over areas where it shrinks, linearly where it grows; uint8 (height, width, 3)."""
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
@@ -146,10 +137,10 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_crop(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """As `resize` in a third of its time where it shrinks to no less than half: three taps, then linear.
+    """Resizes as `resize`, in a third of its time for scales up to 2: a filter of three taps, then linearly.
 
-    The taps make the variance of both together that of the triangle by which Pillow and torchvision shrink: with the
-    scale s of an axis, it has s^2 / 6 and linear interpolation 1 / 6 of a pixel's square.
+    Together both have the variance of the triangle filter by which Pillow and torchvision shrink: at a scale of s, its
+    variance is s^2 / 6 square pixels, and that of linear interpolation 1 / 6.
     """
     scales = pixels.shape[1] / width, pixels.shape[0] / height
     if max(scales) > _THREE_TAPS:
@@ -166,11 +157,7 @@ def _taps(scale: float) -> np.ndarray:
 
 
 def shrink(data: bytes, shorter_side: int, quality: int) -> bytes:
-    """The image as a JPEG whose shorter side is at most `shorter_side` pixels (0: as it is).
-
-    Raises:
-      DecodeError: see `decode`.
-    """
+    """Encodes the image as a JPEG whose shorter side is at most `shorter_side` pixels (0: unchanged)."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
     scale = shorter_side / min(height, width) if shorter_side else 1.0
@@ -180,11 +167,7 @@ def shrink(data: bytes, shorter_side: int, quality: int) -> bytes:
 
 
 def _frame(data: bytes) -> int:
-    """Where a JPEG's marker lies that says its size.
-
-    Raises:
-      IndexError, struct.error: if there is none.
-    """
+    """Finds a JPEG's frame header; raises IndexError or struct.error if there is none."""
     at = 2
     while data[at] == 0xFF:
         if data[at + 1] == 0xFF:  # padding
@@ -197,17 +180,16 @@ def _frame(data: bytes) -> int:
 
 
 def _cut_below(data: bytes, height: int, bottom: float) -> tuple[bytes, int]:
-    """A JPEG whose header says fewer rows, for all that lies above `bottom`, and how many; decoders stop after them.
+    """Returns a JPEG whose header says fewer rows, down to `bottom`, and their number; decoders stop after them.
 
-    The same file and `height` where that is not possible, or the file is not whole.
+    Where that is not possible, or the file is truncated, it returns the file and `height`.
     """
     if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
         return data, height
     at = _frame(data)
     if data[at + 1] not in _HUFFMAN:
         return data, height
-    # Rows of blocks are as high as the component with the most samples needs; one more is what the last row's colours
-    # are interpolated with.
+    # A row of blocks is as high as the component with the most samples. Colours are interpolated with the next row.
     components = data[at + 10 : at + 10 + 3 * data[at + 9]]
     block = 8 * max([1, *(factors & 15 for factors in components[1::3])])
     rows = (math.ceil(bottom / block) + 1) * block
@@ -221,8 +203,8 @@ def _reduced(shape: tuple[int, int], reduce: int) -> tuple[int, int]:
 
 
 def _turbo(data: bytes, least: tuple[int, int], strict: bool) -> np.ndarray:
-    """At the smallest of libjpeg-turbo's scales with at least so many (rows, columns); 0 for the whole."""
-    # Its fast upsampling would gain 5 % and move pixels by more than everything else here together.
+    """Decodes at the smallest of libjpeg-turbo's scales with at least so many (rows, columns); 0: the whole image."""
+    # Fast upsampling would gain 5 % and change pixels more than everything else here together.
     return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, min_height=least[0],
                                   min_width=least[1], min_factor=1, strict=strict)  # fmt: skip
 

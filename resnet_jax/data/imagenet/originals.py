@@ -1,4 +1,4 @@
-"""What ImageNet is prepared from: the original tars, a folder of images, or what TFDS prepared."""
+"""Sources that ImageNet is prepared from: the original tars, a folder of images, or a set prepared by TFDS."""
 
 import dataclasses
 import tarfile
@@ -20,17 +20,16 @@ CLASSES = len(official_wnids())
 def open_originals(
     source: str | Path, val_labels: str | None = None, allow_partial: bool = False, called: str = "--source"
 ) -> dict[str, Source]:
-    """The splits "train" and "val" of a folder, whatever it holds.
+    """Opens the splits "train" and "val" of a folder.
 
     Args:
       source: a folder with both tars, with train/ and val/, or a TFDS directory of imagenet2012.
       val_labels: see `wnids.validation_labels`; for tars and for a val/ without class folders.
       allow_partial: take fewer images and classes than ILSVRC 2012 has.
-      called: what errors call the folder.
+      called: the folder's name in errors.
 
     Raises:
-      UserError: if it is none of these or cannot be read, for classes that are not ImageNet's, and for other numbers
-        of images than there must be.
+      UserError: if it is none of these or cannot be read, or for other classes or numbers of images than ImageNet's.
     """
     root = Path(source).expanduser()
     if not root.is_dir():
@@ -77,7 +76,7 @@ def _folder(folder: Path, val_labels: str | None, allow_partial: bool) -> FileSo
 
 
 def train_tar(path: Path, allow_partial: bool = False) -> FileSource:
-    """The training images inside the tar of tars, each where it lies: nothing is unpacked.
+    """Opens the training images inside the tar of tars, without unpacking it.
 
     Raises:
       UserError: if the tar is damaged or its classes are not ImageNet's.
@@ -101,7 +100,7 @@ def train_tar(path: Path, allow_partial: bool = False) -> FileSource:
 
 
 def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
-    """The validation images inside their tar.
+    """Opens the validation images inside their tar.
 
     Raises:
       UserError: if the tar is damaged, or labels are missing.
@@ -118,11 +117,11 @@ def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
 
 @dataclasses.dataclass(frozen=True)
 class TfdsSource:
-    """A split that TFDS prepared as array_record, read without TensorFlow.
+    """Reads a split that TFDS prepared as array_record, without TensorFlow.
 
     Attributes:
-      directory: which has dataset_info.json.
-      split: TFDS's name of it.
+      directory: that of dataset_info.json.
+      split: TFDS's name of the split.
     """
 
     directory: Path
@@ -130,7 +129,6 @@ class TfdsSource:
 
     @property
     def num_classes(self) -> int:
-        """See `Source`."""
         return CLASSES
 
     @cached_property
@@ -142,10 +140,10 @@ class TfdsSource:
             classes, split = builder.info.features["label"].num_classes, builder.info.splits[self.split]
             records = builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
             for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
-                # TFDS opens a shard when it is asked for an image: one that is missing would be so many bad images.
+                # TFDS opens a shard at its first image: a missing shard would look like many unreadable images.
                 if (found := ArrayRecordReader(str(path)).num_records()) != length:
                     raise ValueError(f"{path} has {found:,} records and not {length:,}")
-        except Exception as error:  # TFDS raises a different type for each way in which a set can be damaged
+        except Exception as error:  # of many types
             raise UserError(
                 f"{self.directory} has no whole split {self.split!r} prepared as array_record: "
                 f"{' '.join(str(error).split())[:300]}"
@@ -161,7 +159,6 @@ class TfdsSource:
         return len(self._records)
 
     def load(self, index: int) -> Example:
-        """See `Source`."""
         try:
             record = self._records[index]
         except (RuntimeError, OSError, ValueError) as error:
@@ -171,5 +168,4 @@ class TfdsSource:
         return Example(name, int(record["label"]), bytes(record["image"]))
 
     def name(self, index: int) -> str:
-        """See `Source`."""
         return f"{self.split}[{index}]"

@@ -1,4 +1,4 @@
-"""Writes prepared shards: in parallel, each under another name until it is whole, and none of them twice."""
+"""Writes prepared shards in parallel; each has a temporary name until it is complete, and is written once."""
 
 import collections
 import concurrent.futures
@@ -19,24 +19,24 @@ from resnet_jax.data.imagenet.shards import FORMAT, Shard, manifest_path, pack, 
 from resnet_jax.data.imagenet.source import RecordError, Source
 from resnet_jax.errors import UserError
 
-#: Images in a shard: 257 shards of about 550 MB for ImageNet as it is.
+#: Images in a shard: 257 shards of about 550 MB for unchanged ImageNet.
 PER_SHARD = 5_000
 
-#: Of a file that has to be encoded anew although it keeps its size.
+#: JPEG quality of files that are encoded again at their own size.
 CONVERTED_QUALITY = 95
 
 Report = Callable[[int, int], object]
 
-_done: Any = None  # in a worker: images that all workers have done
+_done: Any = None  # in a worker process: number of images that all workers have finished
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How images are stored.
+    """Says how images are stored.
 
     Attributes:
-      shorter_side: pixels that it is shrunk to if it is longer; 0: the original bytes.
-      quality: of JPEGs that are encoded anew, 1 to 100.
+      shorter_side: pixels that a longer shorter side is shrunk to; 0: the original bytes.
+      quality: of JPEGs that are encoded again, 1 to 100.
       per_shard: images in a shard.
     """
 
@@ -48,7 +48,7 @@ class Recipe:
 def prepare(
     splits: Mapping[str, Source], out: str | Path, recipe: Recipe, workers: int, report: Report
 ) -> dict[str, Any]:
-    """Writes all splits and their manifests; what is there already of the same preparation is kept.
+    """Writes all splits and returns their manifests; shards of the same preparation that are complete are kept.
 
     Args:
       splits: sources by name.
@@ -56,9 +56,6 @@ def prepare(
       recipe: how images are stored.
       workers: processes.
       report: called with (images done, images in all).
-
-    Returns:
-      The manifest of each split.
 
     Raises:
       UserError: if the directory cannot be written to or holds another preparation.
@@ -86,7 +83,7 @@ def prepare(
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
-    """One shard to write: `count` examples of the source from `first` on."""
+    """Describes one shard to write: `count` examples of the source from `first` on."""
 
     source: Source
     directory: Path
@@ -98,14 +95,14 @@ class _Task:
 
 
 def _plan(source: Source, recipe: Recipe) -> str:
-    """Digits that differ where anything that enters the shards differs, but for the images' own bytes."""
+    """Returns a hash of everything that the shards depend on, except the images' bytes."""
     names = (source.name(index) for index in range(len(source)))
     text = "\n".join([json.dumps([FORMAT, dataclasses.astuple(recipe)]), *names])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _tasks(split: str, source: Source, directory: Path, recipe: Recipe, plan: str) -> list[_Task]:
-    # In the order of the source, so that a disk reads straight on: training reads at random anyway.
+    # In the order of the source, so that the disk reads sequentially; training reads at random anyway.
     starts = range(0, len(source), recipe.per_shard)
     return [
         _Task(source, directory, f"{split}-{number:05d}-of-{len(starts):05d}.array_record", first,
@@ -114,14 +111,10 @@ def _tasks(split: str, source: Source, directory: Path, recipe: Recipe, plan: st
     ]  # fmt: skip
 
 
-def _beside(directory: Path, file: str) -> Path:
-    return directory / f"{file}.json"
-
-
 def _kept(task: _Task, directory: Path) -> bool:
-    """Whether the shard is there, whole, and of this preparation."""
+    """Returns whether the shard is complete; raises UserError if it belongs to another preparation."""
     try:
-        shard = Shard(**json.loads(_beside(directory, task.file).read_text()))
+        shard = Shard(**json.loads((directory / f"{task.file}.json").read_text()))
     except (OSError, ValueError, TypeError):
         return False
     if shard.plan != task.plan:
@@ -164,11 +157,11 @@ def _run(tasks: list[_Task], workers: int, report: Callable[[int], object]) -> N
 
 
 def write_shard(task: _Task) -> Shard:
-    """Writes one shard and the file beside it that says that it is whole."""
+    """Writes one shard, and then the file beside it that marks it as complete."""
     counts: collections.Counter[str] = collections.Counter()
     skipped = []
     part = task.directory / f".{task.file}.{os.getpid()}.part"
-    # Each image by itself, for reading at random; JPEGs do not shrink any further.
+    # One image per group, for random reads; JPEGs cannot be compressed further.
     writer = ArrayRecordWriter(str(part), "group_size:1,uncompressed")
     for index in range(task.first, task.first + task.count):
         try:
@@ -187,18 +180,17 @@ def write_shard(task: _Task) -> Shard:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.rename(task.directory / task.file)
-    _write_json(_beside(task.directory, task.file), dataclasses.asdict(shard))
+    _write_json(task.directory / f"{task.file}.json", dataclasses.asdict(shard))
     return shard
 
 
 def convert(data: bytes, what: str, recipe: Recipe) -> bytes:
-    """The bytes to store. All are decoded once, so that none that is damaged gets in.
+    """Returns the bytes to store. Every image is decoded once, so that no damaged one is stored.
 
-    Files stay as they are where the recipe does not shrink, grayscale ones too, which every decoder turns into three
-    equal channels; CMYK and other formats become RGB JPEGs.
+    Unless the recipe shrinks images, RGB and grayscale JPEGs stay as they are; CMYK and other formats become RGB JPEGs.
 
     Raises:
-      DecodeError: if the image cannot be decoded whole.
+      DecodeError: for an image that cannot be decoded.
     """
     if recipe.shorter_side:
         return shrink(data, recipe.shorter_side, recipe.quality)
@@ -210,7 +202,7 @@ def convert(data: bytes, what: str, recipe: Recipe) -> bytes:
 
 def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: str) -> dict[str, Any]:
     tasks = _tasks(split, source, directory, recipe, plan)
-    shards = [Shard(**json.loads(_beside(directory, task.file).read_text())) for task in tasks]
+    shards = [Shard(**json.loads((directory / f"{task.file}.json").read_text())) for task in tasks]
     counts = sum((collections.Counter(shard.counts) for shard in shards), collections.Counter())
     skipped = [list(entry) for shard in shards for entry in shard.skipped]
     manifest: dict[str, Any] = {
@@ -223,10 +215,7 @@ def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: s
         "plan": plan,
         "counts": dict(sorted(counts.items())),
         "skipped": skipped,
-        "shards": [
-            {"file": shard.file, "records": shard.records, "bytes": shard.bytes, "sha256": shard.sha256}
-            for shard in shards
-        ],
+        "shards": [{k: getattr(shard, k) for k in ("file", "records", "bytes", "sha256")} for shard in shards],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     if not manifest["examples"]:
@@ -236,7 +225,7 @@ def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: s
 
 
 def verify(directory: str | Path) -> int:
-    """Reads every shard again and compares checksums; returns how many there are.
+    """Compares the checksum of every shard and returns their number.
 
     Raises:
       UserError: naming the first shard that is missing or differs.

@@ -1,4 +1,4 @@
-"""Prepared shards: array_record files of images with their labels, and the manifest that says what must be there."""
+"""Prepared shards: array_record files of images with labels, and the manifest that lists them."""
 
 import dataclasses
 import hashlib
@@ -19,23 +19,19 @@ from resnet_jax.errors import UserError
 
 FORMAT = 1
 
-#: Checksum of what follows; label; bytes of the name. Then come the name and the image's file.
+#: Checksum of what follows; label; length of the name. The name and the image's file follow.
 _HEAD = struct.Struct("<IiH")
 
 
 def pack(example: Example) -> bytes:
-    """One record."""
+    """Encodes one record."""
     name = example.name.encode()
     body = _HEAD.pack(0, example.label, len(name))[4:] + name + example.data
     return struct.pack("<I", zlib.crc32(body)) + body
 
 
 def unpack(record: bytes) -> Example:
-    """What `pack` was given.
-
-    Raises:
-      RecordError: if a bit is not as it was.
-    """
+    """Decodes what `pack` encoded; raises RecordError if a bit has changed."""
     if len(record) < _HEAD.size:
         raise RecordError(f"a record of {len(record)} bytes")
     checksum, label, count = _HEAD.unpack_from(record)
@@ -46,15 +42,15 @@ def unpack(record: bytes) -> Example:
 
 
 def manifest_path(directory: Path, split: str) -> Path:
-    """The file that says which shards a split has."""
+    """Returns the path of the file that lists a split's shards."""
     return directory / f"{split}.json"
 
 
 class ShardSource:
-    """One split of a prepared directory; see `Source`."""
+    """Reads one split of a prepared directory; see `Source`."""
 
     def __init__(self, directory: str | Path, split: str) -> None:
-        """Reads the manifest and looks whether all shards are there in their full length.
+        """Reads the manifest and checks that all shards are there in full length.
 
         Raises:
           UserError: naming the shard that is missing, short or not an array_record file.
@@ -76,14 +72,12 @@ class ShardSource:
 
     @property
     def num_classes(self) -> int:
-        """See `Source`."""
         return self._manifest["classes"]
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def load(self, index: int) -> Example:
-        """See `Source`."""
         shard = bisect_right(self._ends, index)
         place = index - (self._ends[shard - 1] if shard else 0)
         try:
@@ -93,24 +87,19 @@ class ShardSource:
         return unpack(record)
 
     def name(self, index: int) -> str:
-        """See `Source`."""
         shard = bisect_right(self._ends, index)
         return f"{self._paths[shard].name}[{index - (self._ends[shard - 1] if shard else 0)}]"
 
     def _reader(self, shard: int) -> Any:
         with self._lock:
             if shard not in self._readers:
-                # Reading ahead would hold memory for every shard, and reads are at random.
+                # Reads are random, and reading ahead would take memory for every shard.
                 self._readers[shard] = ArrayRecordReader(str(self._paths[shard]), "readahead_buffer_size:0")
             return self._readers[shard]
 
 
 def read_manifest(directory: Path, split: str) -> dict[str, Any]:
-    """What `prepare` wrote when it had finished a split.
-
-    Raises:
-      UserError: if there is none, or one of another format.
-    """
+    """Reads what `prepare` wrote when a split was finished; raises UserError if that is missing or unknown."""
     path = manifest_path(directory, split)
     try:
         manifest = json.loads(path.read_text())
@@ -138,22 +127,21 @@ def _check_length(path: Path, expected: int) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal digits."""
+    """Returns the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What is known of one finished shard; the fields of its file beside it while others are being written.
+    """Describes one finished shard, in a JSON file beside it.
 
     Attributes:
-      file: its name.
-      first, records: which examples of the source it was made from, and how many it holds.
-      bytes, sha256: of the file.
-      counts: images by what they were: rgb, grayscale, cmyk, png ...
+      file, bytes, sha256: name, size and checksum of the file.
+      first, records: index of the first example in the source, and number of records.
+      counts: number of images by kind: rgb, grayscale, cmyk, png ...
       skipped: [name, why] of those that could not be decoded.
-      plan: what all shards of one preparation have in common.
+      plan: identifies the preparation that the shard belongs to.
     """
 
     file: str

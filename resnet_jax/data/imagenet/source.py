@@ -1,4 +1,4 @@
-"""Where single images come from: any file, or part of a file, by its place in a list."""
+"""Sources of single images: files, or parts of a file, by index."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from resnet_jax.errors import UserError
 
 
 class Example(NamedTuple):
-    """An image as it is stored: its name, its label and the bytes of its file."""
+    """Holds a stored image: its name, its label and the bytes of its file."""
 
     name: str
     label: int
@@ -17,41 +17,51 @@ class Example(NamedTuple):
 
 
 class RecordError(ValueError):
-    """A record that cannot be read, or is not what was written."""
+    """Raised for a record that cannot be read, or is not what was written."""
 
 
 class Source(Protocol):
-    """Examples by their place, from 0; threads may ask at once, and worker processes may be sent one."""
+    """Gives examples by index. It is safe for threads, and can be sent to worker processes."""
 
     @property
     def num_classes(self) -> int:
-        """How many there are."""
+        """Number of classes."""
         ...
 
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Example:
-        """One example.
-
-        Raises:
-          RecordError: if it cannot be read.
-        """
+        """Reads an example; raises RecordError if that fails."""
         ...
 
     def name(self, index: int) -> str:
-        """What to call it in a complaint."""
+        """Returns what messages call an example."""
         ...
+
+
+class Splits(NamedTuple):
+    """Holds the parts of a set.
+
+    Attributes:
+      train, test: images to train on, and to evaluate on.
+      evaluated_on: what the latter are: "test", "validation" or "held_out".
+      remarks: sentences on files that were left out.
+    """
+
+    train: Source
+    test: Source
+    evaluated_on: str = "test"
+    remarks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
-    """Images that are files, or lie one behind the other in a tar.
+    """Reads images that are files, or members of a tar.
 
     Attributes:
-      names: of the images.
-      labels: from 0 to num_classes - 1.
-      paths: the files they are in.
-      places: (offset, bytes) in that file, None for all of it; one for each image, or one None for all.
+      names, labels: of the images.
+      paths: the file of each, or one file for all.
+      places: (offset, bytes) of each image in its file; None: images are whole files.
       num_classes: number of classes.
       classes: their names, by label, where folders have them.
     """
@@ -67,7 +77,6 @@ class FileSource:
         return len(self.names)
 
     def load(self, index: int) -> Example:
-        """See `Source`."""
         path = self.paths if isinstance(self.paths, Path) else self.paths[index]
         try:
             with path.open("rb") as file:
@@ -82,16 +91,15 @@ class FileSource:
         return Example(self.names[index], self.labels[index], data)
 
     def name(self, index: int) -> str:
-        """See `Source`."""
         return self.names[index]
 
 
-#: Endings of the files that are taken for images.
+#: Endings of image files.
 ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[Path]]:
-    """(class of each image, "" for one that lies in the folder itself; its path), sorted.
+    """Lists (class of each image, "" for one in the folder itself; its path), sorted.
 
     Raises:
       UserError: if the folder or one in it cannot be read, or holds no image.
@@ -99,8 +107,7 @@ def list_folder(folder: Path) -> tuple[list[str], list[Path]]:
     classes, paths = [], []
     try:
         for entry in sorted(folder.iterdir()):
-            inside = sorted(entry.iterdir()) if entry.is_dir() else [entry]
-            for path in inside:
+            for path in sorted(entry.iterdir()) if entry.is_dir() else [entry]:
                 if path.suffix.lower() in ENDINGS:
                     classes.append(entry.name if entry.is_dir() else "")
                     paths.append(path)

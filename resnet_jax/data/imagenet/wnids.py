@@ -1,4 +1,4 @@
-"""The 1,000 classes of ILSVRC 2012: WordNet ids, sorted, so that a class's place is its label."""
+"""The 1,000 classes of ILSVRC 2012: sorted WordNet ids, whose index is the label."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -12,21 +12,21 @@ COUNTS = {"train": 1_281_167, "val": 50_000}
 
 @functools.cache
 def official_wnids() -> tuple[str, ...]:
-    """All 1,000, sorted. The list is that of tensorflow-datasets (labels.txt of its imagenet2012)."""
+    """Returns all 1,000, sorted: the list of tensorflow-datasets (labels.txt of its imagenet2012)."""
     return tuple(Path(__file__).with_name("wnids.txt").read_text().split())
 
 
 @functools.cache
 def class_names() -> tuple[str, ...]:
-    """What the classes are called, by label: of each WordNet id's lemmas the one that torchvision takes, all different.
+    """Returns the classes' names by label, all different, as in torchvision.
 
-    WordNet's first lemma, but for two that it calls the same: "crane bird" and "maillot tank suit".
+    They are WordNet's first lemmas, except for "crane bird" and "maillot tank suit", whose first lemmas occur twice.
     """
     return tuple(Path(__file__).with_name("names.txt").read_text().splitlines())
 
 
 def check_wnids(found: Iterable[str], where: str, allow_partial: bool) -> None:
-    """Checks the classes that a source has.
+    """Checks the classes of a source.
 
     Raises:
       UserError: for a class that ILSVRC 2012 does not have, or, unless `allow_partial`, one that is missing.
@@ -40,7 +40,7 @@ def check_wnids(found: Iterable[str], where: str, allow_partial: bool) -> None:
 
 
 def label_of(wnid: str) -> int:
-    """The label of an official WordNet id, 0 to 999."""
+    """Returns the label of an official WordNet id, 0 to 999."""
     return _labels()[wnid]
 
 
@@ -50,12 +50,12 @@ def _labels() -> dict[str, int]:
 
 
 def validation_labels(names: Sequence[str], path: str | None) -> list[str]:
-    """The WordNet id of each validation image of a set without class folders.
+    """Returns the WordNet id of each validation image of a set without class folders.
 
     Args:
       names: file names.
       path: a text file with a line for each image: a WordNet id, in the order of the sorted names, or a name and an
-        id. If None, the official labels, as tensorflow-datasets has them, by the number in ILSVRC2012_val_00000001.
+        id. If None, the official labels of tensorflow-datasets, by the number in ILSVRC2012_val_00000001.
 
     Raises:
       UserError: if the file cannot be read or does not fit, or a name has no number.
@@ -77,7 +77,7 @@ def validation_labels(names: Sequence[str], path: str | None) -> list[str]:
         order = {name: line[0] for name, line in zip(sorted(names), lines, strict=True)}
         labels = [order[name] for name in names]
     if labels and all(label.isdecimal() for label in labels):
-        # The numbers of the development kit are not in the order of the sorted ids: taken as such, all would be wrong.
+        # The development kit numbers classes in another order than that of the sorted ids: all labels would be wrong.
         raise UserError(f"--val_labels={path} has numbers; give WordNet ids, as n01440764")
     check_wnids(labels, f"--val_labels={path}", allow_partial=True)
     return labels

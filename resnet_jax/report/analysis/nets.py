@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.analysis.runs import is_plain, net_name, read_json
+from resnet_jax.analysis.run_files import is_plain, net_name, read_json
 from resnet_jax.report.style import COLOURS
 from resnet_jax.training.record import RunRecord
 

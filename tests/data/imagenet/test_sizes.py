@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from resnet_jax.training.run import Run
 
-from resnet_jax.data.imagenet.loader import TrainLoader
+from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training import stepper
 from resnet_jax.training.loop import fit
-from resnet_jax.training.run import Run
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.test_streaming import config_of, lines, loader_of
 

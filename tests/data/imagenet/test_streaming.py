@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from configs.imagenet import get_config
-from resnet_jax.config import validate_config
-from resnet_jax.data.imagenet.loader import TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
+from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.evaluation.single_view import evaluate
+from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.loop import fit, fit_seeds
 from resnet_jax.training.progress import NoProgress
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 
@@ -41,7 +41,7 @@ def config_of(folder, net="resnet18", **fields):
 
 def lines(workdir):
     timings = ("images_per_second", "step_seconds", "data_wait", "compile_seconds")
-    kept = RunRecord(workdir).lines()
+    kept = RunFolder(workdir).lines()
     return [{k: v for k, v in line.items() if k not in timings and "memory" not in k and k != "time"} for line in kept]
 
 
@@ -80,8 +80,8 @@ def test_unreadable_images_are_replaced_counted_and_told(tiny_folder):
     place = int(np.where(indices == 1)[0][0])
     assert found[0][1].reshape(-1)[place] == 0 and found[0][0].reshape(12, 16, 16, 3)[place].std() > 0
     assert [len(loader.unreadable) for loader in runs] == [1, 1]
-    news = runs[0].unreadable.news()
-    assert len(news) == 1 and bad.name in news[0] and runs[0].unreadable.news() == []
+    news = runs[0].unreadable.new_warnings()
+    assert len(news) == 1 and bad.name in news[0] and runs[0].unreadable.new_warnings() == []
 
 
 def test_nothing_readable_is_an_error(tiny_folder):
@@ -102,11 +102,11 @@ def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp
             notes.append(text)
 
     result = fit(config_of(tiny_folder), tmp_path / "run", Notes(), jax.devices()[:devices])
-    assert result.dataset == "image_folder" and 0 <= result.test_error <= 100
+    assert result.dataset == "image_folder" and 0 <= result.metrics["test_error"] <= 100
     assert sum("bad.JPEG cannot be read" in note for note in notes) == 2
     found = evaluate(tmp_path / "run")
-    assert found.examples == 8 and (found.test_error, found.test_loss) == (result.test_error, pytest.approx(
-        RunRecord(tmp_path / "run").lines()[-1]["test_loss"]))  # fmt: skip
+    assert found.examples == 8 and (found.test_error, found.test_loss) == (result.metrics['test_error'], pytest.approx(
+        RunFolder(tmp_path / "run").lines()[-1]["test_loss"]))  # fmt: skip
 
 
 def test_a_run_stopped_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path, monkeypatch):
@@ -141,8 +141,8 @@ def test_real_images_at_64_pixels(net, sample, tmp_path):
     config.eval_every = 3
     config.log_every = config.checkpoint_every = 1
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
-    losses = [line["loss"] for line in RunRecord(tmp_path / "run").lines() if "loss" in line]
-    assert 5 < losses[0] < 9 and np.isfinite(losses).all() and result.test_error > 80
+    losses = [line["loss"] for line in RunFolder(tmp_path / "run").lines() if "loss" in line]
+    assert 5 < losses[0] < 9 and np.isfinite(losses).all() and result.metrics["test_error"] > 80
 
 
 def test_decoding_hides_behind_a_slow_step(tiny_folder):

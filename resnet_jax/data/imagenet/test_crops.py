@@ -1,7 +1,7 @@
-"""What is cut from a whole test image of any size, on the host: crops, or all of it at several sizes.
+"""Views of whole test images of any size, made on the host: crops, or the whole image at several sizes.
 
-Images are resized by Pillow's bilinear filter, a triangle as wide as the shrinking: the one that evaluation on
-ImageNet commonly takes. Mirror images are made on the devices.
+Images are resized by Pillow's antialiased bilinear filter, which is common for evaluation on ImageNet. Mirror images
+are made on the devices.
 """
 
 import dataclasses
@@ -15,47 +15,46 @@ from PIL import Image
 #: (height, width) in pixels.
 Shape = tuple[int, int]
 
-#: Images that are cut alike: those of one group become arrays of the same shapes.
+#: Rounded proportions; the views of images of one group have the same shapes.
 Group = tuple[int, int]
 
-#: Whole images have their proportions rounded, so that their shorter side is so many parts and their longer side a
-#: whole number of these: 1:1, 5:4, 4:3 and 3:2 stay as they are.
+#: The proportions of whole images are rounded: the shorter side has so many parts, and the longer side a whole number
+#: of them. 1:1, 5:4, 4:3 and 3:2 stay as they are.
 PARTS = 12
-#: Proportions beyond which an image is not shown whole, but only so much of its middle.
+#: Of an image with longer proportions, only its middle is shown.
 WIDEST = 3
-#: The same of an image that crops are cut from: there are none in ImageNet, and one pixel by a thousand must not become
-#: 256 by 256,000.
+#: The same for crops: ImageNet has no such image, but 1 by 1,000 pixels must not become 256 by 256,000.
 WIDEST_CROPPED = 20
 
 
-class Cut(Protocol):
-    """A way to show images."""
+class ImageViews(Protocol):
+    """Makes the views of an image that a net is shown."""
 
     @property
     def by_size(self) -> bool:
-        """Whether images of different sizes are in different groups."""
+        """Whether images of different sizes belong to different groups."""
         ...
 
     def group(self, height: int, width: int) -> Group:
-        """Of an image of that size."""
+        """Returns the group of an image of that size."""
         ...
 
     def shapes(self, group: Group) -> tuple[Shape, ...]:
-        """Of the views of images of a group."""
+        """Returns the shapes of the views of a group's images."""
         ...
 
     def views(self, pixels: np.ndarray, group: Group) -> tuple[np.ndarray, ...]:
-        """uint8 (height, width, 3), in these shapes, of one uint8 image (height, width, 3)."""
+        """Returns the views of an image, uint8 (height, width, 3)."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-    """Crops of `size` pixels from the image at a shorter side of `side` pixels.
+    """Cuts crops of `size` pixels from the image at a shorter side of `side` pixels.
 
     Attributes:
       size, side: in pixels.
-      corners: the four corners and the centre, see `places`, instead of the centre alone.
+      corners: whether the four corners are cut besides the centre.
     """
 
     size: int
@@ -64,19 +63,17 @@ class Crops:
     by_size = False
 
     def group(self, height: int, width: int) -> Group:
-        """One for all."""
+        """Returns the one group of all images."""
         return (1, 1)
 
     def shapes(self, group: Group) -> tuple[Shape, ...]:
-        """See `Cut`."""
         return ((self.size, self.size),) * (5 if self.corners else 1)
 
     def views(self, pixels: np.ndarray, group: Group) -> tuple[np.ndarray, ...]:
-        """See `Cut`."""
-        pixels = middle(pixels, WIDEST_CROPPED)
+        pixels = limit_aspect(pixels, WIDEST_CROPPED)
         height, width = shorter_side_shape(pixels.shape[0], pixels.shape[1], self.side)
         resized = resize(pixels, (height, width))
-        corners = places(height, width, self.size)
+        corners = crop_corners(height, width, self.size)
         return tuple(
             resized[top : top + self.size, left : left + self.size]
             for top, left in (corners if self.corners else corners[-1:])
@@ -84,11 +81,11 @@ class Crops:
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole:
-    """The whole image at each of several shorter sides.
+class WholeImage:
+    """Shows the whole image at each of several shorter sides.
 
-    Every size of an image is a program to be compiled, and the 50,000 validation images of ImageNet have thousands.
-    So proportions are rounded, to one of 49, the same for all shorter sides.
+    Every size of an image compiles a program, and the 50,000 validation images of ImageNet have thousands of sizes. So
+    proportions are rounded to one of 49.
 
     Attributes:
       sides: in pixels.
@@ -98,41 +95,39 @@ class Whole:
     by_size = True
 
     def group(self, height: int, width: int) -> Group:
-        """Rounded proportions, height and width in parts of which the shorter side has `PARTS`."""
+        """Returns the proportions as (height, width) in parts, of which the shorter side has `PARTS`."""
         longer = min(round(Fraction(PARTS * max(height, width), min(height, width))), WIDEST * PARTS)
         return (PARTS, longer) if height <= width else (longer, PARTS)
 
     def shapes(self, group: Group) -> tuple[Shape, ...]:
-        """See `Cut`."""
         return tuple((side * group[0] // PARTS, side * group[1] // PARTS) for side in self.sides)
 
     def views(self, pixels: np.ndarray, group: Group) -> tuple[np.ndarray, ...]:
-        """See `Cut`."""
-        pixels = middle(pixels, WIDEST)
+        pixels = limit_aspect(pixels, WIDEST)
         return tuple(resize(pixels, shape) for shape in self.shapes(group))
 
 
 def shorter_side_shape(height: int, width: int, side: int) -> Shape:
-    """(height, width) with the shorter side `side` and the longer one in proportion, rounded down.
+    """Returns (height, width) with the shorter side `side`, and the longer side in proportion.
 
-    Down, as in Torch's `Scale`, which the authors' later code and torchvision use.
+    It is rounded down, as in Torch's `Scale`, which the authors' later code and torchvision use.
     """
     if height <= width:
         return side, width * side // height
     return height * side // width, side
 
 
-def places(height: int, width: int, size: int) -> Sequence[tuple[int, int]]:
-    """(top, left) of the crops of `size` pixels in the corners and, last, in the centre.
+def crop_corners(height: int, width: int, size: int) -> Sequence[tuple[int, int]]:
+    """Returns (top, left) of the crops in the four corners and, last, in the centre.
 
-    Krizhevsky et al. 2012, section 4.1. Where the rest is odd, the smaller half is above and to the left of the centre.
+    See Krizhevsky et al. 2012, section 4.1. Of an odd margin, the smaller half is above and to the left of the centre.
     """
     bottom, right = height - size, width - size
     return (0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)
 
 
-def middle(pixels: np.ndarray, widest: int) -> np.ndarray:
-    """An image, or where its longer side is more than `widest` times its shorter one, so much of its middle."""
+def limit_aspect(pixels: np.ndarray, widest: int) -> np.ndarray:
+    """Returns an image, or the middle of it where one side is more than `widest` times the other."""
     height, width = pixels.shape[:2]
     most = widest * min(height, width)
     top, left = max(0, height - most) // 2, max(0, width - most) // 2
@@ -140,7 +135,7 @@ def middle(pixels: np.ndarray, widest: int) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, shape: Shape) -> np.ndarray:
-    """Bilinear and antialiased, uint8; no change at that size."""
+    """Resizes a uint8 image bilinearly, antialiased; an image of that size is returned unchanged."""
     if pixels.shape[:2] == shape:
         return pixels
     image = Image.fromarray(np.ascontiguousarray(pixels))

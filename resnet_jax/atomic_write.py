@@ -1,4 +1,4 @@
-"""Files that are whole or not there: whoever dies while writing one leaves what stood there before."""
+"""Writes files atomically: a process that dies while writing leaves the old file."""
 
 import json
 import os
@@ -8,31 +8,29 @@ from typing import Any
 from resnet_jax.errors import UserError
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Writes a file so that a kill or a loss of power leaves the old one or the new one, never a part.
 
-    Args:
-      path: the file; one of the same name with `.partial` behind it is written first.
-      content: text, stored as UTF-8, or bytes.
+    Text is stored as UTF-8. A file with `.partial` appended to the name is written first.
 
     Raises:
-      OSError: if it cannot be written, as on a full disk; the old file is still there.
+      OSError: if it cannot be written, as on a full disk; the old file stays.
     """
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
-        # Without it the new name can outlive a loss of power, and what is in the file not.
+        # Otherwise a loss of power could keep the new name and lose the content.
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Reads the JSON object in a file.
 
     Raises:
       UserError: if it cannot be read, or holds something else.
-      FileNotFoundError: if there is none.
+      FileNotFoundError: if there is no such file.
     """
     try:
         value = json.loads(path.read_text())

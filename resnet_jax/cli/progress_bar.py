@@ -1,25 +1,26 @@
-"""How far a long analysis is: a live bar in a terminal, a line every few seconds elsewhere."""
+"""Shows the progress of a long command: a live bar in a terminal, a line every few seconds elsewhere."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from resnet_jax.analysis.runs import Report
+#: Called with (done, total).
+Report = Callable[[int, int], None]
 
 
 @contextlib.contextmanager
-def ticker(title: str, stream: TextIO | None = None, seconds: float = 10) -> Iterator[Report]:
+def progress_bar(title: str, stream: TextIO | None = None, seconds: float = 10) -> Iterator[Report]:
     """Gives a function to be called with (done, total).
 
     Args:
-      title: what is going on.
+      title: of the work.
       stream: stderr by default.
-      seconds: the least time between two lines where the stream is no terminal.
+      seconds: minimum between two lines where the stream is no terminal.
     """
     stream = stream or sys.stderr
     if not stream.isatty():
@@ -34,7 +35,7 @@ def ticker(title: str, stream: TextIO | None = None, seconds: float = 10) -> Ite
 
 def _lines(title: str, stream: TextIO, seconds: float) -> Report:
     began = last = time.monotonic()
-    first: int | None = None  # an analysis that goes on begins in the middle
+    first: int | None = None  # work that is continued begins in the middle
 
     def report(done: int, total: int) -> None:
         nonlocal last, first

@@ -8,13 +8,12 @@ import pytest
 
 from configs.cifar10 import get_config
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.runs import test_runs as run_tests
+from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_tests
+from resnet_jax.evaluation.open_run import open_weights
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.evaluation.weights import open_weights
 from resnet_jax.interop.weights import save_weights
-from resnet_jax.training.importing import import_weights
+from resnet_jax.training.load_weights import import_weights, load_weights, weights_of_run
 from resnet_jax.training.loop import fit
-from resnet_jax.training.weights import load_weights, weights_of_run
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 

@@ -1,6 +1,6 @@
-"""Image files of any kind to pixels as a net's test set was shown: what `predict` reads.
+"""Reads image files of any kind for `predict`, and shows them as the net's test images were shown.
 
-Everything here is for single files that people hand over; training and testing read `data.imagenet`.
+Training and testing read their files through `data.imagenet`.
 """
 
 import dataclasses
@@ -17,50 +17,50 @@ from resnet_jax.data.imagenet.crops import center_box
 from resnet_jax.data.imagenet.decode import crop_resize
 from resnet_jax.errors import UserError
 
-#: Pixels above which a JPEG is decoded at a half, a fourth or an eighth of its size: 200 MB. The largest JPEG there
-#: can be, 65,535 by 65,535, fits at an eighth. Other files cannot be reduced while they are decoded: see `_open`.
+#: Pixels (200 MB) above which a JPEG is decoded at a half, a fourth or an eighth of its size. The largest possible
+#: JPEG, 65,535 by 65,535, fits at an eighth. Other formats cannot be reduced while they are decoded.
 MOST_PIXELS = 2**26
 
-#: Nets for images of more pixels than that are tested by the centre crop, 224 of 256; smaller images are shown whole.
+#: Side in pixels up to which test images are shown whole; larger ones are shown by the centre crop, 224 of 256.
 LARGEST_WHOLE = 64
 
-#: What stands for the standard input.
+#: Names the standard input.
 STDIN = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """An image as it is to be looked at.
+class DecodedImage:
+    """Holds an image upright.
 
     Attributes:
       pixels: uint8, (height, width, 3) RGB or (height, width) grey; a huge JPEG is reduced.
-      note: what the file has that was left out, as other frames; empty: nothing.
+      note: what was left out of the file, as other frames; empty: nothing.
     """
 
     pixels: np.ndarray
     note: str = ""
 
 
-def read_picture(path: str | Path, grey: bool = False) -> Picture:
+def read_image(path: str | Path, grey: bool = False) -> DecodedImage:
     """Reads an image file: its first frame, upright, in 8 bits, over white where it is transparent.
 
-    The orientation that cameras note is applied, which tests on ImageNet do not do. Of 16 bits the upper 8 are taken.
-    CMYK is converted without a colour profile, as in training.
+    EXIF orientation is applied, unlike in tests on ImageNet. Of 16 bits the upper 8 are taken. CMYK is converted
+    without a colour profile, as in training.
 
     Args:
       path: of the file; "-": the standard input.
-      grey: whether grey pixels are wanted (ITU-R 601) or RGB.
+      grey: whether to return grey pixels (ITU-R 601) or RGB.
 
     Raises:
-      UserError: for what cannot be read as an image or is too large, naming the file.
+      UserError: naming the file, if it cannot be read as an image or is too large.
     """
     name = "the standard input" if str(path) == STDIN else str(path)
     data = _read(path, name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd camera notes
+            warnings.simplefilter("ignore")  # about odd EXIF
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _to_picture(_open(data), grey)
+            return _to_image(_open(data), grey)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{name} has more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are read of other files than JPEG"
@@ -73,15 +73,15 @@ def read_picture(path: str | Path, grey: bool = False) -> Picture:
         raise UserError(f"{name} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def fit_picture(picture: Picture, size: int) -> np.ndarray:
-    """What a net for `size` pixels is shown of a picture, uint8 (size, size, 3) or (size, size, 1).
+def fit_image(image: DecodedImage, size: int) -> np.ndarray:
+    """Crops and resizes an image for a net of `size` pixels, as tests do: uint8 (size, size, 3) or (size, size, 1).
 
-    The largest square in the middle; for more than 64 pixels the middle 224/256 of it, which is the test by single
-    centre crop at a shorter side of 256. Resized as in the tests, antialiased where it shrinks.
+    Up to 64 pixels it takes the largest centred square; above, the middle 224/256 of it, which is the single centre
+    crop at a shorter side of 256.
     """
-    height, width = picture.pixels.shape[:2]
+    height, width = image.pixels.shape[:2]
     shorter_side = round(size * 256 / 224) if size > LARGEST_WHOLE else size
-    pixels = crop_resize(picture.pixels, center_box(height, width, size, shorter_side), (height, width), size)
+    pixels = crop_resize(image.pixels, center_box(height, width, size, shorter_side), (height, width), size)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -100,10 +100,10 @@ def _read(path: str | Path, name: str) -> bytes:
 
 
 def _open(data: bytes) -> Image.Image:
-    """The image, not yet decoded. Pillow refuses files of very many pixels, which may be meant to fill the memory."""
+    """Opens an image without decoding it; huge JPEGs will be reduced. Pillow refuses other files of too many pixels."""
     if data[:3] != b"\xff\xd8\xff":
         return Image.open(io.BytesIO(data))
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # not `Image.open`, which looks at the whole size
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # `Image.open` would check the full size
     width, height = image.size
     reduce = 1
     while (width // reduce) * (height // reduce) > MOST_PIXELS and reduce < 8:
@@ -113,25 +113,25 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _to_picture(image: Image.Image, grey: bool) -> Picture:
+def _to_image(image: Image.Image, grey: bool) -> DecodedImage:
     frames = getattr(image, "n_frames", 1)
     note = f"the first of {frames} frames" if frames > 1 else ""
     image.load()
     try:
         image = ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        pass  # a note that cannot be read says nothing
+        pass  # unreadable EXIF
     image = _eight_bits(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
     pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return Picture(pixels, note)
+    return DecodedImage(pixels, note)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Pillow would cut 16-bit pixels off at 255."""
+    """Keeps the upper 8 of 16 bits; Pillow would clip them at 255."""
     if image.mode == "F":
         raise UserError("has floating-point pixels, whose range nobody knows; save it with 8 or 16 bits")
     if not image.mode.startswith("I"):

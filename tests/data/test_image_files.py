@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from resnet_jax.data import pictures
+from resnet_jax.data import image_files
+from resnet_jax.data.image_files import DecodedImage, fit_image, read_image
 from resnet_jax.data.imagenet.crops import center_box
 from resnet_jax.data.imagenet.decode import crop_resize, decode
-from resnet_jax.data.pictures import Picture, fit_picture, read_picture
 from resnet_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -28,11 +28,11 @@ def save(path, image, **options):
 
 def test_png_is_read_to_the_bit_and_grey_from_and_to_colour(tmp_path):
     colour, grey = RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8), RNG.integers(0, 256, (5, 7)).astype(np.uint8)
-    np.testing.assert_array_equal(read_picture(save(tmp_path / "c.png", colour)).pixels, colour)
-    np.testing.assert_array_equal(read_picture(save(tmp_path / "g.png", grey), grey=True).pixels, grey)
-    np.testing.assert_array_equal(read_picture(tmp_path / "g.png").pixels, np.stack([grey] * 3, axis=-1))
+    np.testing.assert_array_equal(read_image(save(tmp_path / "c.png", colour)).pixels, colour)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "g.png", grey), grey=True).pixels, grey)
+    np.testing.assert_array_equal(read_image(tmp_path / "g.png").pixels, np.stack([grey] * 3, axis=-1))
     luma = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
-    assert np.abs(read_picture(tmp_path / "c.png", grey=True).pixels - luma).max() <= 1
+    assert np.abs(read_image(tmp_path / "c.png", grey=True).pixels - luma).max() <= 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -43,9 +43,9 @@ def test_what_is_transparent_is_white(tmp_path, mode):
     if mode == "P":
         image = red.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
         hidden = image.getpixel((1, 2))
-        pixels = read_picture(save(tmp_path / "p.png", image, transparency=hidden)).pixels
+        pixels = read_image(save(tmp_path / "p.png", image, transparency=hidden)).pixels
     else:
-        pixels = read_picture(save(tmp_path / "a.png", red.convert(mode))).pixels
+        pixels = read_image(save(tmp_path / "a.png", red.convert(mode))).pixels
         assert np.abs(pixels[2, 2].astype(int) - 127).max() <= 1
     assert pixels[2, 1].tolist() == [255, 255, 255] and pixels[0, 0, 0] == (76 if mode == "LA" else 255)
 
@@ -53,9 +53,9 @@ def test_what_is_transparent_is_white(tmp_path, mode):
 def test_sixteen_bits_keep_their_upper_eight(tmp_path):
     values = RNG.integers(0, 65536, (6, 6)).astype(np.uint16)
     values[0, 0] = 65535
-    found = read_picture(save(tmp_path / "x.png", values), grey=True).pixels
+    found = read_image(save(tmp_path / "x.png", values), grey=True).pixels
     np.testing.assert_array_equal(found, values // 256)
-    np.testing.assert_array_equal(read_picture(save(tmp_path / "x.tif", values)).pixels[..., 1], values // 256)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "x.tif", values)).pixels[..., 1], values // 256)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -63,7 +63,7 @@ def test_the_first_of_several_frames_is_taken_and_that_is_said(tmp_path, suffix)
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     path = save(tmp_path / f"x.{suffix}", frames[0], save_all=True, append_images=frames[1:])
     assert len(list(ImageSequence.Iterator(Image.open(path)))) == 3
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.note == "the first of 3 frames"
     assert picture.pixels[4, 4, 0] > 240 and picture.pixels[4, 4, 1] < 15
 
@@ -79,48 +79,48 @@ def test_the_cameras_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "x.jpg", np.ascontiguousarray(stored), exif=exif, quality=100, subsampling=0)
-    found = read_picture(path).pixels
+    found = read_image(path).pixels
     assert found.shape == upright.shape and np.abs(found.astype(int) - upright).max() < 8
 
 
 def test_cmyk(tmp_path):
     path = save(tmp_path / "x.jpg", Image.fromarray(smooth(16, 16)).convert("CMYK"), quality=100, subsampling=0)
-    assert np.abs(read_picture(path).pixels.astype(int) - smooth(16, 16)).max() < 8
+    assert np.abs(read_image(path).pixels.astype(int) - smooth(16, 16)).max() < 8
 
 
 def test_a_photograph_is_shown_as_the_test_set_is(tmp_path):
     """The centre crop of `data.imagenet`, whose decoder is another: two values of difference at most."""
     path = save(tmp_path / "x.jpg", smooth(300, 400), quality=95)
     expected = crop_resize(decode(path.read_bytes()), center_box(300, 400, 224, 256), (300, 400), 224)
-    found = fit_picture(read_picture(path), 224)
+    found = fit_image(read_image(path), 224)
     assert found.shape == (224, 224, 3) and np.abs(found.astype(int) - expected).max() <= 2
 
 
 def test_small_images_are_shown_whole():
     pixels = RNG.integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(fit_picture(Picture(pixels), 32), pixels)
-    grey = fit_picture(Picture(pixels[..., 0]), 8)
+    np.testing.assert_array_equal(fit_image(DecodedImage(pixels), 32), pixels)
+    grey = fit_image(DecodedImage(pixels[..., 0]), 8)
     assert grey.shape == (8, 8, 1)
     np.testing.assert_allclose(grey[..., 0], pixels[..., 0].reshape(8, 4, 8, 4).mean(axis=(1, 3)), atol=0.51)
-    middle = fit_picture(Picture(smooth(32, 96)), 32)
+    middle = fit_image(DecodedImage(smooth(32, 96)), 32)
     np.testing.assert_array_equal(middle, smooth(32, 96)[:, 32:64])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 20_000), (20_000, 3), (40_000, 10)])
 def test_extreme_shapes(tmp_path, shape):
     pixels = np.full((*shape, 3), (10, 200, 30), np.uint8)
-    found = fit_picture(read_picture(save(tmp_path / "x.png", pixels)), 224)
+    found = fit_image(read_image(save(tmp_path / "x.png", pixels)), 224)
     assert found.shape == (224, 224, 3) and (found == (10, 200, 30)).all()
 
 
 def test_a_huge_jpeg_is_decoded_at_a_fraction(tmp_path, monkeypatch):
     """Pillow's limit is for files that cannot be reduced; and the picture is the same picture."""
     path = save(tmp_path / "x.jpg", smooth(512, 1024), quality=95)
-    whole = fit_picture(read_picture(path), 224)
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 150_000)
+    whole = fit_image(read_image(path), 224)
+    monkeypatch.setattr(image_files, "MOST_PIXELS", 150_000)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150_000)
-    assert read_picture(path).pixels.shape == (256, 512, 3)
-    assert np.abs(fit_picture(read_picture(path), 224).astype(int) - whole).max() <= 6
+    assert read_image(path).pixels.shape == (256, 512, 3)
+    assert np.abs(fit_image(read_image(path), 224).astype(int) - whole).max() <= 6
 
 
 def bomb(path):
@@ -152,7 +152,7 @@ def test_what_is_no_image_is_said_by_its_name(tmp_path, bad):
     make, message = BAD[bad]
     make(tmp_path / "x")
     with pytest.raises(UserError, match=message) as error:
-        read_picture(tmp_path / "x")
+        read_image(tmp_path / "x")
     assert str(tmp_path / "x") in str(error.value) and "\n" not in str(error.value)
 
 
@@ -160,6 +160,6 @@ def test_the_standard_input(monkeypatch):
     data = io.BytesIO()
     Image.fromarray(smooth(4, 4)).save(data, "PNG")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.getvalue())))
-    np.testing.assert_array_equal(read_picture("-").pixels, smooth(4, 4))
+    np.testing.assert_array_equal(read_image("-").pixels, smooth(4, 4))
     with pytest.raises(UserError, match="the standard input is empty"):
-        read_picture("-")
+        read_image("-")

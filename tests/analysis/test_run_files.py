@@ -5,9 +5,9 @@ import json
 import pytest
 
 from configs.cifar10 import get_config
-from resnet_jax.analysis.runs import is_plain, net_name, open_run, read_json, resume, write_json
+from resnet_jax.analysis.run_files import is_plain, net_name, open_run, read_json, resume, write_json
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
 
 def test_a_run_opens_at_its_last_step(residual):
@@ -27,7 +27,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(residual):
 def test_what_cannot_be_opened(tmp_path, tiny_config):
     with pytest.raises(UserError, match="holds no run"):
         open_run(tmp_path)
-    RunRecord(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).begin(tiny_config())
     with pytest.raises(UserError, match="no checkpoint yet"):
         open_run(tmp_path)
 

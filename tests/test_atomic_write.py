@@ -5,15 +5,15 @@ import os
 
 import pytest
 
+from resnet_jax.atomic_write import atomic_write, read_json_object
 from resnet_jax.errors import UserError
-from resnet_jax.whole_files import read_object, write_whole
 
 
 @pytest.mark.parametrize("content", ["zwölf\n", b"\x00\xff\r\n"])
 def test_what_is_written_is_there(content, tmp_path):
     path = tmp_path / "file"
-    write_whole(path, "before")
-    write_whole(path, content)
+    atomic_write(path, "before")
+    atomic_write(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -21,14 +21,14 @@ def test_what_is_written_is_there(content, tmp_path):
 def test_a_writer_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
     """With all bytes handed to the system, which has not yet taken them in."""
     path = tmp_path / "file"
-    write_whole(path, "old")
+    atomic_write(path, "old")
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, "new")
+        atomic_write(path, "new")
     assert path.read_text() == "old"
 
 
@@ -36,9 +36,9 @@ def test_a_writer_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
 def test_what_is_no_object_is_refused(text, message, tmp_path):
     path = tmp_path / "file.json"
     with pytest.raises(FileNotFoundError):
-        read_object(path)
-    write_whole(path, text)
+        read_json_object(path)
+    atomic_write(path, text)
     with pytest.raises(UserError, match=message):
-        read_object(path)
-    write_whole(path, '{"a": 1}')
-    assert read_object(path) == {"a": 1}
+        read_json_object(path)
+    atomic_write(path, '{"a": 1}')
+    assert read_json_object(path) == {"a": 1}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.imagenet.cuts import Crops, Whole
-from resnet_jax.data.imagenet.loader import Unreadable
-from resnet_jax.data.imagenet.tester import TestLoader
+from resnet_jax.data.imagenet.test_crops import Crops, WholeImage
+from resnet_jax.data.imagenet.test_loader import TestLoader
+from resnet_jax.data.imagenet.train_loader import Unreadable
 from resnet_jax.data.streaming import open_splits
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 
@@ -43,7 +43,7 @@ def test_crops(shape, resized):
     ],
 )
 def test_whole_images_have_one_of_49_proportions(shape, group, sizes):
-    whole = Whole((224, 640))
+    whole = WholeImage((224, 640))
     assert whole.group(*shape) == group
     assert list(whole.shapes(group)) == sizes
     pixels = noise(*shape)
@@ -56,16 +56,16 @@ def test_whole_images_have_one_of_49_proportions(shape, group, sizes):
 def test_there_are_49():
     sides = (1, 2, 3, 5, 8, 12, 50, 99, 100, 101, 117, 125, 150, 177, 200, 251, 300, 1000)
     every = [(a, b) for a in range(100, 400) for b in (100, a, 400)] + [(a, b) for a in sides for b in sides]
-    groups = {Whole((224,)).group(*size) for one in every for size in (one, one[::-1])}
+    groups = {WholeImage((224,)).group(*size) for one in every for size in (one, one[::-1])}
     assert len(groups) == 49
     # No image is stretched by more than a twenty-fourth.
     for height, width in ((100, a) for a in range(100, 300)):
-        parts = Whole((224,)).group(height, width)
+        parts = WholeImage((224,)).group(height, width)
         assert abs(parts[1] / parts[0] - width / height) <= 1 / 24 + 1e-9
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (3, 7)])
-@pytest.mark.parametrize("cut", [Crops(24, 32), Crops(24, 32, corners=True), Whole((16, 40))])
+@pytest.mark.parametrize("cut", [Crops(24, 32), Crops(24, 32, corners=True), WholeImage((16, 40))])
 def test_images_of_a_pixel(shape, cut):
     group = cut.group(*shape)
     views = cut.views(np.full((*shape, 3), 7, np.uint8), group)
@@ -78,14 +78,14 @@ def test_every_image_is_shown_in_any_state(tiny_folder):
     bad = {f"val/{WNIDS[1]}/a.JPEG": b"", f"val/{WNIDS[1]}/b.JPEG": picture(3)[:200], f"val/{WNIDS[2]}/c.JPEG": b"no"}
     source = open_splits("image_folder", str(fill(tiny_folder, bad)))[1]
     unreadable = Unreadable()
-    loader = TestLoader(source, cut=Crops(16, 18), unreadable=unreadable, workers=2)
+    loader = TestLoader(source, views=Crops(16, 18), unreadable=unreadable, workers=2)
     (images,), labels, grey = loader.begin(np.arange(9)).result()
     assert images.shape == (9, 16, 16, 3) and labels.tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2]
     assert grey.tolist() == [False, False, True, True, False, False, True, False, False]
     assert (images[grey] == 128).all() and images[~grey].std() > 10
     loader.begin(np.arange(9)).result()
-    assert len(unreadable) == 3 and len(unreadable.news()) == 3
-    groups = loader.groups(range(9), Whole((16,)))
+    assert len(unreadable) == 3 and len(unreadable.new_warnings()) == 3
+    groups = loader.groups(range(9), WholeImage((16,)))
     assert groups.tolist() == [[12, 12] if g in (2, 6) else [12, 16] for g in range(9)]  # b's header is whole
 
 
@@ -95,7 +95,7 @@ def test_jpegs_are_decoded_whole_and_resized_as_pillow_does(tmp_path, sample):
     names = {f"{split}/{WNIDS[0]}/{path.name}": path.read_bytes() for path in paths for split in ("train", "val")}
     names[f"train/{WNIDS[1]}/other.JPEG"] = paths[0].read_bytes()  # one class alone is no set
     source = open_splits("image_folder", str(fill(tmp_path, names))).test
-    (images,), _, _ = TestLoader(source, cut=Crops(32, 36), unreadable=Unreadable()).begin(np.arange(8)).result()
+    (images,), _, _ = TestLoader(source, views=Crops(32, 36), unreadable=Unreadable()).begin(np.arange(8)).result()
     for image, path in zip(images, paths, strict=True):
         whole = np.asarray(Image.open(path).convert("RGB"))
         height, width = whole.shape[:2]

@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import resource
-from resnet_jax.cli.door import run
+from resnet_jax.cli.run_command import run_command
 def command():
     import jax
     import jax.numpy as jnp
@@ -19,7 +19,7 @@ def command():
         step(x).block_until_ready()
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     print(sorted(b - a for a, b in zip(faults, faults[1:]))[10])
-run(command)
+run_command(command)
 """
 
 

@@ -1,4 +1,4 @@
-"""Which images a set is evaluated on: its own test or validation images, or a share of the training images."""
+"""Chooses the images that a set is evaluated on: its test or validation images, or a share of the training images."""
 
 import hashlib
 from collections.abc import Collection, Sequence
@@ -12,7 +12,7 @@ EVAL_SPLITS = ("auto", "test", "validation", "held_out")
 
 
 def choose_split(name: str, there: Collection[str], eval_split: str, held_out: bool) -> str:
-    """What a set is evaluated on: "test", "validation" or "held_out".
+    """Returns what a set is evaluated on: "test", "validation" or "held_out".
 
     Args:
       name: of the set.
@@ -40,15 +40,15 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
     )
 
 
-def share_of_each_class(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
-                        ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Parts the training images: places of those to train on, and of those to evaluate on, ascending.
+def stratified_split(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
+                     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Splits the training images: returns the indices to train on and those to evaluate on, ascending.
 
-    Of each class, those whose names have the lowest hashes (SHA-256) are evaluated on, so that the split depends on
-    the names alone: not on the seed, the machine, or the other classes, and an image more moves at most one other.
+    Of each class, the images whose names have the lowest SHA-256 are evaluated on. So the split depends on the names
+    alone, not on the seed, the machine or other classes, and one more image moves at most one other.
 
     Args:
-      names: of the images, unlike within a class.
+      names: of the images, different within a class.
       labels: of the images.
       share: of each class that is evaluated on, rounded, at least one image.
       classes: their names, by label.
@@ -65,10 +65,7 @@ def share_of_each_class(names: Sequence[str], labels: Sequence[int] | np.ndarray
                 f"class {name!r} has {len(members)} image(s): training and evaluation need one each at least"
             )
         count = min(max(1, round(share * len(members))), len(members) - 1)
-        held += sorted(members.tolist(), key=lambda i: _hash(names[i]))[:count]
+        hashes = {i: hashlib.sha256(names[i].encode(errors="surrogateescape")).digest() for i in members.tolist()}
+        held += sorted(hashes, key=hashes.__getitem__)[:count]
     evaluated = np.sort(np.array(held, np.int64))
     return np.setdiff1d(np.arange(len(labels)), evaluated), evaluated
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

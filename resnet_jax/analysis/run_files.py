@@ -1,4 +1,4 @@
-"""A trained run opened for analysis, and the JSON files that an analysis leaves in its folder."""
+"""Opens trained runs for analysis, and reads and writes the JSON files of analyses in their folders."""
 
 import json
 import warnings
@@ -8,26 +8,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.restore import OpenRun, restore_run
+from resnet_jax.evaluation.open_run import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
-from resnet_jax.whole_files import write_whole
 
-#: Told (done, total) as the work goes on.
+#: Called with (done, total) as the work proceeds.
 Report = Callable[[int, int], None]
 
 
 def no_report(done: int, total: int) -> None:
-    """Tells nobody."""
+    """Reports to nobody."""
 
 
 def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
-    """`restore_run`, with a warning for each newer checkpoint that cannot be read.
-
-    Raises:
-      UserError: if the folder holds no run, or a run without a checkpoint.
-    """
+    """Calls `restore_run`, and warns of each newer checkpoint that cannot be read."""
     run = restore_run(workdir, data_dir)
     for sentence in run.passed_over:
         warnings.warn(f"{sentence}; the one before it is analysed", stacklevel=2)
@@ -35,7 +31,7 @@ def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
 
 
 def net_name(config: ConfigDict) -> str:
-    """What a figure calls a run's net: "plain-56", "ResNet-56", "preact ResNet-110"."""
+    """Returns the name of a run's net in figures: "plain-56", "ResNet-56", "preact ResNet-110"."""
     name = config.model.name.removeprefix("cifar_")
     kind, _, rest = name.rpartition("resnet")
     if rest and not name.startswith("plain"):
@@ -44,29 +40,21 @@ def net_name(config: ConfigDict) -> str:
 
 
 def is_plain(config: ConfigDict) -> bool:
-    """Whether a run's net has no shortcuts."""
+    """Returns whether a run's net has no shortcuts."""
     return getattr(create_model(config.model.name, **model_overrides(config)), "shortcut", "none") == "none"
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Writes a JSON file that is either whole or not there, and returns its path.
-
-    Raises:
-      UserError: if it cannot be written.
-    """
+    """Writes a JSON file atomically and returns its path; raises UserError if that fails."""
     try:
-        write_whole(path, json.dumps(value, allow_nan=False) + "\n")
+        atomic_write(path, json.dumps(value, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote.
-
-    Raises:
-      UserError: if there is no such file, or it is damaged.
-    """
+    """Reads what `write_json` wrote; raises UserError if there is no such file, or it is damaged."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -76,10 +64,10 @@ def read_json(path: Path) -> Any:
 
 
 def resume(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The part of a long analysis that is done, from a JSON object with a field `settings`; None if there is none.
+    """Reads the finished part of a long analysis, a JSON object with a field `settings`; None if there is none.
 
     Raises:
-      UserError: if the file is of other settings, naming them: hours of work are not overwritten by a changed flag.
+      UserError: naming the settings that differ: a changed flag must not overwrite hours of work.
     """
     if not path.exists():
         return None

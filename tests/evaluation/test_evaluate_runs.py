@@ -9,9 +9,9 @@ import pytest
 from experiments.scores import evaluation
 from resnet_jax.__main__ import main
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
+from resnet_jax.evaluation.evaluation_files import write_evaluation
 from resnet_jax.evaluation.measures import error
-from resnet_jax.evaluation.runs import test_runs as run_test
-from resnet_jax.evaluation.runs import write_evaluation
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.report.evaluation import draw_evaluation
 from resnet_jax.training.loop import fit
