@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+
 import resnet_jax
 
 TUTORIALS = Path(__file__).parents[2] / "docs/tutorials"

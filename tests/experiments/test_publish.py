@@ -54,7 +54,11 @@ def test_papers_runs(source, root):
         "config.json", "metrics.jsonl", "result.json", "responses.json"
     }  # fmt: skip
     text = (root / "docs/results.md").read_text()
-    assert text.startswith("above\n") and text.endswith("\nbelow\n") and readme.regenerated(root) == {"docs/results.md": text}
+    assert (
+        text.startswith("above\n")
+        and text.endswith("\nbelow\n")
+        and readme.regenerated(root) == {"docs/results.md": text}
+    )
     assert "plain-20 (0.5 % of the paper's iterations)" in text and "9.50" in text and "8.50" in text
     assert "no reproduction: shorter runs" in text
     assert "2 cores of Xeon, Python 3.12.1, JAX 0.12.0, commit 0123456789ab, 2026-01-02; seed 0." in text
