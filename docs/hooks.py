@@ -40,6 +40,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, config: MkDocsConfig, **_: object) -> str:
     """Points pictures under results/ at their place in the site."""
-    return markdown.replace("](../../results/", "](../pictures/results/").replace(
-        "](../results/", "](pictures/results/"
-    )
+    for up in ("../../", "../"):
+        markdown = markdown.replace(f"]({up}results/", f"]({up.removesuffix('../')}pictures/results/")
+    return markdown
