@@ -1,58 +1,62 @@
-# make ablation    train plain-20/56 and ResNet-20/56 on digits, draw their curves (about two minutes)
-# make install     only .venv and what it needs
-# make test        the tests, in two processes (WORKERS=8 for eight)
-# make soak        a longer fault test: 200 kills, about twenty minutes
-# make imagenet-check  plain-18 and ResNet-18 at 224 pixels: prepared, trained, killed, tested by every protocol
-# make lint        ruff and mypy
-# make bench       whether a speed has been lost: ratios against benchmarks/reference.json, some minutes
-# Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
+# `make help` lists what there is. Each target makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12
+# or 3.13.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: install ablation test soak imagenet-check lint bench readme clean
+.PHONY: help install ablation test soak imagenet-check lint docs bench readme clean
 
-install: $(VENV)/installed
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
-ablation: $(VENV)/installed
+install: $(VENV)/installed ## .venv with what the package needs
+
+ablation: $(VENV)/installed ## train plain-20/56 and ResNet-20/56 on digits and draw their curves: about two minutes
 	$(BIN)/python -m experiments ablation --out=runs/ablation
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev ## the tests, in two processes; WORKERS=8 for eight
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-# 200 kills of a digits run, against one that was left alone.
-soak: $(VENV)/installed-dev
+soak: $(VENV)/installed-dev ## kill a digits run 200 times and compare it with one that was left alone: twenty minutes
 	$(BIN)/python -m tests.training.kills --kills=200
 
 # On the 240 images of shared/data/imagenet_sample.
-imagenet-check: $(VENV)/installed-dev
+imagenet-check: $(VENV)/installed-dev ## plain-18 and ResNet-18 at 224 pixels: prepare, train, kill, test in every way
 	$(BIN)/python -m tests.data.imagenet.end_to_end --size=224
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev ## ruff, ruff format and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed
+# The variable turns off a notice about mkdocs 2, which mkdocs-material prints into every build.
+docs: $(VENV)/installed-docs ## the documentation site, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/installed ## compare speed ratios with benchmarks/reference.json: some minutes
 	$(BIN)/python -m benchmarks regression
 
-# Rewrites the README's tables and pictures from the records under results/.
-readme: $(VENV)/installed
+readme: $(VENV)/installed ## rewrite the tables of README.md and docs/ from the records under results/
 	$(BIN)/python -m experiments readme
 
-clean:
-	rm -rf $(VENV)
+clean: ## remove .venv and site/
+	rm -rf $(VENV) site
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed-dev requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
 	touch $@

@@ -1,4 +1,4 @@
-"""CIFAR-10 as in He et al. 2015, section 4.2: 64k iterations at a batch of 128, 0.1 divided by 10 at 32k and 48k.
+"""CIFAR-10 as in He et al. 2015, section 4.2: 64k iterations at a batch of 128, rate 0.1, divided by 10 at 32k and 48k.
 
     python -m resnet_jax train --config=configs/cifar10.py:resnet20 --workdir=runs/cifar10_resnet20
 
@@ -13,7 +13,7 @@ from configs.small_images import small_image_config
 
 
 def get_config(net: str = "resnet20") -> ConfigDict:
-    """The recipe for a CIFAR net."""
+    """Returns the recipe for a CIFAR net."""
     config = small_image_config(net)
     config.data.name = "cifar10"
     config.model.bn_group_size = 64  # each of two GPUs normalised its half of a batch (2016, appendix)

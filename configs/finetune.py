@@ -3,10 +3,10 @@
     python -m resnet_jax train --config=configs/finetune.py --config.init_from=WEIGHTS --config.data.folder=PATH \
         --workdir=runs/mine
 
-WEIGHTS is a folder of weights or of a run, PATH a folder with a folder of images for each class; a fifth of each class
-is held out and evaluated on. For a set of tensorflow-datasets, --config.data.name=tfds:NAME instead of the folder; for
-small sets in memory, as digits, --config.data.name=digits --config.data.resize=32. 1,000 steps of 32 images are ten
-epochs of 3,200. docs/finetuning.md says what else there is, how long it takes, and what has been measured.
+WEIGHTS is a folder of weights or of a run. PATH is a folder with a folder of images for each class; a fifth of
+each class is held out and evaluated on. For a set of tensorflow-datasets, give --config.data.name=tfds:NAME
+instead of the folder; for a small set in memory, --config.data.name=digits --config.data.resize=32. 1,000 steps
+of 32 images are ten epochs of 3,200 images. docs/finetuning.md has all options, and what has been measured.
 """
 
 from ml_collections import ConfigDict
@@ -15,13 +15,13 @@ from resnet_jax.config import base_config
 
 
 def get_config() -> ConfigDict:
-    """SGD at a tenth of the papers' rate; net, normalisation and image size are those of the weights."""
+    """Returns SGD at a tenth of the papers' rate, with the net, normalisation and image size of the weights."""
     config = base_config()
     config.model.name = "init_from"
     config.data.name = "image_folder"
     config.data.normalization = "weights"
     config.data.held_out_share = 0.2
-    config.data.image_size = 0  # that of the weights
+    config.data.image_size = 0  # the size of the weights
     config.data.eval_shorter_side = 0
     config.data.crop = "aspect"
     config.data.padding = 0  # crops are of the image itself

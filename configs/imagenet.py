@@ -1,11 +1,12 @@
-r"""ImageNet as in the two papers: 256 images a step, 0.1 divided by 10 twice.
+r"""ImageNet as in the two papers: 256 images a step, rate 0.1, divided by 10 twice.
 
     python -m resnet_jax prepare imagenet --source=TARS --out=IMAGENET
     python -m resnet_jax train --config=configs/imagenet.py:resnet50 --config.data.data_dir=IMAGENET \
         --workdir=runs/imagenet_resnet50
 
-After the colon: any ImageNet net (python -m resnet_jax summary --list). What a run reports is the error of the centre
-crop of 224 pixels from a shorter side of 256. Top-1 / top-5 errors in percent that it can be held against, all quoted:
+After the colon: any ImageNet net (python -m resnet_jax summary --list). A run reports the error of the centre
+crop of 224 pixels from a shorter side of 256. Published top-1 / top-5 errors in percent to compare with, all
+quoted:
 
 | net | centre crop of 224 | ten crops (2015 table 3) | one crop of 320 (2016 table 5) |
 |:--|--:|--:|--:|
@@ -20,9 +21,9 @@ crop of 224 pixels from a shorter side of 256. Top-1 / top-5 errors in percent t
 | resnet200        |            |               | 21.8 / 6.0 |
 | preact_resnet200 |            |               | 20.7 / 5.3 |
 
-Centre crops of 224 are from the README of the authors' models (github.com/KaimingHe/deep-residual-networks). All have
-batch norm's statistics averaged over training images after training: evaluate --recompute_bn=50000. No run of these has
-been made here.
+Centre crops of 224 are from the README of the authors' models (github.com/KaimingHe/deep-residual-networks). All
+of them average batch norm's statistics over training images after training: evaluate --recompute_bn=50000. None
+of these runs has been made here.
 """
 
 from ml_collections import ConfigDict
@@ -36,10 +37,10 @@ TRAIN_IMAGES = 1_281_167
 
 
 def get_config(net: str = "resnet50") -> ConfigDict:
-    """The recipe of the paper that a net is from.
+    """Returns the recipe of the paper that a net comes from.
 
     Raises:
-      UserError: if it is not the name of an ImageNet net.
+      UserError: if `net` is not the name of an ImageNet net.
     """
     names = [name for name in VARIANTS if not name.startswith("cifar_")]
     if net not in names:
@@ -61,16 +62,16 @@ def get_config(net: str = "resnet50") -> ConfigDict:
 
 
 def _residual(config: ConfigDict) -> None:
-    """Sets what both papers share: 2016 takes "the same data augmentation as in" 2015 and the same hyper-parameters."""
+    """Sets what both papers share: 2016 has "the same data augmentation as in" 2015 and the same hyper-parameters."""
     config.data.colour_pca = 0.1  # "the standard color augmentation": Krizhevsky et al. 2012
     config.optimizer.decay_scope = "kernels"  # docs/fidelity.md has the sources
     config.model.bn_group_size = 32  # each of eight GPUs normalised its share of a batch (2016, appendix)
 
 
 def _he2015(config: ConfigDict) -> None:
-    """2015, section 3.4: up to 600k iterations, the rate divided by 10 "when the error plateaus".
+    """Sets 2015, section 3.4: up to 600k iterations, the rate divided by 10 "when the error plateaus".
 
-    Figure 4 there shows that near 150k and 300k iterations: read off the plot, no text has the numbers.
+    That is near 150k and 300k iterations, read off the plot of figure 4; no text has the numbers.
     """
     _residual(config)
     config.steps = 600_000
@@ -78,16 +79,16 @@ def _he2015(config: ConfigDict) -> None:
 
 
 def _he2016(config: ConfigDict) -> None:
-    """2016, appendix: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs, as in the authors' code."""
+    """Sets 2016, appendix: no warm-up, the rate divided by 10 at epochs 30 and 60; 90 epochs as in their code."""
     _residual(config)
     config.steps = round(90 * TRAIN_IMAGES / config.batch_size)
     config.schedule.boundaries = (1 / 3, 2 / 3)
 
 
 def _vgg(config: ConfigDict) -> None:
-    """Simonyan and Zisserman 2014, section 3.1: 370k iterations, the rate divided by 10 three times on plateaus.
+    """Sets Simonyan and Zisserman 2014, section 3.1: 370k iterations, the rate divided by 10 three times on plateaus.
 
-    When that was is not printed: here the drops part the run into four like parts.
+    The paper does not print when that was: here the drops cut the run into four equal parts.
     """
     config.steps = 370_000
     config.schedule.boundaries = (0.25, 0.5, 0.75)

@@ -1,9 +1,10 @@
-r"""ResNet-50 on ImageNet with recipes later than the two papers'; theirs are in imagenet.py.
+r"""ResNet-50 on ImageNet by later recipes; those of the two papers are in imagenet.py.
 
     python -m resnet_jax train --config=configs/imagenet_modern.py:resnet50_rsb_a3 \
         --config.data.data_dir=IMAGENET --workdir=runs/resnet50_rsb_a3
 
-After the colon, and the top-1 accuracy in percent of the centre crop of 224 pixels that its paper reports (quoted):
+After the colon comes a recipe. Its paper reports this top-1 accuracy in percent of the centre crop of 224 pixels
+(quoted):
 
 | name | recipe | top-1, quoted |
 |:--|:--|--:|
@@ -12,14 +13,14 @@ After the colon, and the top-1 accuracy in percent of the centre crop of 224 pix
 | resnet50_rsb_a2     | Wightman, Touvron and Jegou 2021, procedure A2, 300 epochs   | 79.8            |
 | resnet50_rsb_a3     | the same, procedure A3, 100 epochs of 160 pixels             | 78.1            |
 
-Goyal et al. print errors, 23.60 +- 0.12 and 23.74 +- 0.09: means and deviations of five runs, of each the median over
-its last five epochs (section 5.1). How these and the recipes' numbers were checked: docs/fidelity.md.
+Goyal et al. print errors, 23.60 +- 0.12 and 23.74 +- 0.09: means and deviations of five runs, each the median over its
+last five epochs (section 5.1). docs/fidelity.md says how these and the recipes' numbers were checked.
 
-No run of these has been made here. What a run reports is the error of that crop, 100 less the accuracy. Other nets take
-a recipe by --config.model.name=resnet101.
+None of these runs has been made here. A run reports the error of that crop, 100 minus the accuracy. Other nets take a
+recipe by --config.model.name=resnet101.
 
-The command is the one above with another name, as docs/training.md has it for each kind of machine (launch/ has the
-files for SLURM and Kubernetes); batch_size is over all devices. What is added for memory and speed:
+The command is the one above with another name; docs/training.md has it for each kind of machine, and launch/ the
+files for SLURM and Kubernetes. batch_size is over all devices. Add, for memory and speed:
 
 | where | resnet50_goyal | resnet50_goyal_8192 | resnet50_rsb_a2, resnet50_rsb_a3 |
 |:--|:--|:--|:--|
@@ -29,10 +30,10 @@ files for SLURM and Kubernetes); batch_size is over all devices. What is added f
 | TPU v4-32   | (a batch too small)     | also --config.accumulate=2  | nothing |
 | TPU v4-128  | (a batch too small)     | --config.dtype=bfloat16     | nothing |
 
-Hours, ESTIMATED and not measured: images of all epochs over an assumed 2,500 images/s of 224 pixels for each GPU (an
-A100 in bfloat16; timm's benchmark gave a user 2,600 there, its issue 1491) and an assumed 1,500 for each TPU v4 chip,
-images of 160 pixels at (160 / 224)^2 of the cost, all devices used fully. The host has to keep up
-(docs/input_pipeline.md); RandAugment's share of the step is not known.
+Hours, ESTIMATED and not measured: the images of all epochs, divided by an assumed 2,500 images/s of 224 pixels
+for each GPU (an A100 in bfloat16; timm's benchmark gave a user 2,600 there, its issue 1491) and an assumed 1,500
+for each TPU v4 chip. Images of 160 pixels cost (160 / 224)^2 of that, and all devices are fully used. The host
+has to keep up (docs/input_pipeline.md); RandAugment's share of the step is not known.
 
 | recipe | 1 GPU | 8 GPUs | TPU v4-8 (4 chips) | TPU v4-32 (16 chips) | TPU v4-128 (64 chips) |
 |:--|--:|--:|--:|--:|--:|
@@ -40,10 +41,10 @@ images of 160 pixels at (160 / 224)^2 of the cost, all devices used fully. The h
 | resnet50_rsb_a2                     | 43 | 5.3 | 18  | 4.4 | 1.1  |
 | resnet50_rsb_a3                     | 7.3 | 0.9 | 3.0 | 0.8 | 0.19 |
 
-Quoted times: goyal_8192 one hour on 256 GPUs (the paper's abstract), P100s (section 4.3); from memory, not checked: A2
-55 hours and A3 15 hours on 4 V100.
+Quoted times: goyal_8192 takes one hour on 256 GPUs (the paper's abstract), P100s (section 4.3). From memory, not
+checked: A2 takes 55 hours and A3 15 hours on 4 V100.
 
-What differs from the papers' own runs is in docs/fidelity.md.
+docs/fidelity.md says what differs from the papers' own runs.
 """
 
 from ml_collections import ConfigDict
@@ -54,10 +55,10 @@ from resnet_jax.errors import unknown_name
 
 
 def get_config(recipe: str = "resnet50_rsb_a3") -> ConfigDict:
-    """One of RECIPES.
+    """Returns one of `RECIPES`.
 
     Raises:
-      UserError: if it is none of them.
+      UserError: for another name.
     """
     if recipe not in RECIPES:
         raise unknown_name("recipe", recipe, RECIPES)
@@ -70,7 +71,7 @@ def get_config(recipe: str = "resnet50_rsb_a3") -> ConfigDict:
 
 
 def _length(config: ConfigDict, batch_size: int, epochs: int, warmup_epochs: int = 5) -> None:
-    """The run's length, and what goes by epochs."""
+    """Sets the run's length, and what is counted in epochs."""
     epoch = COUNTS["train"] / batch_size
     config.batch_size = batch_size
     config.steps = round(epochs * epoch)
@@ -79,7 +80,7 @@ def _length(config: ConfigDict, batch_size: int, epochs: int, warmup_epochs: int
 
 
 def _goyal(config: ConfigDict, batch_size: int) -> None:
-    """Goyal et al. 2017, sections 2.2, 3 and 5.1: the rate follows the batch, statistics are over 32 examples."""
+    """Sets Goyal et al. 2017, sections 2.2, 3 and 5.1: the rate follows the batch, statistics are over 32 examples."""
     _length(config, batch_size, 90)
     config.model.bn_group_size = 32
     config.optimizer.nesterov = True
@@ -91,7 +92,7 @@ def _goyal(config: ConfigDict, batch_size: int) -> None:
 
 
 def _rsb(config: ConfigDict, epochs: int) -> None:
-    """Wightman et al. 2021, table 2, what A2 and A3 share."""
+    """Sets what A2 and A3 of Wightman et al. 2021, table 2, share."""
     _length(config, 2048, epochs)
     config.dtype = "bfloat16"
     config.loss = "binary_cross_entropy"

@@ -1,4 +1,4 @@
-"""C2 to C5 of an ImageNet net, as a feature pyramid (Lin et al. 2017) takes them, with the weights of a classifier.
+"""C2 to C5 of an ImageNet classifier, the inputs of a feature pyramid (Lin et al. 2017).
 
 python examples/detection_features.py [WEIGHTS]
 """
@@ -12,7 +12,7 @@ import resnet_jax
 
 
 def pyramid(outputs: tuple[jax.Array, ...], channels: int, key: jax.Array) -> list[jax.Array]:
-    """P2 to P5 without their 3x3 convolutions: 1x1 to equal channels, added from the coarsest down (figure 3 there)."""
+    """Returns P2 to P5 without their 3x3 convolutions: 1x1 to equal channels, added up coarse to fine (figure 3)."""
     merged: list[jax.Array] = []
     for output, one in zip(reversed(outputs), jax.random.split(key, len(outputs)), strict=True):
         lateral = output @ (jax.random.normal(one, (output.shape[-1], channels)) / output.shape[-1] ** 0.5)
@@ -24,7 +24,7 @@ def pyramid(outputs: tuple[jax.Array, ...], channels: int, key: jax.Array) -> li
 
 
 def main(weights_folder: str | None = None) -> list[jax.Array]:
-    """Prints what comes out of each stage; without weights of a net of 18 layers that starts at random."""
+    """Prints the output of each stage; without weights, of a small net that starts at random."""
     images = jnp.zeros((1, 128, 192, 3))  # any size that the strides divide
     if weights_folder:
         weights = resnet_jax.load_weights(weights_folder)

@@ -1,4 +1,4 @@
-"""What a net sees in an image, and where, as `python -m resnet_jax predict --explain` tells it.
+"""What a net sees in an image, and where: `python -m resnet_jax predict --explain` in Python.
 
 python examples/predict_and_explain.py WEIGHTS IMAGE OUT.png
 """
@@ -12,7 +12,7 @@ from resnet_jax.report.overlay import overlay, write_png
 
 
 def main(weights_folder: str, image: str, out: str) -> str:
-    """Prints the three most probable classes, and draws where the first one is seen; gives its name."""
+    """Prints the three most probable classes, draws where the first one is seen, and returns its name."""
     weights = resnet_jax.load_weights(weights_folder)
     probabilities = resnet_jax.predict(weights, [image])[0]
     best = [resnet_jax.classes_of(weights)[label] for label in np.argsort(-probabilities)[:3]]

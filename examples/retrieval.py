@@ -13,7 +13,7 @@ from resnet_jax.data.sources import load_digits
 
 
 def main(weights_folder: str, queries: int = 100, gallery: int = 1437) -> float:
-    """The share of test digits whose nearest training digit shows the same figure, in percent."""
+    """Returns the percentage of test digits whose nearest training digit shows the same figure."""
     weights, digits = resnet_jax.load_weights(weights_folder), load_digits()
     train, test = digits.train.images[:gallery], digits.test.images[:queries]
     vectors = resnet_jax.embed(weights, list(train), unit_length=True)

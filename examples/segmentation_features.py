@@ -1,4 +1,4 @@
-"""A dilated net (Chen et al. 2017) under a head that classifies every pixel: stride 8 instead of 32, the same weights.
+"""A dilated net (Chen et al. 2017) with a head that classifies every pixel: stride 8 instead of 32, the same weights.
 
 python examples/segmentation_features.py
 """
@@ -12,7 +12,7 @@ CLASSES = 21
 
 
 def main() -> jax.Array:
-    """Prints strides and dilations, and gives scores of each pixel, (1, 64, 64, 21), by a head that is not trained."""
+    """Prints strides and dilations; returns scores of each pixel, (1, 64, 64, 21), by a head that is not trained."""
     images = jnp.zeros((1, 64, 64, 3))
     fields = {"stage_sizes": (1, 1, 1, 1), "widths": (8, 16, 32, 64), "features_only": True}  # small, to be quick
     strided = resnet_jax.create_model("resnet18", **fields)

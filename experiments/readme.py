@@ -1,4 +1,4 @@
-"""The README's tables and pictures, from the committed run records alone."""
+"""Writes the tables of README.md and docs/ that follow from the committed run records and the code alone."""
 
 import dataclasses
 import re
@@ -24,12 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 DIGITS = Path("results/digits_ablation")
 PAPERS = Path("results/papers")
 
-#: The tables and figures of the papers that the README shows, as far as there are published runs of their rows.
+#: The tables and figures of the papers that docs/results.md shows, as far as runs of their rows are published.
 SHOWN = ("he2015.figure6",)
+
+NONE_PUBLISHED = "No runs of the papers' tables are published yet: those before were of earlier recipes."
 
 
 def ablation_table(root: Path) -> str:
-    """The digits ablation, and the machine that it ran on."""
+    """Returns the digits ablation as a table, with the machine that it ran on."""
     runs = ablation.runs(root / DIGITS)
     results = [run.result for run in runs if run.result is not None]
     table = to_ablation_table(runs)
@@ -37,7 +39,7 @@ def ablation_table(root: Path) -> str:
 
 
 def measured_on(results: Iterable[Result]) -> str:
-    """A sentence on what runs ran on, with which versions, when and from which commit."""
+    """Returns a sentence on the machines, versions, commits, dates and seeds of some runs."""
     found = list(results)
     machines = {f"{machine(r.hardware)}, Python {r.versions['python']}, JAX {r.versions['jax']}, commit {r.commit}, "
                 f"{r.finished[:10]}" for r in found}  # fmt: skip
@@ -46,7 +48,7 @@ def measured_on(results: Iterable[Result]) -> str:
 
 
 def published(root: Path) -> list[Filled]:
-    """The papers' tables and figures with the published runs: those rows alone that have any."""
+    """Returns the papers' tables and figures with their published runs, without rows that have none."""
     index = index_runs(root / PAPERS)
     found = []
     for name in SHOWN:
@@ -58,25 +60,25 @@ def published(root: Path) -> list[Filled]:
 
 
 def paper_tables(root: Path) -> str:
-    """The published runs of the papers' tables and figures, with what they ran on, and their curves."""
+    """Returns the published runs of the papers' tables and figures, with what they ran on and their curves."""
     parts = []
     for filled in published(root):
         title = f"{filled.experiment.name}: {filled.experiment.title}"
         table = to_markdown(to_grid(filled.entries), title).replace("## ", "**", 1).replace("\n", "**\n", 1)
         results = {run.workdir: run.result for runs in filled.runs.values() for run in runs if run.result is not None}
         parts += [table, measured_on(results.values())]
-        parts += [f"![{filled.experiment.title}{mark}]({path.as_posix()})" for path, mark, _ in pictures(filled)]
-    return "\n\n".join(part.strip() for part in parts) or "None is published yet."
+        parts += [f"![{filled.experiment.title}{mark}](../{path.as_posix()})" for path, mark, _ in pictures(filled)]
+    return "\n\n".join(part.strip() for part in parts) or NONE_PUBLISHED
 
 
 def pictures(filled: Filled) -> list[tuple[Path, str, str]]:
-    """Of each length of the published runs: the picture's path under the root, what marks it, its file's suffix."""
+    """Returns (path under the root, mark in the title, suffix of the file) of a picture for each length of the runs."""
     name = filled.experiment.name
     return [(PAPERS / f"{name}{suffix}.png", mark, suffix) for suffix, mark, entries in lengths(filled) if entries]
 
 
 def net_table(root: Path) -> str:
-    """All named nets with depth, parameters and multiply-adds."""
+    """Returns the table of all named nets with depth, parameters and multiply-adds."""
     lines = ["| net | image | depth | parameters | multiply-adds | defined in |", "|:--|--:|--:|--:|--:|:--|"]
     for name, variant in VARIANTS.items():
         s = variant_summary(name)
@@ -86,36 +88,38 @@ def net_table(root: Path) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Path], str]] = {
-    "digits_ablation": ablation_table,
-    "papers": paper_tables,
-    "nets": net_table,
-}
+#: (page, block, what writes the text between the block's markers).
+BLOCKS: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
+    ("README.md", "digits_ablation", ablation_table),
+    ("docs/results.md", "papers", paper_tables),
+    ("docs/nets.md", "nets", net_table),
+)
 
 
-def regenerated(root: Path = ROOT) -> str:
-    """The README with the text between each pair of markers made anew.
+def regenerated(root: Path = ROOT) -> dict[str, str]:
+    """Returns the text of each page of `BLOCKS` with its blocks written anew.
 
     Raises:
-      UserError: if it lacks the markers of a table.
+      UserError: if a page lacks the markers of a block.
     """
-    text = (root / "README.md").read_text()
-    for name, make in TABLES.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        found = pattern.search(text)
+    pages: dict[str, str] = {}
+    for page, block, write in BLOCKS:
+        text = pages.get(page) or (root / page).read_text()
+        begin, end = f"<!-- begin {block} -->", f"<!-- end {block} -->"
+        found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
         if found is None:
-            raise UserError(f"README.md lacks the markers {begin} and {end}")
-        before, after = text[: found.start()], text[found.end() :]
-        text = f"{before}{begin}\n{make(root).strip()}\n{end}{after}"
-    return text
+            raise UserError(f"{page} lacks the markers {begin} and {end}")
+        pages[page] = f"{text[: found.start()]}{begin}\n{write(root).strip()}\n{end}{text[found.end() :]}"
+    return pages
 
 
 def update(root: Path = ROOT) -> None:
-    """Writes the README's tables and the curves beside the records."""
+    """Writes the tables of README.md and docs/, and the curves beside the records."""
+    pages = regenerated(root)  # fails before anything is written
     if (root / DIGITS).is_dir():
         plot_curves(ablation.runs(root / DIGITS), root / DIGITS / "curves.png")
     for filled in published(root):
         for path, _, suffix in pictures(filled):
             save(draw(filled, suffix), root / path)
-    (root / "README.md").write_text(regenerated(root))
+    for page, text in pages.items():
+        (root / page).write_text(text)

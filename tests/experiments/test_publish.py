@@ -1,4 +1,4 @@
-"""Finished runs of the papers are copied to results/, and the README shows them."""
+"""Finished runs of the papers are copied to results/, and docs/results.md shows them."""
 
 import pytest
 from PIL import Image
@@ -17,10 +17,10 @@ SCALE = 0.005
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A checkout whose README has the papers' runs alone."""
-    monkeypatch.setattr(readme, "TABLES", {"papers": readme.paper_tables})
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/README.md").write_text("above\n<!-- begin papers -->\n<!-- end papers -->\nbelow\n")
+    """A checkout with the papers' runs alone."""
+    monkeypatch.setattr(readme, "BLOCKS", (("docs/results.md", "papers", readme.paper_tables),))
+    (tmp_path / "root/docs").mkdir(parents=True)
+    (tmp_path / "root/docs/results.md").write_text("above\n<!-- begin papers -->\n<!-- end papers -->\nbelow\n")
     return tmp_path / "root"
 
 
@@ -53,20 +53,24 @@ def test_papers_runs(source, root):
     assert {path.name for path in plain.iterdir()} == {
         "config.json", "metrics.jsonl", "result.json", "responses.json"
     }  # fmt: skip
-    text = (root / "README.md").read_text()
-    assert text.startswith("above\n") and text.endswith("\nbelow\n") and text == readme.regenerated(root)
+    text = (root / "docs/results.md").read_text()
+    assert (
+        text.startswith("above\n")
+        and text.endswith("\nbelow\n")
+        and readme.regenerated(root) == {"docs/results.md": text}
+    )
     assert "plain-20 (0.5 % of the paper's iterations)" in text and "9.50" in text and "8.50" in text
     assert "no reproduction: shorter runs" in text
     assert "2 cores of Xeon, Python 3.12.1, JAX 0.12.0, commit 0123456789ab, 2026-01-02; seed 0." in text
     assert "plain-56" not in text and "ResNet-56" not in text
     assert Image.open(root / "results/papers/he2015.figure6-0.5percent.png").size[0] > 1000
-    assert "(results/papers/he2015.figure6-0.5percent.png)" in text
+    assert "(../results/papers/he2015.figure6-0.5percent.png)" in text
 
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     publish(source, root)
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     (plain / "result.json").write_text((plain / "result.json").read_text().replace("9.5", "9.6"))
-    assert readme.regenerated(root) != (root / "README.md").read_text()
+    assert readme.regenerated(root)["docs/results.md"] != text
 
 
 def test_nothing_to_publish(source, root, tmp_path, capsys):
@@ -74,7 +78,7 @@ def test_nothing_to_publish(source, root, tmp_path, capsys):
         path.unlink()
     with pytest.raises(UserError, match="holds no finished run of the papers' tables"):
         publish(source, root)
-    assert readme.paper_tables(root) == "None is published yet."
+    assert readme.paper_tables(root) == readme.NONE_PUBLISHED
     assert main(["publish", f"--source={tmp_path}/nowhere"]) == 2
     assert "nowhere is not a folder" in capsys.readouterr().err
 
