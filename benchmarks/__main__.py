@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from benchmarks.pages import machine, measured_on, write_between
+from benchmarks.docs_tables import machine, measured_on, write_between
 from resnet_jax.cli.arguments import number
 from resnet_jax.cli.door import run
 from resnet_jax.errors import UserError
@@ -66,15 +66,6 @@ def train_step(options: argparse.Namespace, folder: Path) -> str:
         options.variants, options.seconds, options.rounds, note, options.bn_group_size,
     )  # fmt: skip
     return train_step.report(rows, options.json)
-
-
-def seeds(options: argparse.Namespace, folder: Path) -> str:
-    """several seeds in one program beside one alone"""
-    from benchmarks import seeds
-
-    rows = seeds.measure(options.model, options.seeds, options.packing, options.batch_size, options.dtype,
-                         options.seconds, options.rounds, note)  # fmt: skip
-    return seeds.report(rows, options.batch_size, options.dtype, options.json)
 
 
 def kernels(options: argparse.Namespace, folder: Path) -> str:
@@ -140,7 +131,6 @@ BENCHMARKS: dict[str, tuple[Callable[[argparse.Namespace, Path], str], str]] = {
     "input_pipeline": (input_pipeline, "docs/input_pipeline.md"),
     "train_step": (train_step, "docs/performance.md"),
     "eval": (train_step, "docs/performance.md"),
-    "seeds": (seeds, "docs/performance.md"),
     "kernels": (kernels, "docs/performance.md"),
     "startup": (startup, "docs/performance.md"),
     "end_to_end": (end_to_end, "docs/performance.md"),
@@ -219,17 +209,6 @@ def _options(name: str, command: argparse.ArgumentParser) -> None:
             "several the fastest counts. By default both on CPU, channels_last+compile on a GPU")  # fmt: skip
         add("--seconds", type=number(float, "a number of 0 or more", 0), default=3, help="of one turn (%(default)s)")
         add("--rounds", type=some, default=10, help="turns of each (%(default)s)")
-        add("--json", **as_json)  # type: ignore[arg-type]
-    elif name == "seeds":
-        add(
-            "--model", type=_names, default=["cifar_resnet20"], metavar="NET[@SIZE][,...]", help="nets (cifar_resnet20)"
-        )
-        add("--seeds", type=_numbers, default=[2, 5], help="numbers of runs at once (2,5)")
-        add("--packing", type=_names, default=["vmap", "unrolled"], help="ways to put them together (vmap,unrolled)")
-        add("--batch_size", type=int, default=128, help="of each run (%(default)s)")
-        add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation (%(default)s)")
-        add("--seconds", type=number(float, "a number of 0 or more", 0), default=3, help="of one turn (%(default)s)")
-        add("--rounds", type=some, default=6, help="turns of each (%(default)s)")
         add("--json", **as_json)  # type: ignore[arg-type]
     elif name == "kernels":
         add("--rounds", type=some, default=15, help="turns of each (%(default)s)")

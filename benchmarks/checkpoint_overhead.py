@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import NoProgress

@@ -42,7 +42,7 @@ def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
 
 def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dict[str, Any]:
     """All-reduces of one training step on all devices, their number and bytes; the net's parameters and channels."""
-    from benchmarks.ours import make_benchmark_trainer
+    from benchmarks.resnet_jax_step import make_benchmark_trainer
 
     trainer = make_benchmark_trainer(name, batch_size, image_size, **fields)
     lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
@@ -56,8 +56,8 @@ def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str
     """What `count` says, and images a second, on all devices of this process."""
     import jax
 
-    from benchmarks.contest import contest
-    from benchmarks.ours import contestant, make_benchmark_trainer
+    from benchmarks.paired_timing import contest
+    from benchmarks.resnet_jax_step import contestant, make_benchmark_trainer
 
     trainer = make_benchmark_trainer(name, batch_size)
     found = contest({"ours": contestant(trainer).losses}, seconds, rounds)["ours"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loopback import ROOT, Job
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT, Job
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.restore import restore_run
 from resnet_jax.training.step import evaluate_test

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from benchmarks.contest import ratio
-from benchmarks.ours import steps_per_dispatch
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.paired_timing import ratio
+from benchmarks.resnet_jax_step import steps_per_dispatch
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.stepper import Stepper

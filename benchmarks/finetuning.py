@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from configs.finetune import get_config
 from resnet_jax.training.loop import fit
 

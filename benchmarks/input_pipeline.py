@@ -22,8 +22,8 @@ import simplejpeg
 from PIL import Image
 
 from benchmarks import input_run
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
 from resnet_jax.data.imagenet.decode import image_size, resize
 from resnet_jax.data.imagenet.loader import TrainLoader, default_workers, load_crop

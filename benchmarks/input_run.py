@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.loopback import ROOT
+from benchmarks.local_processes import ROOT
 from resnet_jax.data.imagenet.loader import TrainLoader, default_workers
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source

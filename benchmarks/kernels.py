@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from resnet_jax.errors import UserError
 from resnet_jax.kernels.build import in_use, switched_off
 from resnet_jax.models.convolution import conv_general_dilated

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import end_to_end, train_step
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from resnet_jax.errors import UserError
 
 REFERENCE = Path(__file__).with_name("reference.json")

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.cache import FOLDER, LEAST_SECONDS
 from resnet_jax.errors import UserError
 

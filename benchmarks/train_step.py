@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import ours, roof
-from benchmarks.contest import contest, ratio
-from benchmarks.pages import table
+from benchmarks import hardware_peak, resnet_jax_step
+from benchmarks.docs_tables import table
+from benchmarks.paired_timing import contest, ratio
 from benchmarks.peers import Contestant
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.registry import create_model
@@ -44,10 +44,10 @@ def contestants_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list
     """
     _check_peer(peer)
     if peer == "xla":
-        return [ours.contestant_by_xla(trainer)]
+        return [resnet_jax_step.contestant_by_xla(trainer)]
     if peer == "whole_batch":
-        return [ours.contestant_of_whole_batch(trainer)]
-    task = ours.task(trainer)
+        return [resnet_jax_step.contestant_of_whole_batch(trainer)]
+    task = resnet_jax_step.task(trainer)
     if peer == "torch":
         from benchmarks.peers import pytorch
 
@@ -108,31 +108,35 @@ def measure(
     """
     if bn_group_size and set(peers) - {"whole_batch"}:
         raise UserError("--bn_group_size is for --peer=whole_batch: the other peers normalise over the whole batch")
-    sized = [ours.name_and_size(model, image_size) for model in models]
+    sized = [resnet_jax_step.name_and_size(model, image_size) for model in models]
     for name, _ in sized:
-        ours.check_net(name, create_model(name))
+        resnet_jax_step.check_net(name, create_model(name))
     for peer in peers:
         _check_peer(peer)
-    limits = roof.measure_roof(dtype)
+    limits = hardware_peak.measure_roof(dtype)
     rows = []
     for name, size in sized:
         batch = batch_size or (128 if name.startswith("cifar_") else 32)
         for peer in peers:
-            trainer = ours.make_benchmark_trainer(name, batch, size, dtype, bn_group_size=bn_group_size)
+            trainer = resnet_jax_step.make_benchmark_trainer(name, batch, size, dtype, bn_group_size=bn_group_size)
             note(f"{kind}: {name} at {trainer.summary.image_size} pixels beside {peer}, batch {batch}, {dtype}")
             stepper = Stepper(trainer)
-            mine = ours.contestant(trainer, stepper)
+            mine = resnet_jax_step.contestant(trainer, stepper)
             theirs = contestants_of(peer, trainer, variants)
             # Statistics of a group are other numbers than those of a batch.
             difference = 0.0 if bn_group_size else check(kind, mine, theirs, dtype, jax.default_backend())
             # A peer's step is one step; ours may go several to a dispatch.
-            unit = ours.steps_per_dispatch(trainer) if kind == "train_step" else 1
+            unit = resnet_jax_step.steps_per_dispatch(trainer) if kind == "train_step" else 1
             works = {c.name: lambda n, c=c, unit=unit: _take(kind, c, n * unit) for c in (mine, *theirs)}
             found = contest(works, seconds, rounds)
             best = max((c.name for c in theirs), key=lambda n: found[n].rate)
             images = unit * batch
-            flops = roof.training_flops(trainer.summary.flops) if kind == "train_step" else 2 * trainer.summary.flops
-            moved = roof.bytes_accessed(_program(kind, trainer, stepper)) / batch
+            flops = (
+                hardware_peak.training_flops(trainer.summary.flops)
+                if kind == "train_step"
+                else 2 * trainer.summary.flops
+            )
+            moved = hardware_peak.bytes_accessed(_program(kind, trainer, stepper)) / batch
             rows.append({
                 "model": name, "peer": best, "batch_size": batch, "image_size": trainer.summary.image_size,
                 "dtype": dtype, "ratio": ratio(found["resnet_jax"].rates, found[best].rates),

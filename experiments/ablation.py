@@ -9,7 +9,7 @@ from pathlib import Path
 
 from configs.digits import get_config
 from resnet_jax.report.render import render
-from resnet_jax.report.runs import Run, load_run
+from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
 

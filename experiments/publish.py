@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ablation, registry
+from experiments.experiment import run_folder, runnable
 from experiments.readme import DIGITS, PAPERS, ROOT, update
-from experiments.runs import index_runs, is_finished, seedless_hash
+from experiments.run_index import index_runs, is_finished, seedless_hash
 from resnet_jax.analysis.responses import FILE as RESPONSES
 from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
@@ -59,7 +60,7 @@ def _publish_papers(source: Path, root: Path) -> list[Path]:
         seedless_hash(row, scale)
         for scale in index.scales
         for name in (*registry.NAMES, *registry.INSIDE)
-        for row in registry.runnable(registry.load(name))
+        for row in runnable(registry.load(name))
     }
     ours = [run for key, runs in index.runs.items() if key in known for run in runs if is_finished(run)]
     if not ours:
@@ -78,7 +79,7 @@ def publish_run(folder: Path, target: Path) -> Path:
     record = RunRecord(folder)
     config, lines = record.config(), record.lines()
     config.data.data_dir = None  # where the set lay, which is not part of what the run is
-    place = registry.run_folder(target, config)
+    place = run_folder(target, config)
     place.mkdir(parents=True, exist_ok=True)
     _write(place / "config.json", json.dumps(to_dict(config), indent=2))
     _write(place / "metrics.jsonl", "\n".join(_line(line) for line in lines))

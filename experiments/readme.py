@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from experiments import ablation, registry
-from experiments.render import draw, lengths
-from experiments.runs import index_runs
+from experiments.outputs import draw, lengths
+from experiments.run_index import index_runs
 from experiments.tables import Filled, fill
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import VARIANTS

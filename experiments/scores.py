@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 
 #: Field of an evaluation for each column of a table.
 FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}

@@ -5,16 +5,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import runs as run_index
-from experiments.registry import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
-from experiments.runs import RunIndex
+from experiments import run_index
+from experiments.experiment import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
+from experiments.run_index import RunIndex
 from experiments.scores import held_out, left_out, score
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
 from resnet_jax.report.comparison import Entry, Fact, Measure
-from resnet_jax.report.runs import Run
-from resnet_jax.report.statistics import Spread, difference, spread
+from resnet_jax.report.run_data import Run
+from resnet_jax.report.run_statistics import Spread, difference, spread
 
 #: Digits after the decimal point of what is computed from a net, or says how it is shown images.
 DIGITS = {"layers": 0, "params": 2, "flops": 2, "train_crop": 0, "test_crop": 0}

@@ -8,6 +8,7 @@ from typing import Any
 from experiments import registry
 from experiments.commands.options import Parser, add_runs, changes
 from experiments.estimate import Rates, add_records, duration
+from experiments.experiment import paper_seeds, row_config, runnable
 from experiments.tables import Filled
 from resnet_jax.cli.door import run
 
@@ -30,7 +31,7 @@ def _options(prog: str, arguments: Sequence[str]) -> Any:
 
 def _fill(names: Sequence[str], options: Any, with_facts: bool = True) -> list[Any]:
     """The tables and figures with their runs; says on stderr which folders could not be read."""
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     index = index_runs(options.runs)
@@ -45,7 +46,7 @@ def _list(options: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from experiments.render import state
+    from experiments.outputs import state
 
     def table(title: str, names: Sequence[str], filled: Sequence[Any]) -> Table:
         found = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -80,7 +81,7 @@ def _list(options: Any) -> None:
 def _show(name: str, arguments: Sequence[str]) -> None:
     from rich.console import Console
 
-    from experiments.render import grid
+    from experiments.outputs import grid
     from resnet_jax.report.grid import to_rich
 
     names = registry.expand(name)
@@ -97,15 +98,15 @@ def known_rates(runs: Path) -> Rates:
 
 def cost(filled: Filled, rates: Rates) -> str:
     """How long the runs take that are not done, one after the other, as far as their rates are known."""
-    from experiments.runs import seedless_hash
+    from experiments.run_index import seedless_hash
 
     done = {entry.name: entry.done for entry in filled.entries if entry.full}
     missing: dict[str, tuple[Any, int]] = {}
-    for row in registry.runnable(filled.experiment):
-        count = registry.paper_seeds(filled.experiment, row) - done.get(row.name, 0)
+    for row in runnable(filled.experiment):
+        count = paper_seeds(filled.experiment, row) - done.get(row.name, 0)
         key = seedless_hash(row, 1.0, filled.changes)
         if count > 0 and count > missing.get(key, (None, 0))[1]:
-            missing[key] = (registry.row_config(row, changes=filled.changes), count)
+            missing[key] = (row_config(row, changes=filled.changes), count)
     if not missing:
         return ""
     seconds = [(rates.seconds(config, config.steps), count) for config, count in missing.values()]

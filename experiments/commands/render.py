@@ -30,8 +30,8 @@ def _render(name: str, arguments: Sequence[str]) -> None:
     if not options.runs.exists() and options.runs != RUNS:
         raise UserError(f"--runs={options.runs}: there is no such folder")
 
-    from experiments.render import render, state
-    from experiments.runs import index_runs
+    from experiments.outputs import render, state
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     index = index_runs(options.runs)

@@ -1,7 +1,7 @@
 """Table 2: where activation stands in a unit (figure 4), in ResNet-110 and ResNet-164 on CIFAR-10."""
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016.common import UNITS, WARMUP
-from experiments.registry import Experiment, Row
 
 #: Error of ResNet-110 and ResNet-164 for each unit.
 ERRORS = {
@@ -32,7 +32,6 @@ EXPERIMENT = Experiment(
     name="he2016.table2",
     title="Where activation stands in a unit: CIFAR-10",
     columns=("error",),
-    metric="test_error",
     protocol="median",
     seeds=5,
     rows=tuple(

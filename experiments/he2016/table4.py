@@ -1,7 +1,7 @@
 """Table 4: nets of pre-activation units beside the best of their time, on CIFAR-10 and CIFAR-100."""
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016.common import WARMUP
-from experiments.registry import Experiment, Row
 
 #: What the paper marks with a dagger was trained by the authors' Torch code (github.com/KaimingHe/resnet-1k-layers), a
 #: file beside github.com/facebookarchive/fb.resnet.torch, whose recipe it takes: 200 epochs, drops behind epochs 80 and
@@ -30,7 +30,6 @@ EXPERIMENT = Experiment(
     name="he2016.table4",
     title="Very deep nets of pre-activation units: CIFAR-10 and CIFAR-100",
     columns=("params", "error", "mean", "std"),
-    metric="test_error",
     protocol="median",
     seeds=5,
     rows=(
@@ -51,7 +50,6 @@ EXPERIMENT = Experiment(
             {},
             (19.4, 7.93, None, None),
             "a single run of the 2015 paper",
-            seeds=1,
             group=TEN,
         ),
         Row(

@@ -1,6 +1,6 @@
 """Table 5: original and pre-activation units on ImageNet, one crop of the validation images."""
 
-from experiments.registry import RECOMPUTE_BN, Experiment, Row
+from experiments.experiment import RECOMPUTE_BN, Experiment, Row
 
 #: The model that the paper marks with a dagger is that of github.com/facebookarchive/fb.resnet.torch, with its recipe:
 #: models/preresnet.lua, datasets/imagenet.lua, train.lua and the notes of its README.
@@ -22,8 +22,6 @@ EXPERIMENT = Experiment(
     title="Original and pre-activation units on ImageNet: validation, one crop",
     columns=COLUMNS,
     metric="single_crop_320",
-    protocol="single",
-    seeds=1,
     recompute_bn=RECOMPUTE_BN,
     rows=(
         Row(

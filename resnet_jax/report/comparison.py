@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 
 from resnet_jax.report.grid import Cell, Grid, Line
-from resnet_jax.report.statistics import WITHIN, Difference, Spread
+from resnet_jax.report.run_statistics import WITHIN, Difference, Spread
 
 MINUS, PLUS_MINUS, DASH = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{EN DASH}"
 

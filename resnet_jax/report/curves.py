@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_jax.report.panels import TEST, TRAIN, head, label_ends, limits_for, make_panels
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.report.style import COLOURS, MUTED, save
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resnet_jax.report import table
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 
 _MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _RECORDS = ("result.json", "config.json", "metrics.jsonl")

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from resnet_jax.report.grid import Grid
 from resnet_jax.report.page import data_uri
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 
 _HERE = Path(__file__).parent
 _RECORDS = ("result.json", "config.json", "metrics.jsonl")

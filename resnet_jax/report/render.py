@@ -6,7 +6,7 @@ from pathlib import Path
 from resnet_jax.errors import UserError
 from resnet_jax.report.curves import plot_curves
 from resnet_jax.report.page import write_page
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.report.table import to_markdown
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.report.style import COLOURS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import rich.table
 from rich.text import Text
 
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.training.record import Result
 
 

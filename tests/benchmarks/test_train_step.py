@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks import contest, ours, roof, train_step
+from benchmarks import hardware_peak, resnet_jax_step, train_step
 from benchmarks.__main__ import main
 from benchmarks.peers import Contestant
 from resnet_jax.errors import UserError
@@ -22,8 +22,8 @@ TINY = {"stage_sizes": (1, 1), "widths": (4, 8)}
 def test_a_peer_computes_our_losses(peer, fields):
     if peer == "torch":
         pytest.importorskip("torch", reason="PyTorch is not installed (benchmarks/requirements-peers.txt)")
-    trainer = ours.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
-    mine, theirs = ours.contestant(trainer), train_step.contestants_of(peer, trainer, [])
+    trainer = resnet_jax_step.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
+    mine, theirs = resnet_jax_step.contestant(trainer), train_step.contestants_of(peer, trainer, [])
     assert train_step.check("eval", mine, theirs, "float32") < 2e-5
     assert train_step.check("train_step", mine, theirs, "float32") < 5e-4
 
@@ -53,10 +53,10 @@ def test_how_much_is_rounding_follows_from_what_is_computed_in(dtype, platform, 
 
 
 def test_bytes_are_those_of_one_step_however_many_a_dispatch_has(monkeypatch):
-    monkeypatch.setattr(train_step.roof, "measure_roof", lambda dtype: roof.Roof(1.0, 1.0))
+    monkeypatch.setattr(train_step.hardware_peak, "measure_roof", lambda dtype: hardware_peak.Roof(1.0, 1.0))
     found = []
     for most in (1, 3):
-        monkeypatch.setattr(ours, "steps_per_dispatch", lambda trainer, most=most: most)
+        monkeypatch.setattr(resnet_jax_step, "steps_per_dispatch", lambda trainer, most=most: most)
         (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, "float32", [], 0.01, 2,
                                     lambda text: None)  # fmt: skip
         found.append(row["bytes_per_image"])
@@ -72,20 +72,20 @@ def test_a_contest_measures_rates_and_takes_turns(monkeypatch):
         busy = 10 if len(calls) in (7, 8) else 1
         clock[0] += cost * count * busy
 
-    monkeypatch.setattr(contest.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(contest.time, "process_time", lambda: 2 * clock[0])
-    found = contest.contest({"a": partial(work, "a", 1.0), "b": partial(work, "b", 3.0)}, seconds=6, rounds=3)
+    monkeypatch.setattr(paired_timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(paired_timing.time, "process_time", lambda: 2 * clock[0])
+    found = paired_timing.contest({"a": partial(work, "a", 1.0), "b": partial(work, "b", 3.0)}, seconds=6, rounds=3)
     assert calls == ["a", "a", "b", "b", "a", "b", "b", "a", "a", "b"]
     assert found["a"].rates == pytest.approx((1, 0.1, 1)) and found["b"].rate == pytest.approx(1 / 3)
     assert found["a"].cpu == pytest.approx(2) and found["b"].spread == pytest.approx((1 / 30, 1 / 3))
-    assert contest.ratio(found["a"].rates, found["b"].rates) == pytest.approx(3)
+    assert paired_timing.ratio(found["a"].rates, found["b"].rates) == pytest.approx(3)
 
 
 def test_the_roof_is_what_a_product_and_a_copy_take(monkeypatch):
-    monkeypatch.setattr(roof, "_least_seconds", lambda work, seconds: 0.5)
-    found = roof.measure_roof("float32")
+    monkeypatch.setattr(hardware_peak, "_least_seconds", lambda work, seconds: 0.5)
+    found = hardware_peak.measure_roof("float32")
     assert (found.flops, found.bandwidth) == (2 * 1024**3 / 0.5, 8 * 2**25 / 0.5)
-    assert roof.training_flops(10) == 60
+    assert hardware_peak.training_flops(10) == 60
 
 
 def test_the_command_prints_one_object(capsys):

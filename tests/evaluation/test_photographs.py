@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.loopback import Job
+from benchmarks.local_processes import Job
 from experiments import registry
-from experiments.registry import run_folder
-from experiments.runs import index_runs
+from experiments.experiment import row_config, run_folder, runnable
+from experiments.run_index import index_runs
 from experiments.scores import score
 from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
@@ -264,8 +264,8 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
     rows = 0
     for name in registry.NAMES:
         experiment = registry.load(name)
-        for row in registry.runnable(experiment):
-            config = registry.row_config(row)
+        for row in runnable(experiment):
+            config = row_config(row)
             if config.data.name != "imagenet":
                 continue
             metric = row.metric or experiment.metric

@@ -37,7 +37,7 @@ def test_lists_how_many_runs_are_done(capsys, tmp_path):
 
 def test_cost_of_the_rest(tmp_path):
     """From a measured rate where there is one; 64,000 steps of 128 images at 1,000 a second are 8,192 s."""
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     class Rates:

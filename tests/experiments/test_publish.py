@@ -5,8 +5,9 @@ from PIL import Image
 
 from experiments import readme, registry
 from experiments.__main__ import main
+from experiments.experiment import row_config, runnable
 from experiments.publish import CURVES, publish
-from experiments.registry import load, row_config
+from experiments.registry import load
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
@@ -81,10 +82,10 @@ def test_nothing_to_publish(source, root, tmp_path, capsys):
 
 def test_committed_records_are_of_todays_rows():
     """A changed recipe makes the committed numbers another recipe's; no record says where it was made."""
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
 
     index = index_runs(readme.ROOT / readme.PAPERS)
-    rows = [row for name in registry.NAMES for row in registry.runnable(load(name))]
+    rows = [row for name in registry.NAMES for row in runnable(load(name))]
     known = {found.folder for scale in index.scales for row in rows for found in index.find(row, scale)}
     for folder in (readme.ROOT / readme.PAPERS).glob("*/"):
         assert folder in known and RunRecord(folder).config().data.data_dir is None, folder

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.board import Runs
 from experiments.commands import run as command
+from experiments.dashboard import Runs
 from experiments.estimate import Rates
 from experiments.launchers import ray_cluster
 from experiments.launchers.process import LOG
-from experiments.plan import State, make_plan, newest_checkpoint, packs, status
+from experiments.plan import State, make_plan, newest_checkpoint, status
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
 from tests.experiments.tiny import table, tiny_row
@@ -99,7 +99,7 @@ def test_a_node_dies_and_the_table_is_completed(tmp_path, two_nodes):
     board = Watcher(kill_the_second_node)
     with ray_cluster.connected(at_once=1) as cluster:
         assert cluster == ray_cluster.Cluster({"num_cpus": 1}, 2)
-        cluster.launch(packs(plan.trials, 1), tmp_path, board, SimpleNamespace(signal=None))
+        cluster.launch(plan.trials, tmp_path, board, SimpleNamespace(signal=None))
     assert lost, "the table was done before a node could be killed"
     assert sorted(told for told in board.told if told[0] != "start") == sorted(("done", t.name) for t in plan.trials)
     assert [status(trial).state for trial in plan.trials] == [State.DONE] * 4
@@ -127,7 +127,7 @@ def test_a_signal_saves_what_runs(tmp_path, two_nodes):
 
     board = Watcher(ask_to_stop)
     with ray_cluster.connected(at_once=1) as cluster:
-        cluster.launch(packs(plan.trials, 1), tmp_path, board, stop)
+        cluster.launch(plan.trials, tmp_path, board, stop)
     kinds = [kind for kind, _ in board.told if kind != "start"]
     assert set(kinds) <= {"stopped", "done"} and len(kinds) == 4
     assert not list(tmp_path.glob(".launch-*"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from resnet_jax.report.runs import load_run
+from resnet_jax.report.run_data import load_run
 from resnet_jax.training.record import Result, RunRecord
 
 STEPS = 540

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from resnet_jax.report.comparison import Entry, Fact, Measure, to_csv, to_grid
-from resnet_jax.report.statistics import difference, spread
+from resnet_jax.report.run_statistics import difference, spread
 
 
 def cells(entries):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.analysis import is_measured
-from experiments.registry import ANALYSES, PAPERS
-from experiments.runs import seedless_hash
+from experiments.experiment import ANALYSES
+from experiments.registry import PAPERS
+from experiments.run_index import seedless_hash
 from experiments.tables import Filled
 from resnet_jax.errors import UserError
-from resnet_jax.report.analysis.figures import FIGURES
+from resnet_jax.report.analysis.figures import FIGURES, is_measured
 from resnet_jax.report.analysis.nets import load_nets
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid

@@ -7,12 +7,13 @@ import shutil
 import pytest
 
 from experiments import registry
-from experiments.registry import Row, load, row_config
-from experiments.runs import index_runs
+from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder
+from experiments.registry import load
+from experiments.run_index import index_runs
 from experiments.scores import score
 from experiments.tables import fill, net_summary
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import load_run
+from resnet_jax.report.run_data import load_run
 from tests.experiments.fakes import BEST, write_row, write_run
 
 
@@ -90,7 +91,7 @@ def test_the_best_on_the_test_set_is_never_taken(tmp_path):
 def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
     (folder,) = write_row(tmp_path, row("he2015.table3", "resnet34_A"), [7.8])
     run = load_run("", "", folder)
-    asked = registry.RECOMPUTE_BN
+    asked = RECOMPUTE_BN
     assert (score(run, "ten_crop", "top1", asked), score(run, "ten_crop", "top5", asked)) == (17.8, 7.8)
     assert score(run, "ensemble", "top1") is None
     path = folder / "evaluations" / "ten_crop.json"
@@ -188,6 +189,4 @@ def test_parameters_of_cifar_nets_agree_with_the_papers():
 def test_a_shrunk_row_says_so_in_its_config():
     config = row_config(RESNET20, 1, 0.05)
     assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
-    assert registry.run_folder(registry.Path("x"), config) != registry.run_folder(
-        registry.Path("x"), row_config(RESNET20, 1)
-    )
+    assert run_folder(registry.Path("x"), config) != run_folder(registry.Path("x"), row_config(RESNET20, 1))

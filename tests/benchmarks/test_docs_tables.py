@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks import checkpoint_overhead
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table, write_between
+from benchmarks.docs_tables import table, write_between
+from benchmarks.local_processes import ROOT
 from resnet_jax.errors import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import load_run
+from resnet_jax.report.run_data import load_run
 
 
 def test_a_run_has_the_curves_of_its_record(make_run):

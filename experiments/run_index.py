@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Row, row_config
+from experiments.experiment import Row, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import Run, load_run
+from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.training.record import RunRecord
 
 

@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from experiments.board import LiveBoard, PlainBoard, Runs
+from experiments.dashboard import LiveBoard, PlainBoard, Runs
 from experiments.estimate import Rates
 from experiments.launchers.process import Outcome
 from experiments.plan import make_plan, status
