@@ -3,7 +3,7 @@
 # make test        the tests, in two processes (WORKERS=8 for eight)
 # make soak        a longer fault test: 200 kills, about twenty minutes
 # make imagenet-check  plain-18 and ResNet-18 at 224 pixels: prepared, trained, killed, tested by every protocol
-# make lint        ruff and mypy
+# make lint        ruff, mypy, and import-linter for the direction of imports
 # make bench       whether a speed has been lost: ratios against benchmarks/reference.json, some minutes
 # Each makes .venv first. PYTHON=python3.12 chooses the interpreter: 3.11, 3.12 or 3.13.
 
@@ -34,6 +34,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks regression

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.launchers.process import ROOT
+from experiments import ROOT
 from resnet_jax.config import config_hash, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord

@@ -51,11 +51,11 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     from rich.console import Console
 
     from experiments import campaign_plan, registry
-    from experiments.dashboard import Runs, make_board
     from experiments.estimate import Rates, add_records, duration
     from experiments.experiment import Row
     from experiments.finished import analyse_finished
     from experiments.launchers import local
+    from experiments.launchers.dashboard import Runs, make_board
     from experiments.launchers.devices import slots
     from experiments.plan import Line, Plan, State, Trial, status
     from experiments.plan_table import plan_table

@@ -143,8 +143,8 @@ def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Na
 
 def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
     """Carries out what is not done, and returns what each failed run left in its log, by the run's name."""
-    from experiments.dashboard import Runs, make_board
     from experiments.estimate import Rates, add_records
+    from experiments.launchers.dashboard import Runs, make_board
     from experiments.launchers.process import LOG
     from resnet_jax.training.stop import StopRequest
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.launchers.process import ROOT
+from experiments import ROOT
 from resnet_jax.errors import UserError
 
 #: Runs in a process of its own: a process that has opened a device keeps others off it.

@@ -4,7 +4,7 @@ import collections
 import time
 from collections.abc import Mapping, Sequence
 
-from experiments.dashboard import Board
+from experiments.launchers.dashboard import Board
 from experiments.launchers.process import Outcome, TrialProcess, request, write_failure
 from experiments.plan import State, Trial, newest_checkpoint, status
 from resnet_jax.training.stop import StopRequest

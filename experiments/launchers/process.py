@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments import ROOT
 from experiments.plan import FAILURE, Trial
 from resnet_jax.cli.door import STOPPED
 from resnet_jax.config import to_dict
 
 LOG = "log.txt"
-
-#: The checkout, where `python -m experiments` finds the source.
-ROOT = Path(__file__).resolve().parents[2]
 
 #: Lines of a failed run's log that are shown to the reader.
 LAST_LINES = 5

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.dashboard import Board
+from experiments.launchers.dashboard import Board
 from experiments.launchers.local import goes_on
 from experiments.launchers.process import LOG, Outcome, TrialProcess, request, write_failure
 from experiments.plan import State, Trial, newest_checkpoint, status

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.commands import run as command
-from experiments.dashboard import Runs
 from experiments.estimate import Rates
 from experiments.launchers import ray_cluster
+from experiments.launchers.dashboard import Runs
 from experiments.launchers.process import LOG
 from experiments.plan import State, make_plan, newest_checkpoint, status
 from resnet_jax.errors import UserError
