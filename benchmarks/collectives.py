@@ -56,11 +56,11 @@ def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str
     """What `count` says, and images a second, on all devices of this process."""
     import jax
 
-    from benchmarks.paired_timing import contest
-    from benchmarks.resnet_jax_step import contestant, make_benchmark_trainer
+    from benchmarks.paired_timing import time_in_turn
+    from benchmarks.resnet_jax_step import implementation, make_benchmark_trainer
 
     trainer = make_benchmark_trainer(name, batch_size)
-    found = contest({"ours": contestant(trainer).losses}, seconds, rounds)["ours"]
+    found = time_in_turn({"ours": implementation(trainer).losses}, seconds, rounds)["ours"]
     return {"devices": jax.device_count(), "batch_size": batch_size, "images_per_second": found.rate * batch_size,
             **count(name, batch_size)}  # fmt: skip
 

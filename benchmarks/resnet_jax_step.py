@@ -1,4 +1,4 @@
-"""Our side of a contest: the program that `fit` runs, on random images that live on the devices."""
+"""Our own step, as `fit` runs it, on random images that lie on the devices."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from benchmarks.peers import Contestant, Task
+from benchmarks.peers import Implementation, Task
 from resnet_jax.config import base_config, model_overrides, validate_config
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.pipeline import ResidentPipeline, make_pipeline
@@ -22,10 +22,10 @@ from resnet_jax.training.step import make_eval_step, make_train_step
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer
 
-#: Batches of an epoch, which are taken in turn: enough that no cache holds them all, few enough for the memory.
+#: Batches of an epoch: enough that no cache holds them all, few enough for the memory.
 BATCHES = 4
 
-#: Small enough that rounding does not grow into a difference of losses within the steps that are compared.
+#: Small enough that no net diverges while it is timed.
 LEARNING_RATE = 0.001
 
 
@@ -37,12 +37,12 @@ def make_benchmark_trainer(
     devices: Sequence[jax.Device] | None = None,
     **fields: Any,
 ) -> Trainer:
-    """What `make_trainer` makes of the paper's recipe, but with random images, which are not augmented.
+    """Returns the paper's recipe as `make_trainer` would make it, but with random images and no augmentation.
 
     Args:
       name: of a net.
       batch_size: over all devices.
-      image_size: in pixels; 0: that which the net was published for.
+      image_size: in pixels; 0: the size that the net was published for.
       dtype: of the computation.
       devices: all by default.
       **fields: of the net, to override.
@@ -78,10 +78,10 @@ def make_benchmark_trainer(
 
 
 def name_and_size(text: str, image_size: int = 0) -> tuple[str, int]:
-    """A net and the side of its images from "cifar_resnet20@8"; without "@", it is `image_size`.
+    """Returns the net and the side of its images from "cifar_resnet20@8"; without "@" the side is `image_size`.
 
     Raises:
-      UserError: for a side that is none.
+      UserError: for a side that is no whole number of 1 or more.
     """
     name, at, size = text.partition("@")
     if at and not (size.isdecimal() and int(size)):
@@ -90,7 +90,7 @@ def name_and_size(text: str, image_size: int = 0) -> tuple[str, int]:
 
 
 def steps_per_dispatch(trainer: Trainer) -> int:
-    """As the loop takes by default: 1 on CPU."""
+    """Returns how many steps the loop takes in one dispatch by default: 1 on CPU."""
     return 1 if platform(trainer.mesh) == "cpu" else trainer.pipeline.steps_per_dispatch
 
 
@@ -102,7 +102,7 @@ def check_net(name: str, model: nn.Module) -> None:
 
 
 def task(trainer: Trainer) -> Task:
-    """The same net, weights, batches and optimiser for others.
+    """Returns the same net, weights, batches and optimiser for the peers.
 
     Raises:
       UserError: for a net that the peers do not have.
@@ -125,10 +125,10 @@ def task(trainer: Trainer) -> Task:
     )  # fmt: skip
 
 
-def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
-    """Training as `fit` does it: dispatched through `Stepper`, one dispatch ahead, metrics fetched of every step.
+def implementation(trainer: Trainer, stepper: Stepper | None = None) -> Implementation:
+    """Returns training as `fit` does it: one dispatch ahead, the metrics of every step fetched.
 
-    Its first `BATCHES` steps are on the batches of `task`; later epochs are shuffled anew.
+    The first `BATCHES` steps are on the batches of `task`; later epochs are shuffled anew.
     """
     stepper = stepper or Stepper(trainer)
     box: dict[str, Any] = {"state": trainer.init(), "step": 0}
@@ -144,6 +144,13 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
             found += [m["loss"] for _, steps in stepper.collect(1 if count else 0) for m in steps]
         return found
 
+    def step_from(params: dict) -> tuple[float, dict]:
+        state = box["state"]
+        box["state"] = state.replace(
+            params=jax.tree.map(lambda new, old: jax.device_put(np.asarray(new), old.sharding), params, state.params)
+        )
+        return losses(1)[0], jax.tree.map(np.asarray, box["state"].params)
+
     tested = trainer.init().tested_variables
     pipeline = trainer.pipeline
     assert isinstance(pipeline, ResidentPipeline)
@@ -157,42 +164,35 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
             sums.append(trainer.eval_step(tested["params"], tested["batch_stats"], pipeline.train, *inputs))
         return [float(s["loss"]) / float(s["count"]) for s in jax.device_get(sums)]
 
-    return Contestant("resnet_jax", losses, evaluate)
+    return Implementation("resnet_jax", losses, evaluate, step_from)
 
 
-def contestant_of_whole_batch(trainer: Trainer) -> Contestant:
+def whole_batch_implementation(trainer: Trainer) -> Implementation:
     """Returns the same step with batch norm's statistics over the whole batch: what `bn_group_size` costs."""
-    config = trainer.config
-    other = make_benchmark_trainer(
-        config.model.name,
-        config.batch_size,
-        trainer.summary.image_size,
-        config.dtype,
-        list(trainer.mesh.devices.flat),
-        **model_overrides(config) | {"bn_group_size": 0},
-    )
-    return dataclasses.replace(contestant(other), name="resnet_jax, whole batch")
+    return dataclasses.replace(implementation(_again(trainer, bn_group_size=0)), name="resnet_jax, whole batch")
 
 
-def contestant_by_xla(trainer: Trainer) -> Contestant:
-    """The same with XLA's own layers: what `resnet_jax.kernels` gain."""
-    config = trainer.config
+def xla_implementation(trainer: Trainer) -> Implementation:
+    """Returns the same step with XLA's own layers: what `resnet_jax.kernels` gains."""
     with switched_off():
-        other = make_benchmark_trainer(
-            config.model.name,
-            config.batch_size,
-            trainer.summary.image_size,
-            config.dtype,
-            list(trainer.mesh.devices.flat),
-            **model_overrides(config),
-        )
-        mine = contestant(other)
+        mine = implementation(_again(trainer))
 
-    def under(work: Callable[[int], list[float]]) -> Callable[[int], list[float]]:
-        def switched(count: int) -> list[float]:
+    def without_kernels(work: Callable[..., Any]) -> Callable[..., Any]:
+        def switched(argument: Any) -> Any:
             with switched_off():
-                return work(count)
+                return work(argument)
 
         return switched
 
-    return Contestant("resnet_jax, XLA's layers", under(mine.losses), under(mine.evaluate))
+    works = (without_kernels(work) for work in (mine.losses, mine.evaluate, mine.step_from))
+    return Implementation("resnet_jax, XLA's layers", *works)
+
+
+def _again(trainer: Trainer, **fields: Any) -> Trainer:
+    """Returns another trainer of the same, with some of the net's fields changed."""
+    config = trainer.config
+    devices = list(trainer.mesh.devices.flat)
+    fields = model_overrides(config) | fields
+    return make_benchmark_trainer(
+        config.model.name, config.batch_size, trainer.summary.image_size, config.dtype, devices, **fields
+    )

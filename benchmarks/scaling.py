@@ -116,7 +116,7 @@ def measure(
       name: of the net that is run.
       batch_size: in weak scaling for each device, in strong scaling for all.
       counts: numbers of devices.
-      seconds, rounds: see `contest`.
+      seconds, rounds: see `time_in_turn`.
       note: told what is being measured.
     """
     rows = []

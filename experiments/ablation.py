@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.digits import get_config
-from resnet_jax.report.render import render
+from resnet_jax.report.page import write_report
 from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
@@ -66,4 +66,4 @@ def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
 
 def draw(out: Path, command: str) -> dict[str, Path]:
     """Writes table, curves and page of the runs under `out` into it; `command` is what made them."""
-    return render(TITLE, INTRO, runs(out), out, {"command": command})
+    return write_report(TITLE, INTRO, runs(out), out, {"command": command})

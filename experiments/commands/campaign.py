@@ -94,7 +94,8 @@ def carry_out(options: argparse.Namespace) -> list[str]:
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
     failed = launch(everything.plan, [*inside, *outside], rates) if todo else {}
     statuses = everything.plan.statuses()
-    Console().print(plan_table(everything.plan, statuses, None))
+    console = Console()
+    console.print(plan_table(everything.plan, statuses, None, width=console.width))
     analyse_finished([registry.load(stage.experiment) for stage in campaign_plan.STAGES], everything.plan, statuses)
     if options.publish and any(found.state is State.DONE for found in statuses.values()):
         from experiments.publish import publish

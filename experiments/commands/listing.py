@@ -86,7 +86,8 @@ def _show(name: str, arguments: Sequence[str]) -> None:
 
     names = registry.expand(name)
     for one in _fill(names, _options(f"python -m experiments {name}", arguments)):
-        Console().print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}"))
+        console = Console()
+        console.print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}", console.width))
 
 
 def known_rates(runs: Path) -> Rates:

@@ -98,7 +98,8 @@ def carry_out(experiments: Sequence[Experiment], options: argparse.Namespace) ->
         return []
     failed = _launch(plan, options)
     statuses = plan.statuses()
-    Console().print(plan_table(plan, statuses, None))
+    console = Console()
+    console.print(plan_table(plan, statuses, None, width=console.width))
     evaluate_finished(experiments, plan, statuses)
     analyse_finished(experiments, plan, statuses)
     _print_failures(failed)
@@ -129,7 +130,7 @@ def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Na
             measure(rates, missing, {**os.environ, **places[0]})
     elif missing:  # the hardware is elsewhere: only records can say
         add_records(rates, options.out, None)
-    console.print(plan_table(plan, statuses, rates, at_once))
+    console.print(plan_table(plan, statuses, rates, at_once, console.width))
     metrics = {asked_metric(one, row)[0] for one in experiments for row in runnable(one)}
     if tests := sorted(metrics - {"test_error"}):
         print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
