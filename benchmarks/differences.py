@@ -1,8 +1,9 @@
-"""How far a run differs with the number of devices, of processes and of micro-batches: in exact arithmetic, not at all.
+"""Measures how a run differs with the number of devices, processes and micro-batches; exact arithmetic would not.
 
     python -m benchmarks differences --write
 
-ResNet-20 on digits, with batch-norm groups of 8 so that accumulation may not matter, each in processes of its own.
+ResNet-20 on digits, with batch-norm groups of 8 so that accumulation should make no difference, each in processes of its
+own.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ CASES = (
     Case(devices=8, processes=4, accumulate=4),
 )
 
-#: As many digits as float32 has: what one parameter is moved by, to see how far the smallest difference goes by itself.
+#: The relative precision of float32. One parameter is moved by it, to see how far the smallest difference grows.
 NUDGE = 2.0**-23
 
 HEADINGS = ("devices", "processes", "micro-batches", "loss, 1 step", "10 steps", "{steps} steps", "parameters",
@@ -68,7 +69,7 @@ def run(folder: Path, steps: int, note: Callable[[str], None], cases: Sequence[C
 
 
 def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
-    """One for each case: largest relative difference of the loss up to a step, largest absolute one of a parameter."""
+    """Returns a row for each case: largest relative difference of a loss, largest absolute one of a parameter."""
     first_losses, first_params, _ = _read(folder / cases[0].name)
     found = []
     for case in cases:
@@ -79,7 +80,7 @@ def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
 
 
 def nudged(folder: Path) -> list[str]:
-    """The row of the first case's run with one parameter of the stem moved by one unit in the last place."""
+    """Returns the row of the first case with one parameter of the stem moved by one unit in the last place."""
     import jax
 
     from resnet_jax.training.record import RunRecord
@@ -110,7 +111,7 @@ def _cells(
 
 
 def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
-    """Losses of all steps, final parameters, test error."""
+    """Returns the losses of all steps, the final parameters and the test error."""
     import jax
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -119,7 +120,7 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
 
 
 def report(folder: Path, steps: int) -> str:
-    """The table, and what its columns are."""
+    """Returns the table, and what its columns mean."""
     headings = [h.format(steps=steps) for h in HEADINGS]
     body = table(headings, [*rows(folder), nudged(folder)])
     return (

@@ -1,9 +1,9 @@
-"""Memory and compile time of each net's training step at its paper's batch, from the program: nothing is run.
+"""Measures memory and compile time of each net's training step at its paper's batch; nothing is run.
 
     python -m benchmarks memory --write
     python -m benchmarks memory --model=cifar_resnet1202 --ways=scan --write
 
-Each in a process of its own, since compiling takes more memory than what is compiled.
+Each net has a process of its own, since compiling takes more memory than the program.
 """
 
 import json
@@ -36,12 +36,12 @@ DEEP = ("cifar_resnet110", "cifar_preact_resnet164", "cifar_preact_resnet1001", 
 
 
 def paper_batch(name: str) -> int:
-    """Images of a training batch in the papers: 128 for CIFAR, 256 for ImageNet."""
+    """Returns the size of a training batch in the papers: 128 for CIFAR, 256 for ImageNet."""
     return 128 if name.startswith("cifar_") else 256
 
 
 def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
-    """What compiling one training step takes, and what the program will: seconds, bytes.
+    """Returns what compiling one training step takes, and what the program will take.
 
     Args:
       name: of a net.
@@ -91,7 +91,7 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
 
 
 def kept_bytes(model: Any, state: Any, images: Any) -> int:
-    """Bytes of activations that the forward pass keeps for the backward pass, whatever a compiler makes of it.
+    """Returns the bytes of activations that the forward pass keeps for the backward pass, before any compiler.
 
     Args:
       model, state: of a training step.
@@ -115,7 +115,7 @@ def kept_bytes(model: Any, state: Any, images: Any) -> int:
 def measure(
     nets: Sequence[str], ways: Sequence[str], batch_size: int, limit: float, note: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """One row for each net and way.
+    """Returns one row for each net and way.
 
     Args:
       nets: their names.
@@ -143,7 +143,7 @@ def measure(
 
 
 def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
-    """The table, or one JSON object."""
+    """Returns the table, or one JSON object."""
     if as_json:
         return json.dumps({"rows": list(rows)})
     cells = []

@@ -14,10 +14,10 @@ from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.record import RunRecord
 
-#: What a committed run of the ablation consists of; checkpoints and TensorBoard files are large and stay behind.
+#: Files of a committed run of the ablation; checkpoints and TensorBoard files are too large.
 RECORD_FILES = ("config.json", "metrics.jsonl", "result.json")
 
-#: Of the lines of a paper's run, what tables and curves are drawn from: a full run has hundreds of lines.
+#: Fields of metrics.jsonl that tables and curves need; the others of a paper's run are not committed.
 CURVES = ("step", "loss", "train_error", "learning_rate", "test_error", "test_loss")
 
 
@@ -29,7 +29,7 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
       root: of the checkout.
 
     Returns:
-      The folders written, those that were there and are the same among them.
+      The folders written, with those that have not changed.
 
     Raises:
       UserError: if a run of the ablation is not finished, if no run of the papers is, and for what cannot be read.

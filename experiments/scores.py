@@ -1,4 +1,4 @@
-"""A run's errors by the experiments' names for them.
+"""Reads a run's errors by the names that experiments use.
 
 `test_error` is in the run's result. Errors by other ways of testing (ten crops, several scales, one crop of a size)
 are read from `evaluations/<metric>.json` in the run's folder, as `python -m resnet_jax evaluate --protocol` writes it,
@@ -38,7 +38,7 @@ def score(run: Run, metric: str, column: str = "error", recompute_bn: int = 0) -
       run: the run.
       metric: "test_error", "train_error" or a way of testing.
       column: "error", "top1" or "top5".
-      recompute_bn: what the row asks for, see `registry.Experiment`.
+      recompute_bn: what the row asks for, see `experiment.Experiment`.
     """
     if run.result is None:
         return None

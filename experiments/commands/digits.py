@@ -1,4 +1,4 @@
-"""`ablation`, `readme` and `publish`: the digits ablation, and what the README says of it and of other runs."""
+"""`python -m experiments ablation`, `readme` and `publish`: the digits ablation, and the README's tables."""
 
 from collections.abc import Sequence
 from pathlib import Path

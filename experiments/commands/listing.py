@@ -1,4 +1,4 @@
-"""`python -m experiments [list]` and `python -m experiments NAME`: what there is, and how far it is."""
+"""`python -m experiments [list]` and `python -m experiments NAME`: lists what there is, and how far it is."""
 
 import sys
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def _options(prog: str, arguments: Sequence[str]) -> Any:
     return parser.parse_args(arguments)
 
 
-def _fill(names: Sequence[str], options: Any, with_facts: bool = True) -> list[Any]:
-    """The tables and figures with their runs; says on stderr which folders could not be read."""
+def _fill(names: Sequence[str], options: Any, with_computed: bool = True) -> list[Any]:
+    """Returns the tables and figures with their runs, and warns of folders that could not be read."""
     from experiments.run_index import index_runs
     from experiments.tables import fill
 
@@ -38,7 +38,7 @@ def _fill(names: Sequence[str], options: Any, with_facts: bool = True) -> list[A
     for sentence in index.unreadable:
         print(f"warning: left out: {sentence}", file=sys.stderr)
     fields = changes(options.set)
-    return [fill(registry.load(name), index, fields, with_facts) for name in names]
+    return [fill(registry.load(name), index, fields, with_computed) for name in names]
 
 
 def _list(options: Any) -> None:
@@ -55,12 +55,12 @@ def _list(options: Any) -> None:
         for one in filled:
             e = one.experiment
             if e.name in names:
-                # What a figure of a few nets needs is these nets.
+                # Name the nets that such a figure needs.
                 nets = f" ({', '.join(row.label for row in e.rows)})" if e.name in registry.INSIDE else ""
                 found.add_row(e.name, Text(e.title + nets), str(len(e.rows)), state(one), cost(one, rates))
         return found
 
-    filled = _fill([*registry.NAMES, *registry.INSIDE], options, with_facts=False)
+    filled = _fill([*registry.NAMES, *registry.INSIDE], options, with_computed=False)
     rates = known_rates(options.runs)
     papers = table("Tables and figures of the two papers", registry.NAMES, filled)
     for name, what in registry.NOT_YET.items():
@@ -68,7 +68,7 @@ def _list(options: Any) -> None:
     console = Console()
     console.print(papers)
     console.print()
-    console.print(table("Figures that look into trained nets", registry.INSIDE, filled))
+    console.print(table("Figures that analyse trained nets", registry.INSIDE, filled))
     console.print(
         Text(
             "python -m experiments NAME shows the rows, NAME render writes them, NAME run --help says how to run them; "
@@ -91,14 +91,14 @@ def _show(name: str, arguments: Sequence[str]) -> None:
 
 
 def known_rates(runs: Path) -> Rates:
-    """How fast nets train by the records under `runs`."""
+    """Returns how fast nets train by the records under `runs`."""
     rates = Rates()
     add_records(rates, runs, None)
     return rates
 
 
 def cost(filled: Filled, rates: Rates) -> str:
-    """How long the runs take that are not done, one after the other, as far as their rates are known."""
+    """Returns how long the missing runs take one after the other, as far as their rates are known."""
     from experiments.run_index import seedless_hash
 
     done = {entry.name: entry.done for entry in filled.entries if entry.full}

@@ -1,4 +1,4 @@
-"""`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with the runs that there are."""
+"""`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with our runs."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
     Args:
       name: of a table or figure, of a paper for all of it, or several of them with commas between.
-      arguments: those behind `render`.
+      arguments: those after `render`.
     """
     return run(lambda: _render(name, arguments))
 

@@ -10,7 +10,7 @@ FAILS = 20.0
 
 
 def _row(name: str, label: str, error: float | None, note: str = "", **model: Any) -> Row:
-    """A row whose net is ResNet-110 with some fields changed; without an error, the paper says that it fails."""
+    """Returns a row of ResNet-110 with some fields changed; without an error, the paper says that it fails."""
     changes = WARMUP | {f"model.{field}": value for field, value in model.items()}
     above = FAILS if error is None else None
     against = "" if name == "original" else "original"

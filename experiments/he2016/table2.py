@@ -14,7 +14,7 @@ ERRORS = {
 
 
 def _row(unit: str, depth: int, error: float) -> Row:
-    """The named nets where there are such, so that tables 3 and 4 share their runs."""
+    """Returns a row, of a named net if there is one, so that tables 3 and 4 share its runs."""
     named = unit in ("original", "full_preactivation")
     config = f"cifar10:preact_resnet{depth}" if unit == "full_preactivation" else f"cifar10:resnet{depth}"
     return Row(

@@ -46,7 +46,7 @@ def write_report(
             "page.html.j2",
             title=title,
             paragraphs=[" ".join(paragraph.split()) for paragraph in intro.split("\n\n") if paragraph.strip()],
-            facts=details or {},
+            details=details or {},
             headings=runs_grid(runs).headings,
             rows=runs_grid(runs).texts(),
             finished=[run.result is not None for run in runs],
@@ -83,10 +83,10 @@ def record_links(run: Run, page_folder: Path) -> dict[str, str]:
 
 
 def _provenance(run: Run, page_folder: Path) -> dict[str, Any]:
-    """Returns where a run's numbers come from: label, group, facts (empty if it is not finished), and links."""
-    facts: dict[str, str] = {}
+    """Returns where a run's numbers come from: label, group, details (empty if it is not finished), and links."""
+    details: dict[str, str] = {}
     if (result := run.result) is not None:
-        facts = {
+        details = {
             "model": f"{result.model} on {result.dataset}",
             "config": result.config_hash,
             "commit": result.commit,
@@ -97,7 +97,7 @@ def _provenance(run: Run, page_folder: Path) -> dict[str, Any]:
             "hardware": _listed({name.replace("_", " "): value for name, value in result.hardware.items()}),
             "versions": _listed(result.versions),
         }
-    return {"label": run.label, "group": run.group, "facts": facts, "links": record_links(run, page_folder)}
+    return {"label": run.label, "group": run.group, "details": details, "links": record_links(run, page_folder)}
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Figure 7 of He et al. 2015: standard deviation of each layer's response, in order of layers and ranked."""
+"""Draws figure 7 of He et al. 2015: standard deviation of each layer's response, in layer order and ranked."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from resnet_jax.report.style import COLOURS, MUTED, new_figure, quiet
 
 
 def read_responses(folder: Path) -> list[float] | None:
-    """Each layer's standard deviation, None if the run's were not measured.
+    """Returns each layer's standard deviation, None if the run was not measured.
 
     Raises:
       UserError: if the file cannot be read.
@@ -28,7 +28,7 @@ def read_responses(folder: Path) -> list[float] | None:
 
 
 def mean_responses(folders: Sequence[Path]) -> np.ndarray | None:
-    """[layers] mean over the runs of one net that were measured, None if none was.
+    """Returns the [layers] mean over the runs of one net that were measured, None if none was.
 
     Raises:
       UserError: if a file cannot be read, or they are of different nets.

@@ -1,4 +1,4 @@
-"""One run as a report sees it: its result and its curves, read from its folder and nowhere else."""
+"""The result and the curves of a run, read from its folder."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,9 +10,9 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.record import Result, RunRecord
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth value to compare by
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays cannot be compared by ==
 class Run:
-    """A run under the name a report gives it.
+    """A run under the name that a report gives it.
 
     Attributes:
       label: what the table calls it, such as "ResNet-20".
@@ -36,7 +36,7 @@ class Run:
 
 
 def load_run(label: str, group: str, workdir: str | Path) -> Run:
-    """Reads a run's folder; one that does not exist yet is a run that is not finished.
+    """Reads a run's folder; one that does not exist counts as an unfinished run.
 
     Raises:
       UserError: if the folder's records cannot be read.

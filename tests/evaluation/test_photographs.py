@@ -278,7 +278,7 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             # As ImageNet's validation set is, which the papers test on; a folder's val/ is not.
             result = dataclasses.replace(one.result, metric=metric, top5_error=12.5, evaluated_on="test")
             write_evaluation(dataclasses.replace(one, result=result), folder)
-            filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_facts=False)
+            filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_computed=False)
             (run,) = next(iter(filled.runs.values()))
             assert score(run, metric, "top1") == one.result.test_error and score(run, metric, "top5") == 12.5
             entry = next(entry for entry in filled.entries if entry.name == row.name)

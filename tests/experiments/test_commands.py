@@ -45,9 +45,9 @@ def test_cost_of_the_rest(tmp_path):
             return steps * config.batch_size / 1000 if "plain" in config.model.name else None
 
     experiment = load("he2015.figure1")
-    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    filled = fill(experiment, index_runs(tmp_path), with_computed=False)
     assert listing.cost(filled, Rates()) == "4.6 h"
-    figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_facts=False)
+    figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_computed=False)
     assert listing.cost(figure6, Rates()).endswith("and 6 runs not measured")
 
 

@@ -197,5 +197,5 @@ def test_headings_of_every_table_are_as_many_as_its_cells(tmp_path):
     from experiments.tables import fill
 
     for name in registry.NAMES:
-        grid = to_grid(fill(load(name), index_runs(tmp_path), with_facts=False).entries)
+        grid = to_grid(fill(load(name), index_runs(tmp_path), with_computed=False).entries)
         assert all(len(line.cells) == len(grid.headings) for line in grid.lines)

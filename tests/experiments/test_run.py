@@ -50,7 +50,7 @@ def test_runs_on_imagenet_are_tested_as_their_table_asks(tmp_path, tiny_folder, 
     found, written = json.loads(path.read_text()), path.stat().st_mtime_ns
     assert (found["protocol"], found["crop"], found["recompute_bn"], found["examples"]) == ("crop320", 320, 8, 6)
     assert found["pool_size"] == 224 // 8
-    (entry,) = fill(experiment, index_runs(tmp_path / "runs"), with_facts=False).entries
+    (entry,) = fill(experiment, index_runs(tmp_path / "runs"), with_computed=False).entries
     assert entry.measures[0].ours.values == (found["test_error"],)
     assert main([experiment.name, "run", f"--out={tmp_path / 'runs'}"]) == 0
     assert path.stat().st_mtime_ns == written

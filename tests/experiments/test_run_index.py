@@ -22,7 +22,7 @@ def row(experiment, name):
 
 
 def entries(experiment, root, changes=None):
-    filled = fill(load(experiment), index_runs(root), changes, with_facts=False)
+    filled = fill(load(experiment), index_runs(root), changes, with_computed=False)
     return {entry.key: entry for entry in filled.entries}
 
 
@@ -122,7 +122,7 @@ def test_an_evaluation_that_is_not_the_rows_is_left_out_and_said(tmp_path, table
     assert entries(experiment.name, tmp_path)[f"{name}-1"].measures[0].ours.values == (17.8,)
     path = folder / "evaluations" / f"{metric}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    filled = fill(experiment, index_runs(tmp_path), with_computed=False)
     (entry,) = (entry for entry in filled.entries if entry.name == name)
     assert entry.measures[0].ours is None
     (sentence,) = filled.left_out
@@ -173,7 +173,7 @@ def test_pairs_are_of_one_length(tmp_path):
 def test_architectures_agree_with_the_paper(name):
     """Depth exactly, multiply-adds within 2 %: see docs/fidelity.md."""
     for entry in fill(load(name), index_runs("none")).entries:
-        layers, _, flops = entry.facts
+        layers, _, flops = entry.computed
         assert layers.ours == layers.paper and flops.ours == pytest.approx(flops.paper, rel=0.02), entry.name
 
 

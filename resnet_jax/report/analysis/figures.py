@@ -1,4 +1,4 @@
-"""From the JSON files that analyses left in runs' folders to pictures."""
+"""Draws the JSON files that analyses left in runs' folders."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

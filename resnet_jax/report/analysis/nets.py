@@ -1,4 +1,4 @@
-"""One net of a figure: what it is called, how its lines look, and what an analysis found in it."""
+"""The nets of a figure: their labels, how their lines look, and what an analysis found in them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Net:
 
 
 def load_nets(workdirs: Sequence[str | Path], file: str) -> list[Net]:
-    """The nets of runs' folders, with what `file` in them holds.
+    """Returns the nets of runs' folders, with what `file` in them holds.
 
     Raises:
       UserError: for a folder that holds no run, or not that file.
