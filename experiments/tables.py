@@ -12,7 +12,7 @@ from experiments.scores import held_out, left_out, score
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
-from resnet_jax.report.comparison import Entry, Computed, Measure
+from resnet_jax.report.comparison import Computed, Entry, Measure
 from resnet_jax.report.run_data import Run
 from resnet_jax.report.run_statistics import Spread, difference, spread
 

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from resnet_jax.report.comparison import Entry, Computed, Measure, to_csv, to_grid
+from resnet_jax.report.comparison import Computed, Entry, Measure, to_csv, to_grid
 from resnet_jax.report.run_statistics import difference, spread
 
 
