@@ -2,8 +2,8 @@
 
     python -m benchmarks differences --write
 
-ResNet-20 on digits, with batch-norm groups of 8 so that accumulation should make no difference, each in processes of its
-own.
+ResNet-20 on digits, with batch-norm groups of 8 so that accumulation should make no difference; each case has processes
+of its own.
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ from experiments.registry import PAPERS
 from experiments.run_index import seedless_hash
 from experiments.tables import Filled
 from resnet_jax.errors import UserError
+from resnet_jax.report.analysis.draw_responses import draw_responses, mean_responses
 from resnet_jax.report.analysis.figures import FIGURES, is_measured
 from resnet_jax.report.analysis.nets import load_nets
 from resnet_jax.report.charts import make_chart
@@ -18,7 +19,6 @@ from resnet_jax.report.comparison import Entry, to_csv, to_grid
 from resnet_jax.report.figures import draw_loss_and_error, draw_series
 from resnet_jax.report.grid import Grid, to_latex, to_markdown
 from resnet_jax.report.paper_page import Section, machine, write_paper_page
-from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Series, make_series
 from resnet_jax.report.style import empty_figure, entitle, save
 

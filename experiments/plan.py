@@ -132,8 +132,10 @@ def make_plan(
     for experiment in experiments:
         for row in runnable(experiment, rows):
             trials, own = [], []
+            first = _config(row, steps_scale, changes)  # checked once: the others differ in their seed alone
             for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
-                config = _config(row, seed, steps_scale, changes)
+                config = first.copy_and_resolve_references()
+                config.seed = seed
                 folder = run_folder(out, config)
                 if folder not in known:
                     known[folder] = Trial(config, folder, row.name)
@@ -145,9 +147,9 @@ def make_plan(
     return Plan(tuple(lines))
 
 
-def _config(row: Row, seed: int, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:
+def _config(row: Row, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:
     try:
-        config = row_config(row, seed, steps_scale, changes)
+        config = row_config(row, 0, steps_scale, changes)
         validate_config(config)
         create_model(config.model.name, **model_overrides(config))  # names the fields that do not go together
     except (TypeError, ValueError, KeyError) as error:  # ml_collections raises these for a value of another type
