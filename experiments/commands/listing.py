@@ -51,7 +51,7 @@ def _list(options: Any) -> None:
     def table(title: str, names: Sequence[str], filled: Sequence[Any]) -> Table:
         found = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for heading in ("name", "shows", "rows", "runs", "the rest"):
-            found.add_column(heading, justify="right" if heading == "rows" else "left")
+            found.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=heading == "name")
         for one in filled:
             e = one.experiment
             if e.name in names:

@@ -127,8 +127,7 @@ def to_rich(grid: Grid, title: str = "", width: int = 80, box: rich.box.Box | No
                 table.add_row(*(wrapped(line.cells[i].text, i, line.cells[i].style or dim) for i in block))
         tables.append(table)
     tables[0].title = title or None
-    tables[-1].caption, tables[-1].caption_justify = "\n".join(grid.notes) or None, "left"
-    return Group(*tables)
+    return Group(*tables, *(Text(note, "dim italic") for note in grid.notes))
 
 
 def _escape_markdown(text: str) -> str:
