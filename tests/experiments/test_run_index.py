@@ -3,10 +3,10 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
-from experiments import registry
 from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder
 from experiments.registry import load
 from experiments.run_index import index_runs
@@ -189,4 +189,4 @@ def test_parameters_of_cifar_nets_agree_with_the_papers():
 def test_a_shrunk_row_says_so_in_its_config():
     config = row_config(RESNET20, 1, 0.05)
     assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
-    assert run_folder(registry.Path("x"), config) != run_folder(registry.Path("x"), row_config(RESNET20, 1))
+    assert run_folder(Path("x"), config) != run_folder(Path("x"), row_config(RESNET20, 1))
