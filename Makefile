@@ -31,6 +31,7 @@ lint: $(VENV)/installed-dev ## ruff, ruff format and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # The variable turns off a notice about mkdocs 2, which mkdocs-material prints into every build.
 docs: $(VENV)/installed-docs ## the documentation site, into site/

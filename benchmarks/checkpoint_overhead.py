@@ -1,4 +1,4 @@
-"""What a checkpoint every 100 steps costs a digits run: the same run with and without, alternating.
+"""Measures what a checkpoint every 100 steps costs a digits run: the same run with and without, in turn.
 
 python -m benchmarks checkpoint_overhead --write
 """
@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import NoProgress
 
 
 class _Stopwatch(NoProgress):
-    """The time from the end of one step to the end of another; compilation and the last checkpoint lie outside."""
+    """Takes the time from the end of one step to the end of another, without compilation and the last checkpoint."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last
@@ -30,13 +30,13 @@ class _Stopwatch(NoProgress):
 
 
 def measure(folder: Path, every: int, repeats: int, note: Callable[[str], None]) -> tuple[list[float], list[float]]:
-    """Seconds of 400 steps of ResNet-20 without checkpoints, and with one every `every` steps."""
+    """Returns the seconds of 400 steps of ResNet-20 without checkpoints, and with one every `every` steps."""
     seconds: dict[int, list[float]] = {10**6: [], every: []}
     for repeat in range(repeats):
         for interval, found in seconds.items():
             note(f"round {repeat + 1} of {repeats}, a checkpoint every {interval} steps")
             config = get_config("resnet20")
-            # A checkpoint falls on the last step in any case: it is left outside, by 30 steps.
+            # The last step always saves a checkpoint: it comes 30 steps after the timed ones.
             config.update({"steps": 510, "log_every": 10, "eval_every": 510, "checkpoint_every": interval})
             watch = _Stopwatch(80, 480)
             fit(config, folder / "run", watch)
@@ -46,7 +46,7 @@ def measure(folder: Path, every: int, repeats: int, note: Callable[[str], None])
 
 
 def report(without: list[float], with_: list[float], every: int) -> str:
-    """The table: medians, spread and the cost in percent."""
+    """Returns the table: medians, spread and the cost in percent."""
     a, b = statistics.median(without), statistics.median(with_)
     rows = [
         ["none", f"{a:.2f}", f"{min(without):.2f} - {max(without):.2f}", "-"],

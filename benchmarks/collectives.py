@@ -1,4 +1,4 @@
-"""The bytes that a compiled program sends between devices, read off its text."""
+"""Counts the bytes that a compiled program sends between devices, from its text."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _SHAPE = re.compile(r"([a-z]+[0-9]*)\[([0-9,]*)\]")
 
 
 def all_reduces(text: str) -> list[int]:
-    """Bytes of each all-reduce in a program's HLO."""
+    """Returns the bytes of each all-reduce in a program's HLO."""
     return [sum(_sizes(found.group(1))) for line in text.splitlines() if (found := _ALL_REDUCE.search(line))]
 
 
@@ -27,7 +27,7 @@ def _sizes(shapes: str) -> Iterator[int]:
 
 
 def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
-    """The least and the most bytes that a training step all-reduces.
+    """Returns the least and the most bytes that a training step all-reduces.
 
     The least is every parameter's gradient. Batch norm over the global batch adds, for each channel, the two sums of
     its forward pass and those of its backward pass: two, or four where XLA does not join what it could. 64 bytes are
@@ -41,8 +41,8 @@ def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
 
 
 def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dict[str, Any]:
-    """All-reduces of one training step on all devices, their number and bytes; the net's parameters and channels."""
-    from benchmarks.ours import make_benchmark_trainer
+    """Returns number and bytes of a training step's all-reduces on all devices, and the net's parameters."""
+    from benchmarks.resnet_jax_step import make_benchmark_trainer
 
     trainer = make_benchmark_trainer(name, batch_size, image_size, **fields)
     lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
@@ -53,14 +53,14 @@ def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dic
 
 
 def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str, Any]:
-    """What `count` says, and images a second, on all devices of this process."""
+    """Returns what `count` says, and images per second, on all devices of this process."""
     import jax
 
-    from benchmarks.contest import contest
-    from benchmarks.ours import contestant, make_benchmark_trainer
+    from benchmarks.paired_timing import time_in_turn
+    from benchmarks.resnet_jax_step import implementation, make_benchmark_trainer
 
     trainer = make_benchmark_trainer(name, batch_size)
-    found = contest({"ours": contestant(trainer).losses}, seconds, rounds)["ours"]
+    found = time_in_turn({"ours": implementation(trainer).losses}, seconds, rounds)["ours"]
     return {"devices": jax.device_count(), "batch_size": batch_size, "images_per_second": found.rate * batch_size,
             **count(name, batch_size)}  # fmt: skip
 

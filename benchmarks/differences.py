@@ -1,8 +1,9 @@
-"""How far a run differs with the number of devices, of processes and of micro-batches: in exact arithmetic, not at all.
+"""Measures how a run differs with the number of devices, processes and micro-batches; exact arithmetic would not.
 
     python -m benchmarks differences --write
 
-ResNet-20 on digits, with batch-norm groups of 8 so that accumulation may not matter, each in processes of its own.
+ResNet-20 on digits, with batch-norm groups of 8 so that accumulation should make no difference; each case has processes
+of its own.
 """
 
 import dataclasses
@@ -12,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loopback import ROOT, Job
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT, Job
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import restore_run
-from resnet_jax.training.step import evaluate_test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ CASES = (
     Case(devices=8, processes=4, accumulate=4),
 )
 
-#: As many digits as float32 has: what one parameter is moved by, to see how far the smallest difference goes by itself.
+#: The relative precision of float32. One parameter is moved by it, to see how far the smallest difference grows.
 NUDGE = 2.0**-23
 
 HEADINGS = ("devices", "processes", "micro-batches", "loss, 1 step", "10 steps", "{steps} steps", "parameters",
@@ -68,7 +68,7 @@ def run(folder: Path, steps: int, note: Callable[[str], None], cases: Sequence[C
 
 
 def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
-    """One for each case: largest relative difference of the loss up to a step, largest absolute one of a parameter."""
+    """Returns a row for each case: largest relative difference of a loss, largest absolute one of a parameter."""
     first_losses, first_params, _ = _read(folder / cases[0].name)
     found = []
     for case in cases:
@@ -79,14 +79,14 @@ def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
 
 
 def nudged(folder: Path) -> list[str]:
-    """The row of the first case's run with one parameter of the stem moved by one unit in the last place."""
+    """Returns the row of the first case with one parameter of the stem moved by one unit in the last place."""
     import jax
 
-    from resnet_jax.training.record import RunRecord
+    from resnet_jax.training.run_folder import RunFolder
     from resnet_jax.training.trainer import make_trainer
 
     first_losses, first_params, _ = _read(folder / CASES[0].name)
-    trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices("cpu")[:1])
+    trainer = make_trainer(RunFolder(folder / CASES[0].name).config(), jax.devices("cpu")[:1])
     state = trainer.init()
     kernel = state.params["stem"]["conv"]["kernel"]
     stem = {**state.params["stem"], "conv": {"kernel": kernel.at[2, 0, 0, 7].mul(1 + NUDGE)}}
@@ -95,7 +95,7 @@ def nudged(folder: Path) -> list[str]:
         inputs = trainer.pipeline.train_inputs(step, 1)
         state, metrics = trainer.train_step(state, trainer.pipeline.train, inputs)
         losses.append(float(metrics["loss"][0]))
-    error = evaluate_test(trainer.eval_step, state, trainer.pipeline, trainer.mesh)["test_error"]
+    error = trainer.evaluate(state)["test_error"]
     params = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
     cells = _cells(np.array(losses), params, first_losses, first_params)
     return ["1, a weight moved by 1 ulp", "1", "1", *cells, f"{error:.2f}"]
@@ -110,7 +110,7 @@ def _cells(
 
 
 def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
-    """Losses of all steps, final parameters, test error."""
+    """Returns the losses of all steps, the final parameters and the test error."""
     import jax
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -119,7 +119,7 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
 
 
 def report(folder: Path, steps: int) -> str:
-    """The table, and what its columns are."""
+    """Returns the table, and what its columns mean."""
     headings = [h.format(steps=steps) for h in HEADINGS]
     body = table(headings, [*rows(folder), nudged(folder)])
     return (

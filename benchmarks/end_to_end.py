@@ -1,4 +1,4 @@
-"""What the loop around the step costs: a real `fit` run's images a second beside those of the bare step, in turn.
+"""Measures what the loop around the step costs: images per second of `fit` and of the bare step, in turn.
 
 python -m benchmarks end_to_end --write
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from benchmarks.contest import ratio
-from benchmarks.ours import steps_per_dispatch
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.paired_timing import ratio
+from benchmarks.resnet_jax_step import steps_per_dispatch
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.stepper import Stepper
@@ -22,7 +22,7 @@ from resnet_jax.training.trainer import Trainer, make_trainer
 
 
 def config_of(net: str, steps: int) -> ConfigDict:
-    """A digits run that evaluates and saves once, at its end."""
+    """Returns the config of a digits run that evaluates and saves once, at its end."""
     config = get_config(net)
     every = {"log_every": max(1, steps // 10), "eval_every": steps, "checkpoint_every": steps}
     config.update({"steps": steps, **every})
@@ -30,14 +30,14 @@ def config_of(net: str, steps: int) -> ConfigDict:
 
 
 def of_metrics(workdir: Path) -> float:
-    """Median of `images_per_second` over a run's training lines but the first, which has the warm-up."""
+    """Returns the median of `images_per_second` over a run's training lines after the first."""
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
     return statistics.median(rates[1:] or rates)
 
 
 def bare(trainer: Trainer, compiled: dict, steps: int) -> float:
-    """Images a second of as many calls of the compiled step, their inputs sent ahead, waited for at the end."""
+    """Returns images per second of so many calls of the compiled step, with their inputs on the device beforehand."""
     import jax
 
     count = steps_per_dispatch(trainer)
@@ -56,7 +56,7 @@ def bare(trainer: Trainer, compiled: dict, steps: int) -> float:
 def measure(
     folder: Path, net: str, steps: int, rounds: int, note: Callable[[str], None]
 ) -> tuple[list[float], list[float]]:
-    """Images a second of `fit` and of the bare step, of each round."""
+    """Returns images per second of `fit` and of the bare step, of each round."""
     trainer = make_trainer(config_of(net, steps))
     stepper, count = Stepper(trainer), steps_per_dispatch(trainer)
     stepper.advance(trainer.init(), 0, count)
@@ -67,12 +67,12 @@ def measure(
         fit(config_of(net, steps), folder / "run")
         whole.append(of_metrics(folder / "run"))
         shutil.rmtree(folder / "run")
-        alone.append(bare(trainer, stepper.programs.compiled, steps))
+        alone.append(bare(trainer, stepper.compiled, steps))
     return whole, alone
 
 
 def report(whole: list[float], alone: list[float]) -> str:
-    """The table."""
+    """Returns the table."""
     share = ratio(whole, alone)
     rows = [
         [name, f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f} - {max(rates):,.0f}", part]

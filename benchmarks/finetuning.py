@@ -1,9 +1,9 @@
-"""Fine-tuning from CIFAR-10 to few digits, beside training from scratch on them at equal steps.
+"""Compares fine-tuning from CIFAR-10 on few digits with training from scratch, at equal steps.
 
     python -m benchmarks finetuning --weights=CIFAR10_RESNET20 --write
 
 Of scikit-learn's 1,437 training digits, a tenth of each class is trained on (about 14 images), at 32x32 pixels in three
-channels, and the rest evaluated on: the test set stays out of it. Every way has the same steps, batches and schedule.
+channels, and the rest evaluated on; the test set is not used. Every way has the same steps, batches and schedule.
 """
 
 import statistics
@@ -13,11 +13,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from configs.finetune import get_config
 from resnet_jax.training.loop import fit
 
-#: Fields of a run from random parameters, which has no weights to take them from.
+#: Fields of a run from random parameters.
 SCRATCH = {
     "init_from": None,
     "model.name": "cifar_resnet20",
@@ -25,7 +25,7 @@ SCRATCH = {
     "data.image_size": 32,
 }
 
-#: What is compared: names and fields.
+#: The ways that are compared: names and fields.
 WAYS: dict[str, Mapping[str, Any]] = {
     "from scratch, rate 0.01": SCRATCH,
     "from scratch, rate 0.1": SCRATCH | {"optimizer.learning_rate": 0.1},
@@ -37,7 +37,7 @@ WAYS: dict[str, Mapping[str, Any]] = {
 
 
 def config_of(weights: str, steps: int, seed: int, **fields: Any) -> ConfigDict:
-    """`configs/finetune.py` on a tenth of the digits."""
+    """Returns the config of `configs/finetune.py` on a tenth of the digits."""
     config = get_config()
     config.init_from, config.steps, config.seed = weights, steps, seed
     config.data.update({"name": "digits", "resize": 32, "flip": False, "padding": 4})
@@ -49,7 +49,7 @@ def config_of(weights: str, steps: int, seed: int, **fields: Any) -> ConfigDict:
 
 
 def measure(folder: Path, weights: str, steps: int, seeds: int, note: Callable[[str], None]) -> dict[str, list[float]]:
-    """Held-out error in percent of each seed, by way.
+    """Returns the held-out error in percent of each seed, by way.
 
     Args:
       folder: for the runs.
@@ -61,13 +61,13 @@ def measure(folder: Path, weights: str, steps: int, seeds: int, note: Callable[[
     for seed in range(seeds):
         for number, (name, fields) in enumerate(WAYS.items()):
             result = fit(config_of(weights, steps, seed, **fields), folder / f"{number}-{seed}")
-            found[name].append(result.test_error)
-            note(f"{name}, seed {seed}: {result.test_error:.2f} %, {result.seconds:.0f} s")
+            found[name].append(result.metrics["test_error"])
+            note(f"{name}, seed {seed}: {result.metrics['test_error']:.2f} %, {result.seconds:.0f} s")
     return found
 
 
 def report(found: Mapping[str, list[float]], steps: int) -> str:
-    """The table."""
+    """Returns the table."""
     rows = []
     for name, errors in found.items():
         spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""

@@ -1,4 +1,4 @@
-"""The same crops by other libraries, in a process of their own: `PYTHON benchmarks/input_peers.py NAME FILE`.
+"""Makes the same crops with other libraries, in a process of its own: `PYTHON benchmarks/input_peers.py NAME FILE`.
 
 It imports nothing of this project, so that any Python that has the library can run it. For each line that it is sent
 it makes all crops once and answers with images for each second of processor time; the first answer, without a line, is
@@ -19,7 +19,7 @@ from typing import Any
 
 
 def tensorflow(task: dict[str, Any]) -> tuple[str, Callable[[], float]]:
-    """tf.data with `workers` threads, `decode_and_crop_jpeg` and a bilinear resize, not antialiased."""
+    """Uses tf.data with `workers` threads, `decode_and_crop_jpeg` and a bilinear resize, not antialiased."""
     import tensorflow as tf
 
     windows = [[top, left, bottom - top, right - left] for left, top, right, bottom in task["edges"]]
@@ -59,15 +59,15 @@ class Crops:
 
 
 def torch(task: dict[str, Any]) -> tuple[str, Callable[[], float]]:
-    """PyTorch's DataLoader with `workers` processes; what these spend counts."""
+    """Uses PyTorch's DataLoader with `workers` processes, whose processor time counts too."""
     import torch
     import torchvision
 
-    crops: Any = Crops(task)  # no Dataset by its type: PyTorch is imported here alone
+    crops: Any = Crops(task)  # its type is no Dataset: PyTorch is imported only here
     loader = torch.utils.data.DataLoader(crops, batch_size=32, num_workers=task["workers"], persistent_workers=True)
 
     def once() -> float:
-        # Of workers that a first, unmeasured epoch started.
+        # The workers were started by a first epoch, which is not measured.
         began = time.process_time() + children_seconds()
         count = sum(len(batch) for batch in loader)
         return count / (time.process_time() + children_seconds() - began)
@@ -76,7 +76,7 @@ def torch(task: dict[str, Any]) -> tuple[str, Callable[[], float]]:
 
 
 def children_seconds() -> float:
-    """Processor time that the processes started by this one have used so far."""
+    """Returns the processor time that the processes started by this one have used so far."""
     tasks = (task for child in multiprocessing.active_children() for task in Path(f"/proc/{child.pid}/task").iterdir())
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
@@ -85,7 +85,7 @@ PEERS = {"tensorflow": tensorflow, "torch": torch}
 
 
 def main(name: str, file: str) -> None:
-    """See above."""
+    """Answers the lines of stdin, as the module says."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries may print
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"

@@ -1,4 +1,4 @@
-"""Images a second and core of ways to read, decode and crop ImageNet's files: ours beside what a user would pick.
+"""Measures images per second and core of ways to read, decode and crop ImageNet's files, ours and others'.
 
 python -m benchmarks input_pipeline [--data_dir=DIR] [--peer_python=PATH ...] [--json] [--write]
 """
@@ -22,8 +22,8 @@ import simplejpeg
 from PIL import Image
 
 from benchmarks import input_run
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
 from resnet_jax.data.imagenet.decode import image_size, resize
 from resnet_jax.data.imagenet.originals import open_originals
@@ -34,9 +34,9 @@ from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers, 
 from resnet_jax.errors import UserError
 
 SIZE = 224
-#: Images a second of the chips that the table names cores for.
+#: Images per second of the chips for which the table names cores.
 CHIPS = (3_000, 7_000)
-#: What ratios are of.
+#: The way that the others are compared with.
 OURS = "resnet_jax, its threads and batches"
 #: Rows that `input_peers` measures.
 PEERS = {"tensorflow": "tf.data's decode_and_crop_jpeg", "torch": "PyTorch's DataLoader with Pillow"}
@@ -46,21 +46,21 @@ Way = Callable[[bytes, Edges], np.ndarray]
 
 
 def pillow(data: bytes, edges: Edges) -> np.ndarray:
-    """What PyTorch's DataLoader does to an image, without its processes and tensors."""
+    """Does what PyTorch's DataLoader does to an image, without its processes and tensors."""
     return np.asarray(
         Image.open(io.BytesIO(data)).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR, edges)
     )
 
 
 def opencv(data: bytes, edges: Edges) -> np.ndarray:
-    """OpenCV alone."""
+    """Decodes and crops with OpenCV alone."""
     pixels = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION))
     left, top, right, bottom = edges
     return cv2.cvtColor(resize(pixels[top:bottom, left:right], SIZE, SIZE), cv2.COLOR_BGR2RGB)
 
 
 def simple(data: bytes, edges: Edges) -> np.ndarray:
-    """simplejpeg with its fast and coarse upsampling, resized by OpenCV."""
+    """Decodes with simplejpeg, with its fast and coarse upsampling, and resizes with OpenCV."""
     left, top, right, bottom = edges
     pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=True, fastupsample=True, strict=False)
     return resize(pixels[top:bottom, left:right], SIZE, SIZE)
@@ -70,14 +70,14 @@ WAYS: dict[str, Way] = {"Pillow": pillow, "OpenCV": opencv, "simplejpeg, fast an
 
 
 def per_core(work: Callable[[], int]) -> float:
-    """Images for each second of processor time of this process."""
+    """Returns images per second of this process's processor time."""
     began = time.process_time()
     images = work()
     return images / (time.process_time() - began)
 
 
 def alternate(ways: dict[str, Callable[[], float]], seconds: float) -> dict[str, list[float]]:
-    """What each way says, in rounds of all of them until `seconds` are over for each: others' load meets all alike."""
+    """Returns the rates of each way, in rounds of all ways, so that other load slows all of them down alike."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     end = time.monotonic() + seconds * len(ways)
     while time.monotonic() < end or not found[OURS]:
@@ -94,7 +94,7 @@ def _edges(row: np.ndarray, data: bytes) -> Edges:
 def measure(
     data_dir: Path, folder: Path, seconds: float, pythons: Sequence[str], note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Rows for each way and kind of file, and what `input_run` measures.
+    """Returns rows for each way and kind of file, and what `input_run` measures.
 
     Args:
       data_dir: original images, anything that `prepare` takes.
@@ -134,7 +134,7 @@ def _measure_source(
     data = [source.load(index).data for index in range(count)]
     edges = [_edges(row, one) for row, one in zip(draws, data, strict=True)]
     kilobytes = sum(map(len, data)) / count / 1000
-    # The others read files, which is the least that they could.
+    # The other ways read plain files.
     folder.mkdir()
     paths = [folder / f"{index}.jpg" for index in range(count)]
     for path, one in zip(paths, data, strict=True):
@@ -145,7 +145,7 @@ def _measure_source(
             load_crop(source, index, lambda h, w, row=draws[index]: aspect_box(row, h, w), SIZE)  # type: ignore[misc]
         return count
 
-    # As a run has it, and as the peers have theirs: made once.
+    # Made once, as in a run.
     loader = TrainLoader(source, seed=0, batch_size=count, rows=(0, count), size=SIZE, crop="aspect", sides=(256, 480))
 
     def batches() -> int:
@@ -180,11 +180,11 @@ def _each(way: Way, paths: Sequence[Path], edges: Sequence[Edges]) -> int:
 
 
 def find_peers(pythons: Sequence[str]) -> dict[str, str]:
-    """Which of the interpreters has which library: the first one."""
+    """Returns the first of the interpreters that has each library."""
     found: dict[str, str] = {}
     for python in pythons:
         for name in PEERS:
-            # Imported, as a part of an installation is not enough.
+            # It is imported, since an installation may be incomplete.
             modules = "torch, torchvision" if name == "torch" else name
             try:
                 status = subprocess.run(
@@ -199,7 +199,7 @@ def find_peers(pythons: Sequence[str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
-    """A process of `input_peers`: each call is one round, images for each second of its processor time.
+    """Starts a process of `input_peers`. Each call is one round and returns images per second of its processor time.
 
     Raises:
       UserError: if it fails.
@@ -223,13 +223,13 @@ def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
             asked.flush()
             return float(answer())
 
-        answer()  # that it is ready
+        answer()  # it is ready
         yield once
         asked.close()
 
 
 def report(found: dict[str, Any], as_json: bool = False) -> str:
-    """The tables, or one JSON object."""
+    """Returns the tables, or one JSON object."""
     if as_json:
         return json.dumps(found)
     cells = [

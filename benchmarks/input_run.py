@@ -1,4 +1,4 @@
-"""What a run meets: how decoding scales with threads, memory over many batches, and how long steps wait for input."""
+"""Measures how decoding scales with threads, how memory grows, and how long steps wait for input."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.loopback import ROOT
+from benchmarks.local_processes import ROOT
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
 from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers
@@ -24,7 +24,7 @@ def _loader(source: Source, size: int, workers: int = 0) -> TrainLoader:
 
 
 def scaling(source: Source, size: int, seconds: float) -> list[dict[str, Any]]:
-    """Images a second by the clock with one thread and with one for each core, in turns; the median of ratios."""
+    """Returns images per second of wall time with one thread and with one for each core, in turn."""
     counts = sorted({1, default_workers()})
     loaders = {count: _loader(source, size, count) for count in counts}
     speeds: dict[int, list[float]] = {count: [] for count in counts}
@@ -43,15 +43,14 @@ def scaling(source: Source, size: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now."""
+    """Returns the bytes of memory that this process uses now."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
-    """Growth of memory over batches read as a run does, from the tenth on.
+    """Returns how memory grows while batches are read as in a run, from the tenth on.
 
-    In a process of its own that gives back what it frees (see `resnet_jax.malloc_tuning`): elsewhere a leak could
-    hide in what was freed before.
+    It is measured in a new process: elsewhere a leak could hide in memory that was freed before.
     """
     command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
@@ -59,7 +58,7 @@ def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
 
 
 def growth(loader: TrainLoader, batches: int) -> float:
-    """MiB that this process grows by over so many batches, from the tenth on."""
+    """Returns the MiB by which this process grows over so many batches, from the tenth on."""
     for number in range(10 + batches):
         if number == 10:
             before = resident_bytes()
@@ -68,17 +67,17 @@ def growth(loader: TrainLoader, batches: int) -> float:
 
 
 def data_wait(data_dir: Path, workdir: Path, steps: int) -> dict[str, Any]:
-    """A run of resnet18 at 64 pixels, where decoding is not the limit: the median of its lines but the first."""
+    """Trains resnet18 at 64 pixels and returns how long steps wait: medians of the lines after the first."""
     from configs.imagenet import get_config
     from resnet_jax.training.loop import fit
-    from resnet_jax.training.record import RunRecord
+    from resnet_jax.training.run_folder import RunFolder
 
     config = get_config("resnet18")
     config.update({"steps": steps, "batch_size": BATCH, "log_every": 2, "eval_every": steps, "checkpoint_every": steps})
     config.data.update({"data_dir": str(data_dir), "image_size": 64, "shorter_side": (64, 72), "eval_shorter_side": 72,
                         "crop": "aspect"})  # fmt: skip
     fit(config, workdir)
-    lines = [line for line in RunRecord(workdir).lines() if "data_wait" in line][1:]
+    lines = [line for line in RunFolder(workdir).lines() if "data_wait" in line][1:]
     return {
         "steps": steps,
         "images_per_second": float(np.median([line["images_per_second"] for line in lines])),
@@ -88,7 +87,7 @@ def data_wait(data_dir: Path, workdir: Path, steps: int) -> dict[str, Any]:
 
 
 def sentences(grown: dict[str, Any], wait: dict[str, Any]) -> str:
-    """Both for a page."""
+    """Returns both results in sentences."""
     return (
         f"Over {grown['batches']:,} batches ({grown['images']:,} images) memory grew by {grown['grown_mib']:.1f} MiB.\n"
         f"A run of resnet18 at 64 pixels, {wait['images_per_second']:,.0f} images/s, waited {wait['percent']:.1f} % of "

@@ -1,4 +1,4 @@
-"""Layers and their gradients on a CPU: XLA's own beside those of `resnet_jax.kernels`.
+"""Times layers and their gradients on a CPU: XLA's own and those of `resnet_jax.kernels`.
 
 python -m benchmarks kernels [--rounds=N] [--write]
 """
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from resnet_jax.errors import UserError
 from resnet_jax.kernels.build import in_use, switched_off
 from resnet_jax.models.convolution import conv_general_dilated
@@ -52,7 +52,7 @@ Parts = dict[str, Callable[[Array, Array, Array], Array]]
 
 
 def parts(convolution: Convolution, layer: Layer) -> Parts:
-    """A layer, and the gradients of its images and of its kernel: of (images, kernel, cotangent of the outputs)."""
+    """Returns functions of (images, kernel, cotangent): the layer, and the gradients of its images and its kernel."""
     pad = ((layer.kernel - 1) // 2,) * 2
 
     def conv(images: Array, kernel: Array) -> Array:
@@ -72,7 +72,7 @@ def parts(convolution: Convolution, layer: Layer) -> Parts:
 
 
 def operands(layer: Layer) -> tuple[Array, Array, Array]:
-    """Images, kernel and a cotangent of the outputs."""
+    """Returns images, kernel and a cotangent of the outputs."""
     rng = np.random.default_rng(0)
     out = layer.side // layer.stride
     shapes = (
@@ -93,7 +93,7 @@ class Pass(NamedTuple):
 
 
 def norm_and_relu(x: Array) -> Array:
-    """Batch norm in training, and the ReLU behind it."""
+    """Applies batch norm in training, and the ReLU after it."""
     ones = jnp.ones(x.shape[-1])
     return normalise_groups(x[None], ones, 0.1 * ones, 1e-5, relu=True)[0][0]
 
@@ -112,10 +112,10 @@ Row = tuple[Layer | Pass, dict[str, Pair]]
 
 
 def measure(rounds: int, note: Callable[[str], None]) -> list[Row]:
-    """Of each part of a layer, (milliseconds of XLA's, of ours): medians of the processor's time over rounds in turn.
+    """Returns, for each part of a layer, milliseconds of XLA's and of ours: medians of processor time, in turn.
 
     Raises:
-      UserError: where there are none of ours.
+      UserError: if our kernels are not in use here.
     """
     if not in_use():
         raise UserError("kernels of our own are for one CPU device and need a C++ compiler ($CXX or c++)")
@@ -139,7 +139,7 @@ def measure(rounds: int, note: Callable[[str], None]) -> list[Row]:
 
 
 def _compiled(layer: Callable[[Array], Array], given: tuple[Array, Array]) -> dict[str, Callable[..., Any]]:
-    """Of functions made here, since JAX keeps what it has traced of one, by whichever way."""
+    """Compiles functions that are made here, since JAX would reuse what it has traced before."""
 
     def alone(x: Array, cotangent: Array) -> Array:
         return layer(x)
@@ -165,7 +165,7 @@ def _in_turn(xla: Callable[..., Any], ours: Callable[..., Any], given: tuple[Arr
 
 
 def report(rows: list[Row]) -> str:
-    """A table of convolutions, and one of the other layers."""
+    """Returns a table of convolutions, and one of the other layers."""
 
     def cells(found: dict[str, Pair], names: Sequence[str]) -> list[str]:
         pairs = (found.get(name) for name in names)

@@ -1,9 +1,9 @@
-"""Memory and compile time of each net's training step at its paper's batch, from the program: nothing is run.
+"""Measures memory and compile time of each net's training step at its paper's batch; nothing is run.
 
     python -m benchmarks memory --write
     python -m benchmarks memory --model=cifar_resnet1202 --ways=scan --write
 
-Each in a process of its own, since compiling takes more memory than what is compiled.
+Each net has a process of its own, since compiling takes more memory than the program.
 """
 
 import json
@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.errors import UserError, unknown_name
 
 #: Fields of the net that trade time for memory and for the size of the program.
@@ -36,12 +36,12 @@ DEEP = ("cifar_resnet110", "cifar_preact_resnet164", "cifar_preact_resnet1001", 
 
 
 def paper_batch(name: str) -> int:
-    """Images of a training batch in the papers: 128 for CIFAR, 256 for ImageNet."""
+    """Returns the size of a training batch in the papers: 128 for CIFAR, 256 for ImageNet."""
     return 128 if name.startswith("cifar_") else 256
 
 
 def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
-    """What compiling one training step takes, and what the program will: seconds, bytes.
+    """Returns what compiling one training step takes, and what the program will take.
 
     Args:
       name: of a net.
@@ -58,6 +58,7 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
 
     from resnet_jax.config import base_config, model_overrides
     from resnet_jax.models.registry import create_model, get_variant
+    from resnet_jax.tasks.classification import Classification
     from resnet_jax.training.mesh import make_mesh
     from resnet_jax.training.optimizer import make_optimizer
     from resnet_jax.training.state import init_state
@@ -71,7 +72,9 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
     model = create_model(name, **model_overrides(config))
     size = variant.image_size
     optimizer = make_optimizer(config.optimizer)
-    update = make_update(model, config, make_mesh(jax.devices()[:1]))
+    update = make_update(
+        model, Classification.from_config(config, model.num_classes), config, make_mesh(jax.devices()[:1])
+    )
     state = jax.eval_shape(lambda: init_state(model, optimizer, 0, (size, size, 3)))
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch,), np.int32)
@@ -91,7 +94,7 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
 
 
 def kept_bytes(model: Any, state: Any, images: Any) -> int:
-    """Bytes of activations that the forward pass keeps for the backward pass, whatever a compiler makes of it.
+    """Returns the bytes of activations that the forward pass keeps for the backward pass, before any compiler.
 
     Args:
       model, state: of a training step.
@@ -115,7 +118,7 @@ def kept_bytes(model: Any, state: Any, images: Any) -> int:
 def measure(
     nets: Sequence[str], ways: Sequence[str], batch_size: int, limit: float, note: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """One row for each net and way.
+    """Returns one row for each net and way.
 
     Args:
       nets: their names.
@@ -143,7 +146,7 @@ def measure(
 
 
 def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
-    """The table, or one JSON object."""
+    """Returns the table, or one JSON object."""
     if as_json:
         return json.dumps({"rows": list(rows)})
     cells = []

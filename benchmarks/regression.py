@@ -1,9 +1,9 @@
-"""`make bench`: whether a speed has been lost, by ratios, which one machine's mood moves less than its seconds.
+"""`make bench`: finds lost speed by ratios, which depend less on the load of a machine than seconds do.
 
     python -m benchmarks regression            compares with this kind of machine's in benchmarks/reference.json
     python -m benchmarks regression --record   measures them anew
 
-Each ratio is ours over something else in the same process at the same time, so that larger is better.
+Each ratio is our speed divided by another's, in the same process at the same time: higher is better.
 """
 
 import json
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import end_to_end, train_step
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
 from resnet_jax.errors import UserError
 
 REFERENCE = Path(__file__).with_name("reference.json")
 
-#: A ratio may be less than the reference by this share of it: rounds on two busy cores scatter by half of that.
+#: A ratio may be lower than the reference by this share of it: rounds on two busy cores vary by half of that.
 TOLERANCE = 0.15
 
 
 def measure(folder: Path, seconds: float, rounds: int, note: Callable[[str], None]) -> dict[str, float]:
-    """Ratios by name: of steps beside the plain Flax ones, which run wherever JAX does; of `fit` beside its step."""
+    """Returns ratios by name: of our steps to plain Flax ones, and of `fit` to its bare step."""
     found = {}
     for kind in ("train_step", "eval"):
         (row,) = train_step.measure(kind, ["cifar_resnet20"], ["flax_example"], 128, 0, "float32", [], seconds, rounds,
@@ -34,7 +34,7 @@ def measure(folder: Path, seconds: float, rounds: int, note: Callable[[str], Non
 
 
 def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str]]:
-    """A row for each ratio: its name, what it was, what it is, and "ok" or "slower".
+    """Returns a row for each ratio: its name, what it was, what it is, and "ok" or "slower".
 
     Raises:
       UserError: if the reference has other ratios.
@@ -53,10 +53,10 @@ def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str
 
 
 def reference_of(machine: str) -> dict[str, Any]:
-    """What was recorded on such a machine: ratios differ between processors, by their vectors and caches.
+    """Returns what was recorded on such a machine: ratios differ between processors.
 
     Raises:
-      UserError: if there is none, said ahead of minutes of measuring.
+      UserError: if there is none.
     """
     known = _read()
     if machine not in known:
@@ -69,10 +69,10 @@ def reference_of(machine: str) -> dict[str, Any]:
 
 
 def check(found: dict[str, float], machine: str) -> str:
-    """The table of `compare` with the committed reference of this machine.
+    """Returns the table of `compare` with the committed reference of this machine.
 
     Raises:
-      UserError: if any ratio is less than it may be, with its name, or there is no reference.
+      UserError: if a ratio is too low, with its name, or there is no reference.
     """
     rows = compare(found, reference_of(machine))
     text = table(["ratio", "reference", "now", ""], rows)

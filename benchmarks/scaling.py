@@ -1,9 +1,9 @@
-"""Scaling over devices: measured in shape on virtual CPU devices, worked out for real ones from the bytes all-reduced.
+"""Measures scaling on virtual CPU devices, and calculates that of real ones from the bytes all-reduced.
 
     python -m benchmarks scaling --write
 
-Virtual devices share the cores, so that their speed says nothing about a pod: what is checked is that nothing is
-computed twice, since then N devices together would do 1/N as much.
+Virtual devices share the cores, so that their speed says nothing about a pod. They show that nothing is computed twice:
+N devices together would then do 1/N as much.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.errors import UserError
 from resnet_jax.kernels.build import SWITCH
 
@@ -50,30 +50,30 @@ MACHINES = (
     Machine("H100 SXM", 989e12, 8, 450e9, 50e9, 'NVIDIA, H100 data sheet; "Core Components" of DGX BasePOD'),
 )
 
-#: Assumed, not measured: the share of a device's peak that a step's convolutions reach, and what each all-reduce takes
-#: however small it is.
+#: Assumed, not measured: the share of a device's peak that a step's convolutions reach, and the seconds that each
+#: all-reduce takes however small it is.
 UTILISATION, LATENCY = 0.4, 20e-6
 
-#: The setting worked out: ImageNet's ResNet-50, images of one device in weak scaling, of all in strong scaling.
+#: The setting of the calculation: ImageNet's ResNet-50, images of one device in weak scaling, of all in strong scaling.
 NET, PER_DEVICE, IN_ALL = "resnet50", 128, 4096
 
 COUNTS = (8, 64, 512)
 
 
 def ring_seconds(devices: int, size: float, bandwidth: float) -> float:
-    """A ring all-reduce of `size` bytes: each device sends 2 (n - 1) / n of them."""
+    """Returns the seconds of a ring all-reduce of `size` bytes: each device sends 2 (n - 1) / n of them."""
     return 2 * (devices - 1) / devices * size / bandwidth
 
 
 def all_reduce_seconds(machine: Machine, devices: int, size: float) -> float:
-    """A ring inside each group, and one between the groups for each device's part of the sum."""
+    """Returns the seconds of a ring inside each group, and one between the groups for each device's part."""
     inside = min(devices, machine.group)
     groups = -(-devices // machine.group)
     return ring_seconds(inside, size, machine.inside) + ring_seconds(groups, size / inside, machine.between)
 
 
 def efficiency(compute: float, communicate: float, fixed: float) -> tuple[float, float]:
-    """Share of the time in which a device computes: nothing overlapped, and all of the transfer that fits overlapped.
+    """Returns the share of time in which a device computes, with no transfer overlapped, and with all that fits.
 
     Args:
       compute: seconds of a step without communication.
@@ -84,10 +84,10 @@ def efficiency(compute: float, communicate: float, fixed: float) -> tuple[float,
 
 
 def predicted(machine: Machine, devices: int, batch: int, counted: dict[str, Any]) -> tuple[float, float]:
-    """`efficiency` of a training step.
+    """Returns the `efficiency` of a training step.
 
     Args:
-      machine, devices: see there.
+      machine, devices: what it runs on, and how many.
       batch: images of one device.
       counted: what `collectives.count` says of the net.
     """
@@ -110,13 +110,13 @@ def _child(devices: int, *code: str) -> dict[str, Any]:
 def measure(
     name: str, batch_size: int, counts: Sequence[int], seconds: float, rounds: int, note: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Weak and strong scaling of a small net over virtual devices, and the all-reduces of `NET` on two devices.
+    """Measures scaling of a small net over virtual devices, and counts the all-reduces of `NET` on two.
 
     Args:
       name: of the net that is run.
       batch_size: in weak scaling for each device, in strong scaling for all.
       counts: numbers of devices.
-      seconds, rounds: see `contest`.
+      seconds, rounds: see `time_in_turn`.
       note: told what is being measured.
     """
     rows = []
@@ -139,7 +139,7 @@ def measure(
 
 
 def report(found: dict[str, Any], as_json: bool) -> str:
-    """The tables, or one JSON object."""
+    """Returns the tables, or one JSON object."""
     if as_json:
         return json.dumps(found)
     base = {kind: next(r for r in found["rows"] if r["kind"] == kind) for kind in ("weak", "strong")}
@@ -158,7 +158,7 @@ def report(found: dict[str, Any], as_json: bool) -> str:
     ]
     text.append(table(["statistics over", "all-reduces a step", "MB", "by 4 bytes a parameter"], cells))
     text.append(
-        f"Worked out, not measured: {NET}, bfloat16, {PER_DEVICE} images a device (weak) or {IN_ALL:,} in all "
+        f"Calculated, not measured: {NET}, bfloat16, {PER_DEVICE} images a device (weak) or {IN_ALL:,} in all "
         f"(strong), at {100 * UTILISATION:.0f} % of the devices' peak without communication and {1e6 * LATENCY:.0f} "
         "µs for every all-reduce, both assumed. Efficiency in percent, nothing of the transfer overlapped - all of it:"
     )

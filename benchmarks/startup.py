@@ -1,4 +1,4 @@
-"""Seconds from a command to its answer: help, and the first training step with and without compiled programs at hand.
+"""Measures the seconds from a command to its answer: help, and the first training step, compiled before or not.
 
 python -m benchmarks startup --write
 """
@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table
+from benchmarks.docs_tables import table
+from benchmarks.local_processes import ROOT
 from resnet_jax.cache import FOLDER, LEAST_SECONDS
 from resnet_jax.errors import UserError
 
 
 def run(arguments: list[str], workdir: Path, cache: Path | None) -> tuple[float, float]:
-    """Seconds until the first line of metrics is there (infinite if none comes), and until the command has ended.
+    """Returns the seconds until the first line of metrics (infinite if none comes), and until the command has ended.
 
     Args:
       arguments: of `python -m resnet_jax`.
@@ -46,12 +46,12 @@ def run(arguments: list[str], workdir: Path, cache: Path | None) -> tuple[float,
     assert process.stderr is not None
     said = process.stderr.read()
     if process.returncode:
-        raise UserError(f"{' '.join(arguments)} failed: {(said.strip().splitlines() or ['nothing said'])[-1]}")
+        raise UserError(f"{' '.join(arguments)} failed: {(said.strip().splitlines() or ['no message'])[-1]}")
     return (seconds if first == float("inf") and metrics.exists() else first), seconds
 
 
 def measure(folder: Path, nets: list[str], repeats: int, note: Callable[[str], None]) -> list[dict]:
-    """One row for `--help`, and three for each net on digits: no cache, a cache that is filled, one that was."""
+    """Returns a row for `--help`, and three for each net on digits: without a cache, with an empty and a filled one."""
     helps = [run(["--help"], folder, None)[1] for _ in range(repeats)]
     rows = [{"command": "--help", "cache": "-", "first_step": None, "seconds": helps}]
     for net in nets:
@@ -73,7 +73,7 @@ def measure(folder: Path, nets: list[str], repeats: int, note: Callable[[str], N
 
 
 def report(rows: list[dict]) -> str:
-    """The table of medians."""
+    """Returns the table of medians."""
     cells = []
     for row in rows:
         first, whole = row["first_step"], row["seconds"]

@@ -1,1 +1,6 @@
-"""The papers' experiments: which runs they are made of, and the commands that run and draw them."""
+"""The papers' tables and figures: rows, numbers, and the command that runs and writes them."""
+
+from pathlib import Path
+
+#: The checkout, from which `python -m experiments...` is started.
+ROOT = Path(__file__).resolve().parents[1]

@@ -6,10 +6,10 @@
     python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
     python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
     python -m experiments readme             rewrites the README's tables and pictures from the records in results/
-    python -m experiments campaign           as many of the CIFAR-10 rows as fit into --minutes, most worth first
+    python -m experiments campaign           as many of the CIFAR-10 rows as fit into --minutes, most important first
     python -m experiments publish            copies finished records to results/ and rewrites the README
 
-Names are he2015.table6, or those of figures that look into trained nets: gradients, veit2016.lesion.digits.
+Names are he2015.table6, or those of figures that analyse trained nets: gradients, veit2016.lesion.digits.
 
 Each says more with --help.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import unknown_name
 
-#: Commands of their own: the module in commands/ and its function, which takes the arguments left.
+#: Commands without a table: the module in commands/ and its function, which takes the other arguments.
 COMMANDS = {
     "list": ("listing", "main"),
     "ablation": ("digits", "ablation"),
@@ -31,7 +31,7 @@ COMMANDS = {
     "campaign": ("campaign", "main"),
 }
 
-#: What can be done with a table or figure: modules in commands/, whose `main` takes its name and the arguments left.
+#: Commands for a table or figure: modules in commands/, whose `main` takes its name and the other arguments.
 VERBS = ("run", "render")
 
 
@@ -52,11 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(name: str, rest: Sequence[str]) -> None:
-    """That a name without a known verb is one of a table or figure, and nothing but options follows.
-
-    Raises:
-      UserError: if not, with the nearest names.
-    """
+    """Raises UserError, with the nearest names, unless a table or figure is named and only options follow."""
     from experiments import registry
 
     known = [*registry.NAMES, *registry.INSIDE, *registry.NOT_YET, *registry.PAPERS]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.digits import get_config
-from resnet_jax.report.render import render
-from resnet_jax.report.runs import Run, load_run
+from resnet_jax.report.page import write_report
+from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
 
@@ -44,11 +44,11 @@ ROWS = (
 
 
 def run(out: Path, progress: ProgressDisplay, steps: int | None = None, rows: Sequence[Row] = ROWS) -> None:
-    """Trains what is missing under `out`; finished runs are left alone and killed ones go on.
+    """Trains what is missing under `out`; finished runs are left alone and killed ones continue.
 
     Args:
       out: folder of the run folders.
-      progress: what to show meanwhile.
+      progress: shows how far it is.
       steps: a shorter or longer schedule than the config's, all drops moved with it.
       rows: which nets.
     """
@@ -60,10 +60,10 @@ def run(out: Path, progress: ProgressDisplay, steps: int | None = None, rows: Se
 
 
 def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
-    """The rows' runs as far as they are there."""
+    """Returns the rows' runs; those that do not exist count as unfinished."""
     return [load_run(row.label, row.group, out / row.net) for row in rows]
 
 
 def draw(out: Path, command: str) -> dict[str, Path]:
-    """Writes table, curves and page of the runs under `out` into it; `command` is what made them."""
-    return render(TITLE, INTRO, runs(out), out, {"command": command})
+    """Writes table, curves and page of the runs under `out` into it; the page shows the `command`."""
+    return write_report(TITLE, INTRO, runs(out), out, {"command": command})

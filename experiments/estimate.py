@@ -1,4 +1,4 @@
-"""How long runs take: from the records of finished ones, or from a few timed steps."""
+"""Estimates how long runs take, from the records of finished ones or from a few timed steps."""
 
 import json
 import statistics
@@ -10,42 +10,42 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.launchers.process import ROOT
+from experiments import ROOT
 from resnet_jax.config import config_hash, to_dict
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import Result, RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
-#: Seconds that the measurement of one net may take, its compilation included.
+#: Seconds that timing one net may take, with its compilation.
 MEASURE_SECONDS = 180
 
-#: What of the hardware decides how fast a run is.
+#: The fields of `hardware` that decide how fast a run is.
 SAME = ("platform", "device", "devices", "hosts", "cpu", "cpu_cores", "convolutions")
 
 
 class Rates:
-    """Images per second of the nets that are known, while training; evaluations and compilation come on top."""
+    """Images per second of nets in training, without evaluations and compilation."""
 
     def __init__(self) -> None:
         self._rates: dict[str, dict[str, float]] = {}  # by net, and by run
         self._sources: dict[str, str] = {}
 
     def add(self, config: ConfigDict, images_per_second: float, source: str) -> None:
-        """Notes a run's rate in the place of its earlier one; those of several runs count by their median."""
+        """Notes a run's rate, instead of its earlier one. Of several runs of a net the median counts."""
         self._rates.setdefault(net_key(config), {})[config_hash(config)] = images_per_second
         self._sources.setdefault(net_key(config), source)
 
     def seconds(self, config: ConfigDict, steps: int) -> float | None:
-        """How long `steps` steps take, or None for a net whose rate is not known."""
+        """Returns how long `steps` steps take, or None for a net whose rate is not known."""
         rates = self._rates.get(net_key(config))
         return None if rates is None else steps * config.batch_size / statistics.median(rates.values())
 
     def source(self, config: ConfigDict) -> str:
-        """Where the rate is from."""
+        """Returns where the rate is from."""
         return self._sources.get(net_key(config), "unknown")
 
 
 def net_key(config: ConfigDict) -> str:
-    """The same for configs whose steps take equally long: same net, set and batch."""
+    """Returns the same text for configs whose steps take equally long: same net, set and batch."""
     fields = to_dict(config)
     return json.dumps(
         [fields["model"], fields["data"]["name"], fields["batch_size"], fields["accumulate"], fields["dtype"]]
@@ -53,24 +53,19 @@ def net_key(config: ConfigDict) -> str:
 
 
 def add_records(rates: Rates, out: Path, hardware: Mapping[str, Any] | None) -> None:
-    """Adds the rates of the finished runs under `out`, of those on this hardware if it is given."""
+    """Adds the rates of the finished runs under `out`; if `hardware` is given, of those on such hardware."""
     for path in sorted(out.glob("*/result.json")):
-        record = RunRecord(path.parent)
+        record = RunFolder(path.parent)
         try:
             result, config = record.result(), record.config()
-        except UserError:  # damaged: the plan says so, for the run that it concerns
+        except UserError:  # damaged: the plan says so
             continue
         if result is not None and (hardware is None or same_hardware(result.hardware, hardware)):
-            rates.add(config, device_rate(result), "records")
-
-
-def device_rate(result: Result) -> float:
-    """Images a second of all runs that shared the devices in one program with this one, in the rates of one by one."""
-    return result.images_per_second * result.hardware.get("runs_at_once", 1)
+            rates.add(config, result.images_per_second, "records")
 
 
 def same_hardware(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether runs on these two can be compared for speed."""
+    """Returns whether runs on these two can be compared for speed."""
     return all(one.get(name) == other.get(name) for name in SAME)
 
 
@@ -78,17 +73,17 @@ def measure(rates: Rates, configs: Iterable[ConfigDict], env: Mapping[str, str])
     """Times a few steps of each net whose rate is not known, in a process of its own.
 
     Args:
-      rates: gets the rates; nothing is added where a measurement fails or takes too long.
-      configs: one or more configs of each net.
-      env: environment of the process, as of a run's.
+      rates: where they are added; nothing is, if timing fails or takes too long.
+      configs: of the nets.
+      env: environment of the process, the same as a run's.
     """
     for config in configs:
         if rates.seconds(config, 1) is not None:
             continue
         try:
             asked = subprocess.run(
-                [sys.executable, "-m", "experiments.measure"], cwd=ROOT, env=dict(env), capture_output=True, text=True,
-                input=json.dumps(to_dict(config)), timeout=MEASURE_SECONDS,
+                [sys.executable, "-m", "experiments.time_steps"], input=json.dumps(to_dict(config)), cwd=ROOT,
+                env=dict(env), capture_output=True, text=True, timeout=MEASURE_SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             continue
@@ -98,7 +93,7 @@ def measure(rates: Rates, configs: Iterable[ConfigDict], env: Mapping[str, str])
 
 
 def duration(seconds: float) -> str:
-    """A time as a person says it: 12 s, 3 min, 4.5 h or 3.2 days."""
+    """Returns a time in a fitting unit: 12 s, 3 min, 4.5 h or 3.2 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

@@ -1,6 +1,6 @@
 """Which runs a table or figure consists of, and how far each of them is.
 
-Nothing here touches an accelerator: the process that plans and launches leaves all devices to the runs.
+Nothing here opens an accelerator: the process that plans and launches leaves all devices to the runs.
 """
 
 import dataclasses
@@ -11,14 +11,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.registry import Experiment, Row, paper_seeds, row_config, run_folder, runnable
-from resnet_jax.config import config_hash, model_overrides, validate_config
-from resnet_jax.data.imagenet import STREAMED
+from experiments.experiment import Experiment, Row, paper_seeds, row_config, run_folder, runnable
+from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.record import CHECKPOINTS, RunRecord
+from resnet_jax.training.config_checks import validate_config
+from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
 
-#: Written beside a run's record when it failed, and removed when the run begins again.
+#: Written into a run's folder when it fails, and removed when the run begins again.
 FAILURE = "failed.txt"
 
 
@@ -37,13 +37,7 @@ class State(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
-    """One run to be carried out: a config with its seed.
-
-    Attributes:
-      config: of the run.
-      folder: its record's.
-      row: name of the first row that it belongs to.
-    """
+    """One run to be carried out: a config with its seed, the folder of its record, and the first row that has it."""
 
     config: ConfigDict
     folder: Path
@@ -51,7 +45,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """As a reader is shown it: resnet20 seed 3."""
+        """What a reader is shown: "resnet20 seed 3"."""
         return f"{self.row} seed {self.config.seed}"
 
     @property
@@ -66,8 +60,8 @@ class Status:
 
     Attributes:
       state: see `State`.
-      step: of the newest checkpoint, or all steps of a run that is done.
-      note: why it failed, where it did.
+      step: of the newest checkpoint, or all steps of a finished run.
+      note: why it failed.
     """
 
     state: State
@@ -77,13 +71,13 @@ class Status:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of a table or figure with its runs by seed. A run that an earlier line has as well is shared.
+    """A row of a table or figure with its runs.
 
     Attributes:
       experiment: name of the table or figure.
       row: the row.
       trials: its runs, seed 0 first.
-      own: those of them that no earlier line has.
+      own: the runs that no earlier line has.
     """
 
     experiment: str
@@ -101,13 +95,16 @@ class Plan:
     @property
     def trials(self) -> list[Trial]:
         """Seed by seed, so that every row has its first run before any has its second."""
-        seeds = max(len(line.trials) for line in self.lines)
         ordered: dict[Path, Trial] = {}
-        for seed in range(seeds):
+        for seed in range(max(len(line.trials) for line in self.lines)):
             for line in self.lines:
                 for trial in line.trials[seed : seed + 1]:  # rows differ in how many runs the paper made
                     ordered.setdefault(trial.folder, trial)
         return list(ordered.values())
+
+    def statuses(self) -> dict[Path, Status]:
+        """Returns how far every run is, by its folder."""
+        return {trial.folder: status(trial) for trial in self.trials}
 
 
 def make_plan(
@@ -119,25 +116,27 @@ def make_plan(
     steps_scale: float = 1.0,
     changes: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The runs of tables and figures.
+    """Returns the runs of tables and figures; a run that several have in common is planned once.
 
     Args:
-      experiments: one or several; a run that several have in common is planned once.
+      experiments: the tables and figures.
       out: folder of the run folders.
       rows: names of the rows that are wanted, all by default.
       seeds: runs of each row, with seeds 0, 1, ...; as many as the paper made by default.
-      steps_scale, changes: see `registry.row_config`.
+      steps_scale, changes: see `experiment.row_config`.
 
     Raises:
-      UserError: for a row that there is not, one whose config cannot be run, and where nothing is left to run.
+      UserError: for an unknown row, one whose config cannot be run, and where there is nothing to run.
     """
     lines: list[Line] = []
     known: dict[Path, Trial] = {}
     for experiment in experiments:
         for row in runnable(experiment, rows):
             trials, own = [], []
+            first = _config(row, steps_scale, changes)  # checked once: the others differ in their seed alone
             for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
-                config = _config(row, seed, steps_scale, changes)
+                config = first.copy_and_resolve_references()
+                config.seed = seed
                 folder = run_folder(out, config)
                 if folder not in known:
                     known[folder] = Trial(config, folder, row.name)
@@ -149,51 +148,24 @@ def make_plan(
     return Plan(tuple(lines))
 
 
-def _config(row: Row, seed: int, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:
+def _config(row: Row, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:
     try:
-        config = row_config(row, seed, steps_scale, changes)
+        config = row_config(row, 0, steps_scale, changes)
         validate_config(config)
         create_model(config.model.name, **model_overrides(config))  # names the fields that do not go together
-    except (TypeError, ValueError, KeyError) as error:  # ml_collections' for a value of another type
+    except (TypeError, ValueError, KeyError) as error:  # ml_collections raises these for a value of another type
         raise UserError(f"row {row.name}: {' '.join(str(error).split())}") from error
     except UserError as error:
         raise UserError(f"row {row.name}: {error}") from error
     return config
 
 
-def packs(trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]]:
-    """Runs in groups that go in one program: at most so many, which differ in their seed alone.
-
-    One that failed goes alone: what is wrong with it must not end others. So do runs that cannot share a program: on
-    sets that stream, and with a profiler's trace.
-
-    Args:
-      trials: in the order in which to start them; a group stands where its first does.
-      seeds_at_once: see above.
-    """
-    groups: list[list[Trial]] = []
-    open_group: dict[str, list[Trial]] = {}
-    for trial in trials:
-        alone = trial.config.data.name in STREAMED or trial.config.profile_steps
-        if seeds_at_once > 1 and (alone or status(trial).state is State.FAILED):
-            groups.append([trial])
-            continue
-        config = trial.config.copy_and_resolve_references()
-        config.seed = 0
-        group = open_group.get(key := config_hash(config))
-        if group is None or len(group) == seeds_at_once:
-            group = open_group[key] = []
-            groups.append(group)
-        group.append(trial)
-    return [tuple(group) for group in groups]
-
-
 def status(trial: Trial) -> Status:
-    """How far a run is, from its folder alone."""
-    record = RunRecord(trial.folder)
+    """Returns how far a run is, read from its folder alone."""
+    record = RunFolder(trial.folder)
     step = newest_checkpoint(trial.folder)
     try:
-        if record.is_same(trial.config) and (result := record.result()) is not None:
+        if record.holds(trial.config) and (result := record.result()) is not None:
             if result.config_hash != config_hash(trial.config):
                 raise UserError(f"{trial.folder}/result.json is of another config: {result.config_hash}")
             return Status(State.DONE, trial.steps)
@@ -206,8 +178,8 @@ def status(trial: Trial) -> Status:
 
 
 def newest_checkpoint(folder: Path) -> int:
-    """Step of a run's newest whole checkpoint, 0 without one.
+    """Returns the step of a run's newest whole checkpoint, 0 without one.
 
-    Read from the names alone: an unfinished checkpoint has no name of digits yet.
+    It is read from the names alone: the name of an unfinished checkpoint is not all digits.
     """
     return max((int(entry.name) for entry in (folder / CHECKPOINTS).glob("*") if entry.name.isdigit()), default=0)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ablation, registry
+from experiments.experiment import run_folder, runnable
 from experiments.readme import DIGITS, PAPERS, ROOT, update
-from experiments.runs import index_runs, is_finished, seedless_hash
+from experiments.run_index import index_runs, is_finished, seedless_hash
 from resnet_jax.analysis.responses import FILE as RESPONSES
 from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
-#: What a committed run of the ablation consists of; checkpoints and TensorBoard files are large and stay behind.
+#: Files of a committed run of the ablation; checkpoints and TensorBoard files are too large.
 RECORD_FILES = ("config.json", "metrics.jsonl", "result.json")
 
-#: Of the lines of a paper's run, what tables and curves are drawn from: a full run has hundreds of lines.
+#: Fields of metrics.jsonl that tables and curves need; the others of a paper's run are not committed.
 CURVES = ("step", "loss", "train_error", "learning_rate", "test_error", "test_loss")
 
 
@@ -28,7 +29,7 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
       root: of the checkout.
 
     Returns:
-      The folders written, those that were there and are the same among them.
+      The folders written, with those that have not changed.
 
     Raises:
       UserError: if a run of the ablation is not finished, if no run of the papers is, and for what cannot be read.
@@ -59,7 +60,7 @@ def _publish_papers(source: Path, root: Path) -> list[Path]:
         seedless_hash(row, scale)
         for scale in index.scales
         for name in (*registry.NAMES, *registry.INSIDE)
-        for row in registry.runnable(registry.load(name))
+        for row in runnable(registry.load(name))
     }
     ours = [run for key, runs in index.runs.items() if key in known for run in runs if is_finished(run)]
     if not ours:
@@ -75,10 +76,10 @@ def publish_run(folder: Path, target: Path) -> Path:
     Raises:
       UserError: if the record cannot be read.
     """
-    record = RunRecord(folder)
+    record = RunFolder(folder)
     config, lines = record.config(), record.lines()
     config.data.data_dir = None  # where the set lay, which is not part of what the run is
-    place = registry.run_folder(target, config)
+    place = run_folder(target, config)
     place.mkdir(parents=True, exist_ok=True)
     _write(place / "config.json", json.dumps(to_dict(config), indent=2))
     _write(place / "metrics.jsonl", "\n".join(_line(line) for line in lines))

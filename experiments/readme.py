@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from experiments import ablation, registry
-from experiments.render import draw, lengths
-from experiments.runs import index_runs
+from experiments.outputs import draw, lengths
+from experiments.run_index import index_runs
 from experiments.tables import Filled, fill
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import VARIANTS
@@ -18,7 +18,7 @@ from resnet_jax.report.grid import to_markdown
 from resnet_jax.report.paper_page import machine
 from resnet_jax.report.style import save
 from resnet_jax.report.table import to_markdown as to_ablation_table
-from resnet_jax.training.record import Result
+from resnet_jax.training.result import Result
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = Path("results/digits_ablation")

@@ -1,4 +1,4 @@
-"""A run's errors by the experiments' names for them.
+"""Reads a run's errors by the names that experiments use.
 
 `test_error` is in the run's result. Errors by other ways of testing (ten crops, several scales, one crop of a size)
 are read from `evaluations/<metric>.json` in the run's folder, as `python -m resnet_jax evaluate --protocol` writes it,
@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 
 #: Field of an evaluation for each column of a table.
 FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}
@@ -38,7 +38,7 @@ def score(run: Run, metric: str, column: str = "error", recompute_bn: int = 0) -
       run: the run.
       metric: "test_error", "train_error" or a way of testing.
       column: "error", "top1" or "top5".
-      recompute_bn: what the row asks for, see `registry.Experiment`.
+      recompute_bn: what the row asks for, see `experiment.Experiment`.
     """
     if run.result is None:
         return None

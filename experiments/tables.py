@@ -1,20 +1,20 @@
-"""A table or figure of the papers with the runs that there are: what report/ draws and writes."""
+"""Puts our runs into a table or figure of the papers, for report/ to draw and write."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import runs as run_index
-from experiments.registry import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
-from experiments.runs import RunIndex
+from experiments import run_index
+from experiments.experiment import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
+from experiments.run_index import RunIndex
 from experiments.scores import held_out, left_out, score
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
-from resnet_jax.report.comparison import Entry, Fact, Measure
-from resnet_jax.report.runs import Run
-from resnet_jax.report.statistics import Spread, difference, spread
+from resnet_jax.report.comparison import Computed, Entry, Measure
+from resnet_jax.report.run_data import Run
+from resnet_jax.report.run_statistics import Spread, difference, spread
 
 #: Digits after the decimal point of what is computed from a net, or says how it is shown images.
 DIGITS = {"layers": 0, "params": 2, "flops": 2, "train_crop": 0, "test_crop": 0}
@@ -28,10 +28,10 @@ class Filled:
     """A table or figure with our runs.
 
     Attributes:
-      experiment: it.
-      entries: its rows, each once for each length that there are runs of.
+      experiment: the table or figure.
+      entries: its rows, once for each length of runs.
       runs: by the entries' keys, finished and begun ones, by seed.
-      changes: fields that the runs have in the place of the rows' own.
+      changes: fields in which the runs differ from the rows.
       left_out: a sentence for each evaluation that is not what its row asks for.
     """
 
@@ -43,15 +43,15 @@ class Filled:
 
 
 def fill(
-    experiment: Experiment, index: RunIndex, changes: Mapping[str, Any] | None = None, with_facts: bool = True
+    experiment: Experiment, index: RunIndex, changes: Mapping[str, Any] | None = None, with_computed: bool = True
 ) -> Filled:
-    """Puts the runs that there are into the rows. Runs of different length never share an entry.
+    """Puts the runs into the rows. Runs of different length never share an entry.
 
     Args:
       experiment: a table or figure.
       index: the runs.
-      changes: fields that the runs have in the place of the rows' own, by dotted name.
-      with_facts: whether to count layers, parameters and multiply-adds, which takes seconds for the deepest nets.
+      changes: fields in which the runs differ from the rows, by dotted name.
+      with_computed: whether to count layers, parameters and multiply-adds, which takes seconds for the deepest nets.
     """
     entries: list[Entry] = []
     runs: dict[str, tuple[Run, ...]] = {}
@@ -59,7 +59,7 @@ def fill(
     for row in experiment.rows:
         found = _runs_by_kind(experiment, row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
-            entry = _entry(experiment, row, scale, is_held_out, members, with_facts)
+            entry = _entry(experiment, row, scale, is_held_out, members, with_computed)
             entries.append(entry)
             if members:
                 runs[entry.key] = tuple(members)
@@ -71,7 +71,7 @@ def fill(
 
 
 def net_summary(row: Row) -> Summary:
-    """Layers, parameters and multiply-adds of a row's net."""
+    """Returns layers, parameters and multiply-adds of a row's net."""
     config = row_config(row)
     return _summary(config.model.name, config.data.name, tuple(model_overrides(config).items()))
 
@@ -87,7 +87,7 @@ def _summary(name: str, data: str, overrides: tuple[tuple[str, Any], ...]) -> Su
 def _runs_by_kind(
     experiment: Experiment, row: Row, index: RunIndex, changes: Mapping[str, Any]
 ) -> dict[tuple[float, bool], list[Run]]:
-    """A row's runs by length and by whether they were tested on held-out examples; the paper's length first."""
+    """Returns a row's runs by length and by whether they were tested on held-out examples; the paper's length first."""
     kinds: dict[tuple[float, bool], list[Run]] = {}
     for scale in index.scales:
         for found in index.find(row, scale, changes):
@@ -97,12 +97,12 @@ def _runs_by_kind(
 
 
 def _entry(
-    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run], with_facts: bool
+    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run], with_computed: bool
 ) -> Entry:
     finished = sum(run.result is not None for run in runs)
     runnable = bool(row.config and experiment.metric)
     paper = dict(zip(experiment.columns, row.paper, strict=False))
-    facts = [column for column in experiment.columns if column in DIGITS and with_facts]
+    computed = [column for column in experiment.columns if column in DIGITS and with_computed]
     return Entry(
         name=row.name,
         label=row.label,
@@ -114,23 +114,23 @@ def _entry(
         done=finished,
         wanted=paper_seeds(experiment, row) if runnable else 0,
         unfinished=len(runs) - finished,
-        facts=tuple(_fact(column, row, paper) for column in facts),
+        computed=tuple(_fact(column, row, paper) for column in computed),
         measures=_measures(experiment, row, paper, runs),
     )
 
 
-def _fact(column: str, row: Row, paper: Mapping[str, float | None]) -> Fact:
+def _fact(column: str, row: Row, paper: Mapping[str, float | None]) -> Computed:
     ours: float | None = None
     if column in COMPUTED and row.config:
         summary = net_summary(row)
         ours = {"layers": summary.depth, "params": summary.params / 1e6, "flops": summary.flops / 1e9}[column]
-    return Fact(COLUMNS[column], paper.get(column), ours, DIGITS[column])
+    return Computed(COLUMNS[column], paper.get(column), ours, DIGITS[column])
 
 
 def _measures(
     experiment: Experiment, row: Row, paper: Mapping[str, float | None], runs: Sequence[Run]
 ) -> tuple[Measure, ...]:
-    """Of a table what it prints; of a figure the errors at the end of its curves."""
+    """Returns the numbers that a table prints, or the errors at the end of a figure's curves."""
 
     def measure(heading: str, metric: str, column: str, **fields: Any) -> Measure:
         values = [value for run in runs if (value := score(run, metric, column, recompute_bn)) is not None]
@@ -175,7 +175,7 @@ def _with_pairs(experiment: Experiment, entries: Sequence[Entry]) -> list[Entry]
 
 
 def _compared(entry: Entry) -> Measure:
-    """The measure that pairs are compared by: a figure's test error, a table's first."""
+    """Returns the measure by which pairs are compared: a figure's test error, a table's first."""
     return entry.measures[-1] if entry.measures[0].heading.startswith("training") else entry.measures[0]
 
 
@@ -184,7 +184,7 @@ def _spread(entry: Entry | None) -> Spread | None:
 
 
 def _paper_number(entry: Entry) -> float | None:
-    """What differences of the paper's are made of: its mean where the number that it compares by is a best."""
+    """Returns the paper's number for differences between rows: its mean, where it reports the best of several."""
     if not entry.measures:
         return None
     measure = _compared(entry)

@@ -7,23 +7,26 @@ import numpy as np
 
 
 @dataclasses.dataclass
-class Contestant:
-    """Something that takes steps on batches of its own, resident on its device.
+class Implementation:
+    """Something that takes steps on batches of its own, which lie on its device.
 
     Attributes:
       name: what the table calls it.
-      losses: takes so many training steps and returns each one's mean loss, which waits for the device.
-      evaluate: so many evaluation batches; returns the mean loss of each, in the same way.
+      losses: takes so many training steps, waits for the device, and returns the mean loss of each.
+      evaluate: the same with evaluation batches.
+      step_from: takes one training step from the given parameters, with the momentum that there is; returns its loss
+        and the new parameters. Both are nested dicts of arrays with our net's names and shapes.
     """
 
     name: str
     losses: Callable[[int], list[float]]
     evaluate: Callable[[int], list[float]]
+    step_from: Callable[[dict], tuple[float, dict]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What all contestants do alike.
+    """What all implementations do alike.
 
     Attributes:
       fields: the net's: `stage_sizes`, `widths`, `block`, `stem`, `shortcut`, `num_classes`, `stride_on`.

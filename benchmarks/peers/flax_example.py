@@ -1,6 +1,6 @@
-"""A minimal step as flax/examples/imagenet has it: plain `nn.Conv` and `nn.BatchNorm`, optax's SGD, one jitted step.
+"""A minimal step in the style of flax/examples/imagenet: `nn.Conv`, `nn.BatchNorm`, Optax's SGD, one jitted step.
 
-The net is written anew for this, with our parameter names so that our weights fit. Nothing of resnet_jax is in it.
+The net is written for this comparison, with our parameter names so that our weights fit. It uses nothing of resnet_jax.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 from flax.training import train_state
 
-from benchmarks.peers import Contestant, Task
+from benchmarks.peers import Implementation, Task
 
 
 class Unit(nn.Module):
@@ -124,8 +124,8 @@ class State(train_state.TrainState):
     batch_stats: Any
 
 
-def contestants(task: Task) -> list[Contestant]:
-    """The one there is."""
+def implementations(task: Task) -> list[Implementation]:
+    """Returns the one implementation."""
     model = Net(**task.fields, dtype=jnp.dtype(task.dtype))
     images, labels = jax.device_put(list(task.images)), jax.device_put(list(task.labels))
     optimizer = optax.chain(optax.add_decayed_weights(task.weight_decay), optax.sgd(task.learning_rate, task.momentum))
@@ -166,10 +166,14 @@ def contestants(task: Task) -> list[Contestant]:
             found.append(metrics["loss"])
         return [float(x) for x in np.array(jax.device_get(found))]
 
+    def step_from(params: dict) -> tuple[float, dict]:
+        box["state"] = box["state"].replace(params=jax.tree.map(jnp.array, params))
+        return losses(1)[0], jax.device_get(box["state"].params)
+
     tested = jax.tree.map(jnp.array, task.variables)
 
     def evaluate(count: int) -> list[float]:
         found = [eval_step(tested, images[i % len(images)], labels[i % len(images)])["loss"] for i in range(count)]
         return [float(x) for x in np.array(jax.device_get(found))]
 
-    return [Contestant("flax_example", losses, evaluate)]
+    return [Implementation("flax_example", losses, evaluate, step_from)]

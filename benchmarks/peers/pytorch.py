@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import Contestant, Task
+from benchmarks.peers import Implementation, Task
 from resnet_jax.errors import UserError
 
-#: What can be told apart by `+`: the memory format, and torch.compile.
+#: Memory formats; `+compile` may follow.
 FORMATS = ("contiguous", "channels_last")
 
 
 def import_torch() -> Any:
-    """PyTorch.
+    """Returns the module `torch`.
 
     Raises:
-      UserError: where it is not installed.
+      UserError: if it is not installed.
     """
     try:
         import torch
@@ -29,12 +29,12 @@ def import_torch() -> Any:
 
 
 def default_variants(on_gpu: bool) -> list[str]:
-    """What a user would try: on a GPU compiled with channels last; on a CPU both formats; the faster counts."""
+    """Returns what a user would try: on a GPU compiled with channels last, on a CPU both formats."""
     return ["channels_last+compile"] if on_gpu else list(FORMATS)
 
 
-def contestants(task: Task, variants: Sequence[str] = ()) -> list[Contestant]:
-    """One for each variant, `contiguous`, `channels_last`, or either with `+compile`.
+def implementations(task: Task, variants: Sequence[str] = ()) -> list[Implementation]:
+    """Returns one for each variant, `contiguous`, `channels_last`, or either with `+compile`.
 
     Raises:
       UserError: without PyTorch, or for an unknown variant.
@@ -46,19 +46,19 @@ def contestants(task: Task, variants: Sequence[str] = ()) -> list[Contestant]:
         layout, _, compiled = variant.partition("+")
         if layout not in FORMATS or compiled not in ("", "compile"):
             raise UserError(f"unknown variant {variant!r} of --peer=torch; known: {', '.join(FORMATS)}, each +compile")
-        found.append(_contestant(torch, task, device, variant, layout, bool(compiled)))
+        found.append(_implementation(torch, task, device, variant, layout, bool(compiled)))
     return found
 
 
-def _contestant(torch: Any, task: Task, device: Any, variant: str, layout: str, compiled: bool) -> Contestant:
+def _implementation(torch: Any, task: Task, device: Any, variant: str, layout: str, compiled: bool) -> Implementation:
     memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     net = build(torch, task.fields)
-    load(torch, net, task.variables)
+    load(torch, net, *task.variables.values())
     net = net.to(device).to(memory_format=memory_format)
     tested = build(torch, task.fields)
-    load(torch, tested, task.variables)
+    load(torch, tested, *task.variables.values())
     tested = tested.to(device).to(memory_format=memory_format).eval()
     images = [
         torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
@@ -103,11 +103,15 @@ def _contestant(torch: Any, task: Task, device: Any, variant: str, layout: str, 
                 found.append(criterion(logits.float(), labels[i % len(images)]))
         return [float(x) for x in torch.stack(found).cpu()]
 
-    return Contestant(f"torch {variant}", losses, evaluate)
+    def step_from(params: dict) -> tuple[float, dict]:
+        load(torch, net, params)
+        return losses(1)[0], read(net, params)
+
+    return Implementation(f"torch {variant}", losses, evaluate, step_from)
 
 
 def build(torch: Any, fields: dict) -> Any:
-    """The net as a `torch.nn.Module` whose state is named by our paths with dots, `stage2.block1.conv1.weight`."""
+    """Returns the net as a `torch.nn.Module` with our paths as names: `stage2.block1.conv1.weight`."""
     nn, functional = torch.nn, torch.nn.functional
     Module: Any = nn.Module
 
@@ -187,9 +191,12 @@ def build(torch: Any, fields: dict) -> Any:
     return Net()
 
 
-def load(torch: Any, net: Any, variables: dict) -> None:
-    """Copies our weights and statistics into it; every one must find its place."""
-    names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+#: PyTorch's names of our leaves.
+NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def load(torch: Any, net: Any, *trees: dict) -> None:
+    """Copies our parameters or statistics into the net, which keeps what is not given."""
     state = {}
 
     def walk(tree: dict, path: tuple[str, ...]) -> None:
@@ -199,14 +206,30 @@ def load(torch: Any, net: Any, variables: dict) -> None:
                 continue
             value = np.asarray(value)
             if name == "kernel":
-                array = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-                key = ".".join((*path, "weight"))
-            else:
-                key, array = ".".join((*path, names[name])), value
-            state[key] = torch.from_numpy(np.array(array, order="C"))
+                value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+            state[".".join((*path, NAMES[name]))] = torch.from_numpy(np.array(value, order="C"))
 
-    walk(variables["params"], ())
-    walk(variables["batch_stats"], ())
-    own = {k for k in net.state_dict() if not k.endswith("num_batches_tracked")}
-    assert own == state.keys(), own ^ state.keys()
-    net.load_state_dict(state, strict=False)
+    for tree in trees:
+        walk(tree, ())
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    left = [key for key in missing if not key.endswith("num_batches_tracked")] if len(trees) > 1 else []
+    assert not unexpected and not left, (unexpected, left)
+
+
+def read(net: Any, like: dict) -> dict:
+    """Returns the net's parameters in a tree like ours."""
+    state = net.state_dict()
+
+    def walk(tree: dict, path: tuple[str, ...]) -> dict:
+        found = {}
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                found[name] = walk(value, (*path, name))
+                continue
+            array = state[".".join((*path, NAMES[name]))].detach().cpu().numpy().copy()
+            if name == "kernel":
+                array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+            found[name] = array
+        return found
+
+    return walk(like, ())

@@ -1,22 +1,21 @@
 """`python -m experiments campaign`: as many of the papers' CIFAR-10 rows, at full length, as the time allows.
 
-A short run proves data, accuracy and speed; then the runs go in the order of their worth, those that fit into the time
-first. When it is over, what runs saves its state, and the same command goes on from there. At the end the finished
-records are copied to results/ and the README is written anew.
+A short run proves data, accuracy and speed. Then the runs go in order of importance, those that fit into the time
+first. When the time is over, what runs saves its state, and the same command goes on from there. At the end the
+finished records are copied to results/ and the README is rewritten.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.commands.options import RUNS, Parser, changes
-from experiments.commands.run import NOT_SET, analyse_finished
+from experiments.commands.options import Parser, changes
+from experiments.commands.run import NOT_SET, add_launch_options
 from resnet_jax.cli.arguments import number
 from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
 
-#: Of the time, kept for saving states, figures and copies.
+#: Seconds that are kept for saving states, figures and copies.
 RESERVE_SECONDS = 30
 
 
@@ -27,24 +26,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options.
+    """Returns the options.
 
     Raises:
-      UserError: for one that is unknown or has no such value.
+      UserError: for an unknown option or a value that does not fit.
     """
     parser = Parser(prog="python -m experiments campaign", description=__doc__)
     parser.add_argument("--minutes", type=number(float, "a number above 0", 1e-9), required=True,
                         help="how long all of it may take")  # fmt: skip
-    parser.add_argument("--at_once", type=number(int, "a whole number of 1 or more", 1), default=1,
-                        help="processes that share the device at a time (%(default)s)")  # fmt: skip
-    parser.add_argument("--seeds_at_once", type=number(int, "a whole number of 1 or more", 1), default=1,
-                        help="seeds of a row that go in one program (%(default)s)")  # fmt: skip
-    parser.add_argument("--per_device", action="store_true", help="a run on each device instead of each on all")
-    parser.add_argument("--steps_scale", type=number(float, "a number above 0", 1e-9), default=1.0,
-                        help="shrinks every schedule by this factor, to try the command")  # fmt: skip
-    parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
-                        help="changes config fields of all rows, as data.data_dir=DIR")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=RUNS, help="folder of the runs (%(default)s)")
+    add_launch_options(parser)
     parser.add_argument("--publish", action=argparse.BooleanOptionalAction, default=True,
                         help="copy finished records to results/ and rewrite the README (%(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
@@ -53,65 +43,61 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def carry_out(options: argparse.Namespace) -> list[str]:
-    """The whole command; returns the names of runs that failed.
+    """Carries out the whole command and returns the names of the runs that failed.
 
     Raises:
       UserError: for what cannot be run, and if the short run does not show what it should.
     """
     from rich.console import Console
 
-    from experiments import campaign, registry
-    from experiments.board import Runs, make_board
+    from experiments import campaign_plan, registry
     from experiments.estimate import Rates, add_records, duration
+    from experiments.experiment import Row
+    from experiments.finished import analyse_finished
     from experiments.launchers import local
+    from experiments.launchers.dashboard import Runs, make_board
     from experiments.launchers.devices import slots
-    from experiments.plan import Line, Plan, State, Trial, packs, status
+    from experiments.plan import Line, Plan, State, Trial, status
     from experiments.plan_table import plan_table
 
     end = time.monotonic() + 60 * options.minutes - RESERVE_SECONDS
-    console = Console()
-    everything = campaign.make_campaign(options.out, options.steps_scale, options.changes)
+    everything = campaign_plan.make_campaign(options.out, options.steps_scale, options.changes)
     if options.changes.get("data.name", "cifar10") == "cifar10":
-        campaign.check_cifar(options.changes.get("data.data_dir"))
+        campaign_plan.check_cifar(options.changes.get("data.data_dir"))
     places = slots(options.per_device, options.at_once)
 
-    def launch(plan: Plan, packed: Sequence[tuple[Trial, ...]], rates: Rates) -> dict[str, str]:
-        runs = Runs(plan, {t.folder: status(t) for t in plan.trials}, rates, len(places))
-        with campaign.Deadline(end) as stop, make_board(runs) as board:
-            local.launch(packed, places, board, stop)
+    def unfinished(trials: Sequence[Trial]) -> list[Trial]:
+        return [trial for trial in trials if status(trial).state is not State.DONE]
+
+    def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> dict[str, str]:
+        runs = Runs(plan, plan.statuses(), rates, len(places))
+        with campaign_plan.Deadline(end) as stop, make_board(runs) as board:
+            local.launch(trials, places, board, stop)
         return {trial.name: runs[trial].text.strip() for trial in runs.in_state("failed")}
 
-    proofs = campaign.proof_trials(
-        options.out, len(places) * options.seeds_at_once, options.steps_scale, options.changes
-    )
-    row = registry.Row("proof", "short run of ResNet-20")
-    first = [trial for trial in proofs if status(trial).state is not State.DONE]
-    if first:
-        launch(Plan((Line("proof", row, tuple(proofs), tuple(proofs)),)), packs(first, options.seeds_at_once), Rates())
-    if any(status(trial).state is not State.DONE for trial in proofs) and time.monotonic() >= end:
+    proofs = campaign_plan.proof_trials(options.out, len(places), options.steps_scale, options.changes)
+    if first := unfinished(proofs):
+        row = Row("proof", "short run of ResNet-20")
+        launch(Plan((Line("proof", row, tuple(proofs), tuple(proofs)),)), first, Rates())
+    if unfinished(proofs) and time.monotonic() >= end:
         raise UserError(f"--minutes={options.minutes:g} is over before the short run is; give it more")
-    proof = campaign.check_proof(proofs, options.steps_scale)
-    errors = ", ".join(f"{result.test_error:.2f} %" for result in proof.results)
-    print(
-        f"short run: test error {errors} after {proof.results[0].steps} steps; {proof.images_per_second:,.0f} "
-        f"images/s, {proof.overhead:.0f} s to start"
-    )
+    proof = campaign_plan.check_proof(proofs, options.steps_scale)
+    errors = ", ".join(f"{result.metrics['test_error']:.2f} %" for result in proof.results)
+    print(f"short run: test error {errors} after {proof.results[0].steps} steps; "
+          f"{proof.images_per_second:,.0f} images/s, {proof.overhead:.0f} s to start")  # fmt: skip
     rates = Rates()
     add_records(rates, options.out, proof.results[0].hardware)
-    seconds_of = campaign.Seconds(rates, proof, proofs[0].config)
-    todo = [trial for trial in everything.trials if status(trial).state is not State.DONE]
-    left = end - time.monotonic()
-    inside, outside = campaign.fitting(todo, seconds_of, left, len(places))
+    seconds_of = campaign_plan.Seconds(rates, proof, proofs[0].config)
+    todo, left = unfinished(everything.trials), end - time.monotonic()
+    inside, outside = campaign_plan.fitting(todo, seconds_of, left, len(places))
     names = ", ".join(trial.name for trial in inside) or "none"
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
-    packed = [*everything.packs(inside, options.seeds_at_once), *everything.packs(outside, options.seeds_at_once)]
-    failed = launch(everything.plan, packed, rates) if todo else {}
-    statuses = {trial.folder: status(trial) for trial in everything.trials}
-    console.print(plan_table(everything.plan, statuses, None))
-    experiments = [registry.load(stage.experiment) for stage in campaign.STAGES]
-    analyse_finished(experiments, everything.plan, statuses)
-    done = [found for found in statuses.values() if found.state is State.DONE]
-    if options.publish and done:
+    failed = launch(everything.plan, [*inside, *outside], rates) if todo else {}
+    statuses = everything.plan.statuses()
+    console = Console()
+    console.print(plan_table(everything.plan, statuses, None, width=console.width))
+    analyse_finished([registry.load(stage.experiment) for stage in campaign_plan.STAGES], everything.plan, statuses)
+    if options.publish and any(found.state is State.DONE for found in statuses.values()):
         from experiments.publish import publish
 
         for folder in publish(options.out):

@@ -1,4 +1,4 @@
-"""`ablation`, `readme` and `publish`: the digits ablation, and what the README says of it and of other runs."""
+"""`python -m experiments ablation`, `readme` and `publish`: the digits ablation, and the README's tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,13 +53,15 @@ def run_ablation(out: Path, steps: int | None) -> None:
     from rich.console import Console
 
     from experiments import ablation as digits
-    from resnet_jax.report.table import to_rich
+    from resnet_jax.report.grid import to_rich
+    from resnet_jax.report.table import runs_grid
     from resnet_jax.training.progress import make_progress
 
     with make_progress() as progress:
         digits.run(out, progress, steps)
     length = "" if steps is None else f" --steps={steps}"
     written = digits.draw(out, f"python -m experiments ablation --out={out}{length}")
-    Console().print(to_rich(digits.runs(out), digits.TITLE))
+    console = Console()
+    console.print(to_rich(runs_grid(digits.runs(out)), digits.TITLE, console.width))
     for name, path in written.items():
         print(f"{name:12s} {path}")

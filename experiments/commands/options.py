@@ -1,4 +1,4 @@
-"""What the commands' options have in common."""
+"""Options that several commands have."""
 
 import argparse
 import ast
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from resnet_jax.config import base_config, flatten
 from resnet_jax.errors import UserError, unknown_name
 
-#: Where runs of the papers lie.
+#: The default folder of runs of the papers.
 RUNS = Path("runs/papers")
 
 #: Fields that `--set` does not take where runs are shown, and why.
@@ -20,14 +20,14 @@ NOT_SET = {
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    """Adds what says which runs are meant: --runs and --set."""
+    """Adds --runs and --set, which say which runs are meant."""
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs, however deep (%(default)s)")
     parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
-                        help="take runs that have this in the place of the rows' own fields")  # fmt: skip
+                        help="take runs that differ from the rows in these fields")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, with exit status 2 through `run_command`."""
+    """Reports a mistake in one line, with exit status 2 through `door.run`."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, **arguments)
@@ -37,14 +37,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def changes(settings: Sequence[Sequence[str]], refused: Mapping[str, str] = NOT_SET) -> dict[str, Any]:
-    """Config fields from "dtype=bfloat16", as --set gives them: values as Python writes them, else strings.
+    """Returns config fields from "dtype=bfloat16", as --set gives them: values as Python writes them, else strings.
 
     Args:
       settings: all that was given, as argparse gathers it.
       refused: fields that cannot be set so, and why.
 
     Raises:
-      UserError: for a field that there is not, or that cannot be set so.
+      UserError: for an unknown field, or one that cannot be set so.
     """
     known, found = flatten(base_config()), {}
     for setting in (setting for several in settings for setting in several):

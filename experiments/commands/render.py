@@ -1,4 +1,4 @@
-"""`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with the runs that there are."""
+"""`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with our runs."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
     Args:
       name: of a table or figure, of a paper for all of it, or several of them with commas between.
-      arguments: those behind `render`.
+      arguments: those after `render`.
     """
     return run_command(lambda: _render(name, arguments))
 
@@ -30,8 +30,8 @@ def _render(name: str, arguments: Sequence[str]) -> None:
     if not options.runs.exists() and options.runs != RUNS:
         raise UserError(f"--runs={options.runs}: there is no such folder")
 
-    from experiments.render import render, state
-    from experiments.runs import index_runs
+    from experiments.outputs import render, state
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     index = index_runs(options.runs)

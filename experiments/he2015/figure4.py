@@ -1,14 +1,10 @@
 """Figure 4: training of plain and residual nets of 18 and 34 layers on ImageNet; the runs are those of table 2."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.figure4",
     title="Plain and residual nets of 18 and 34 layers on ImageNet",
-    columns=(),
-    metric="test_error",
-    protocol="single",
-    seeds=1,
     rows=(
         Row("plain18", "plain-18", "imagenet:plain18", group="plain nets"),
         Row("plain34", "plain-34", "imagenet:plain34", group="plain nets", against="plain18"),

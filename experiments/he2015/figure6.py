@@ -1,16 +1,12 @@
 """Figure 6: training on CIFAR-10; the runs of residual nets are those of table 6."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 PLAIN, RESIDUAL, DEEPEST = "plain nets", "residual nets", "110 and 1202 layers"
 
 EXPERIMENT = Experiment(
     name="he2015.figure6",
     title="Plain and residual nets, made deeper: CIFAR-10",
-    columns=(),
-    metric="test_error",
-    protocol="single",
-    seeds=1,
     rows=(
         Row("plain20", "plain-20", "cifar10:plain20", group=PLAIN),
         Row("plain32", "plain-32", "cifar10:plain32", group=PLAIN),

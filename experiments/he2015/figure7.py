@@ -1,14 +1,10 @@
 """Figure 7: how strongly each 3x3 layer responds, after batch norm and before the nonlinearity or addition."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.figure7",
     title="Residual nets respond less, layer by layer: CIFAR-10",
-    columns=(),
-    metric="test_error",
-    protocol="single",
-    seeds=1,
     rows=(
         Row("plain20", "plain-20", "cifar10:plain20"),
         Row("plain56", "plain-56", "cifar10:plain56"),

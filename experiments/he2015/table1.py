@@ -1,6 +1,6 @@
 """Table 1: the ImageNet nets, with what figure 3 says of plain-34 and VGG-19. Computed from the nets themselves."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 
 def _row(net: str, label: str, layers: int, gigaflops: float, group: str, note: str = "") -> Row:
@@ -12,7 +12,6 @@ EXPERIMENT = Experiment(
     title="Architectures for ImageNet: depth, size and cost",
     columns=("layers", "params", "flops"),
     metric="",
-    protocol="single",
     seeds=0,
     rows=(
         _row("resnet18", "ResNet-18", 18, 1.8, "residual nets"),

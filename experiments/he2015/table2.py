@@ -1,14 +1,12 @@
 """Table 2: plain and residual nets of 18 and 34 layers on ImageNet; shortcuts of option A, so no extra parameters."""
 
-from experiments.registry import RECOMPUTE_BN, Experiment, Row
+from experiments.experiment import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table2",
     title="Depth hurts plain nets and helps residual ones: ImageNet validation, ten crops",
     columns=("top1",),
     metric="ten_crop",
-    protocol="single",
-    seeds=1,
     recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("plain18", "plain-18", "imagenet:plain18", paper=(27.94,), group="plain"),

@@ -1,14 +1,12 @@
 """Table 3: nets on ImageNet by ten crops; ResNet-50 and deeper use option B."""
 
-from experiments.registry import RECOMPUTE_BN, Experiment, Row
+from experiments.experiment import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table3",
     title="Shortcut options and depth: ImageNet validation, ten crops",
     columns=("top1", "top5"),
     metric="ten_crop",
-    protocol="single",
-    seeds=1,
     recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("vgg16", "VGG-16", "imagenet:vgg16", paper=(28.07, 9.33), quoted=True, note="the paper's own test"),

@@ -1,14 +1,12 @@
 """Table 4: single nets at their best, fully convolutional at five scales."""
 
-from experiments.registry import RECOMPUTE_BN, Experiment, Row
+from experiments.experiment import RECOMPUTE_BN, Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table4",
     title="Single nets at their best: ImageNet validation, five scales",
     columns=("top1", "top5"),
     metric="multi_scale",
-    protocol="single",
-    seeds=1,
     recompute_bn=RECOMPUTE_BN,
     rows=(
         Row("vgg_ilsvrc14", "VGG (ILSVRC'14)", paper=(None, 8.43), quoted=True, note="on the test set"),

@@ -1,14 +1,12 @@
 """Table 5: ensembles, scored by the test server of ImageNet."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table5",
     title="Ensembles: ImageNet test server",
     columns=("top5",),
     metric="ensemble",
-    protocol="single",
-    seeds=1,
     rows=(
         Row("vgg", "VGG (ILSVRC'14)", paper=(7.32,), quoted=True),
         Row("googlenet", "GoogLeNet (ILSVRC'14)", paper=(6.66,), quoted=True),

@@ -1,14 +1,12 @@
 """Table 6: nets of 20 to 1202 layers on CIFAR-10."""
 
-from experiments.registry import Experiment, Row
+from experiments.experiment import Experiment, Row
 
 EXPERIMENT = Experiment(
     name="he2015.table6",
     title="Depth on CIFAR-10",
     columns=("layers", "params", "error", "mean", "std"),
-    metric="test_error",
     protocol="best",
-    seeds=1,
     rows=(
         Row("maxout", "Maxout", paper=(None, None, 9.38, None, None), quoted=True),
         Row("nin", "NIN", paper=(None, None, 8.81, None, None), quoted=True),

@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016 import table1
-from experiments.registry import Experiment, Row
 
 #: Panel by panel: its heading, and the row of table 1 that is drawn beside the original.
 PANELS = {
@@ -28,10 +28,6 @@ def _panel(heading: str, name: str) -> tuple[Row, Row]:
 EXPERIMENT = Experiment(
     name="he2016.figure3",
     title="Other shortcuts than the identity: ResNet-110 on CIFAR-10",
-    columns=(),
-    metric="test_error",
-    protocol="single",
-    seeds=1,
     rows=tuple(row for heading, name in PANELS.items() for row in _panel(heading, name)),
     note="Dashed: training loss. Bold: test error.",
     form="loss_and_error",

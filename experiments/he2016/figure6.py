@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016 import table2
-from experiments.registry import Experiment, Row
 
 LEFT, RIGHT = "BN after addition, ResNet-110", "full pre-activation, ResNet-164"
 
@@ -16,10 +16,6 @@ def _row(name: str, label: str, group: str) -> Row:
 EXPERIMENT = Experiment(
     name="he2016.figure6",
     title="Where activation stands in a unit: training on CIFAR-10",
-    columns=(),
-    metric="test_error",
-    protocol="single",
-    seeds=1,
     rows=(
         _row("original_resnet110", "110, original", LEFT),
         _row("bn_after_addition_resnet110", "110, BN after addition", LEFT),

@@ -2,15 +2,15 @@
 
 from typing import Any
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016.common import WARMUP
-from experiments.registry import Experiment, Row
 
 #: The paper prints "fail" for errors above this.
 FAILS = 20.0
 
 
 def _row(name: str, label: str, error: float | None, note: str = "", **model: Any) -> Row:
-    """A row whose net is ResNet-110 with some fields changed; without an error, the paper says that it fails."""
+    """Returns a row of ResNet-110 with some fields changed; without an error, the paper says that it fails."""
     changes = WARMUP | {f"model.{field}": value for field, value in model.items()}
     above = FAILS if error is None else None
     against = "" if name == "original" else "original"
@@ -38,7 +38,6 @@ EXPERIMENT = Experiment(
     name="he2016.table1",
     title="What is on the shortcut: ResNet-110 on CIFAR-10",
     columns=("error",),
-    metric="test_error",
     protocol="median",
     seeds=5,
     rows=(

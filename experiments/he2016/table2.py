@@ -1,7 +1,7 @@
 """Table 2: where activation stands in a unit (figure 4), in ResNet-110 and ResNet-164 on CIFAR-10."""
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016.common import UNITS, WARMUP
-from experiments.registry import Experiment, Row
 
 #: Error of ResNet-110 and ResNet-164 for each unit.
 ERRORS = {
@@ -14,7 +14,7 @@ ERRORS = {
 
 
 def _row(unit: str, depth: int, error: float) -> Row:
-    """The named nets where there are such, so that tables 3 and 4 share their runs."""
+    """Returns a row, of a named net if there is one, so that tables 3 and 4 share its runs."""
     named = unit in ("original", "full_preactivation")
     config = f"cifar10:preact_resnet{depth}" if unit == "full_preactivation" else f"cifar10:resnet{depth}"
     return Row(
@@ -32,7 +32,6 @@ EXPERIMENT = Experiment(
     name="he2016.table2",
     title="Where activation stands in a unit: CIFAR-10",
     columns=("error",),
-    metric="test_error",
     protocol="median",
     seeds=5,
     rows=tuple(

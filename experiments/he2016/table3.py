@@ -1,7 +1,7 @@
 """Table 3: original and pre-activation units by depth, on CIFAR-10 and CIFAR-100."""
 
+from experiments.experiment import Experiment, Row
 from experiments.he2016.common import WARMUP
-from experiments.registry import Experiment, Row
 
 #: Error with original and with pre-activation units, by set and net.
 ERRORS = {
@@ -43,7 +43,6 @@ EXPERIMENT = Experiment(
     name="he2016.table3",
     title="Original and pre-activation units, by depth: CIFAR-10 and CIFAR-100",
     columns=("error",),
-    metric="test_error",
     protocol="median",
     seeds=5,
     rows=tuple(

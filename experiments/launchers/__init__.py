@@ -1,1 +1,1 @@
-"""Ways to carry out runs: on this machine (`local`), or on a cluster (`ray_cluster`)."""
+"""Launchers: on this machine (`local`) or on a Ray cluster (`ray_cluster`)."""

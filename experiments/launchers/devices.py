@@ -1,4 +1,4 @@
-"""What devices this machine has, and the environment that gives a process its share of them."""
+"""Finds the devices of this machine, and the environment that gives a process its share of them."""
 
 import json
 import os
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.launchers.process import ROOT
+from experiments import ROOT
 from resnet_jax.errors import UserError
 
-#: Asked in a process of its own: one that has opened a device keeps others off it.
+#: Runs in a process of its own: a process that has opened a device keeps others off it.
 _PROBE = """\
 import json, os, jax
 from resnet_jax.training.provenance import hardware
@@ -20,18 +20,18 @@ chips = len({tuple(getattr(d, "coords", (d.id,))) for d in devices})  # two devi
 print(json.dumps({"hardware": hardware(jax.devices()), "chips": chips}))
 """
 
-#: Of a GPU's memory, for all processes on it together: alone, JAX takes three quarters.
+#: Share of a GPU's memory for all processes on it together; by default JAX takes three quarters for each.
 MEMORY_FRACTION = 0.9
 
 
 def probe(env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The hardware that a run would see.
+    """Returns the hardware that a run would see.
 
     Args:
       env: environment variables besides this process's own.
 
     Returns:
-      "hardware" as in result.json, and "chips": what can be given to different processes.
+      "hardware" as in result.json, and "chips", how many can be given to different processes.
 
     Raises:
       UserError: if JAX finds no device.
@@ -46,15 +46,15 @@ def probe(env: Mapping[str, str] | None = None) -> dict[str, Any]:
 
 
 def slots(per_device: bool, at_once: int, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:
-    """One environment for each run that goes at the same time.
+    """Returns one environment for each run that goes at the same time.
 
     Args:
-      per_device: a run on each device, else each run on all of them.
+      per_device: whether each run has a device of its own; else each has all of them.
       at_once: runs that share a device (or all of them).
       environment: this process's own variables.
 
     Raises:
-      UserError: for several runs on a TPU's chip, which only one process can open.
+      UserError: for several runs on a TPU chip, which only one process can open.
     """
     if not per_device and at_once == 1:
         return [{}]
@@ -67,7 +67,7 @@ def slots(per_device: bool, at_once: int, environment: Mapping[str, str] = os.en
 
 
 def pinned(platform: str, count: int, environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """For each of `count` devices the variables that show a process this one alone."""
+    """Returns, for each of `count` devices, the variables that show a process this one alone."""
     if platform in ("gpu", "cuda", "rocm"):
         listed = environment.get("CUDA_VISIBLE_DEVICES", "")
         names = listed.split(",") if listed else [str(i) for i in range(count)]
@@ -89,7 +89,7 @@ def pinned(platform: str, count: int, environment: Mapping[str, str]) -> list[di
 
 
 def share(platform: str, at_once: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that let `at_once` processes share a device."""
+    """Returns the variables that let `at_once` processes share a device."""
     if at_once == 1 or platform == "cpu" or "XLA_PYTHON_CLIENT_MEM_FRACTION" in environment:
         return {}
     return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{MEMORY_FRACTION / at_once:.2f}"}

@@ -1,7 +1,7 @@
-"""Runs on a Ray cluster: each is a task with its devices as resources, retried elsewhere when its node dies.
+"""Trains runs on a Ray cluster: each is a task with its devices as resources, retried elsewhere if its node dies.
 
 The nodes must see this checkout, its Python and the folder of the runs under the same paths, as on shared storage:
-there a retried run finds its checkpoint. What is on the storage is the truth, and Ray only says who works on what.
+there a retried run finds its checkpoint.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.board import Board
-from experiments.launchers.local import Pack, judge, steps_of
+from experiments.launchers.dashboard import Board
+from experiments.launchers.local import goes_on
 from experiments.launchers.process import LOG, Outcome, TrialProcess, request, write_failure
-from experiments.plan import State, status
+from experiments.plan import State, Trial, newest_checkpoint, status
 from resnet_jax.errors import UserError
-from resnet_jax.training.stop import StopRequest
+from resnet_jax.training.guards import StopRequest
 
-#: How often a run begins again on another node after its own has died.
+#: How often a run is started again on another node after its own has died.
 RETRIES = 10
 
 #: Seconds between two looks of a task at its process, and of the launcher at the tasks.
@@ -29,7 +29,7 @@ INTERVAL = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that this process is connected to.
+    """A Ray cluster to which this process is connected.
 
     Attributes:
       resources: of one run, as options of a Ray task.
@@ -39,15 +39,8 @@ class Cluster:
     resources: dict[str, Any]
     at_once: int
 
-    def launch(self, packs: Sequence[Pack], out: Path, board: Board, stop: StopRequest) -> None:
-        """Carries runs out; `board` is told what came of each. As `local.launch`.
-
-        Args:
-          packs: see `plan.packs`, in the order in which to start them.
-          out: folder of the runs, on storage that all nodes share.
-          board: what to tell.
-          stop: whether to stop.
-        """
+    def launch(self, trials: Sequence[Trial], out: Path, board: Board, stop: StopRequest) -> None:
+        """Carries runs out as `local.launch` does, in folders under `out`, on storage that all nodes share."""
         import ray
 
         out.mkdir(parents=True, exist_ok=True)
@@ -56,29 +49,27 @@ class Cluster:
         task = ray.remote(max_retries=RETRIES, **self.resources)(work)
         waiting: dict[Any, _Submitted] = {}
 
-        def submit(pack: Pack) -> None:
-            waiting[task.remote(request(*pack), str(token))] = _Submitted(
-                pack, steps_of(pack), _size(pack[0].folder / LOG)
-            )
+        def submit(trial: Trial) -> None:
+            reference = task.remote(request(trial), str(token))
+            waiting[reference] = _Submitted(trial, newest_checkpoint(trial.folder), _size(trial.folder / LOG))
 
         try:
-            for pack in packs:
-                submit(pack)
+            for trial in trials:
+                submit(trial)
             while waiting:
                 if stop.signal is not None:
                     token.unlink(missing_ok=True)
                 ready, _ = ray.wait(list(waiting), timeout=INTERVAL)
                 for reference in ready:
                     submitted = waiting.pop(reference)
-                    outcome = _outcome(reference, submitted.pack)
-                    if again := judge(submitted.pack, outcome, submitted.steps, stop, board):
-                        submit(again)
+                    outcome = _outcome(reference, submitted.trial)
+                    if goes_on(submitted.trial, outcome, submitted.step, stop, board):
+                        submit(submitted.trial)
                 for submitted in waiting.values():
                     # Its log grows when its process begins, wherever that is.
-                    if not submitted.started and _size(submitted.pack[0].folder / LOG) > submitted.log_size:
+                    if not submitted.started and _size(submitted.trial.folder / LOG) > submitted.log_size:
                         submitted.started = True
-                        for trial in submitted.pack:
-                            board.start(trial)
+                        board.start(submitted.trial)
                 board.tick()
         finally:
             token.unlink(missing_ok=True)  # what still runs, after a second Ctrl-C, saves its state and ends
@@ -86,21 +77,21 @@ class Cluster:
 
 @dataclasses.dataclass
 class _Submitted:
-    pack: Pack
-    steps: list[int]  # of their checkpoints when they were submitted
+    trial: Trial
+    step: int  # of its newest checkpoint when it was submitted
     log_size: int
     started: bool = False
 
 
 @contextlib.contextmanager
 def connected(at_once: int) -> Iterator[Cluster]:
-    """Connects to the cluster of RAY_ADDRESS, or the one of this machine, which is started where there is none.
+    """Connects to the cluster that RAY_ADDRESS names, or starts one on this machine.
 
     Args:
       at_once: runs that share a device.
 
     Raises:
-      UserError: without Ray, or a cluster with room for a run.
+      UserError: if Ray is not installed, or no cluster has room for a run.
     """
     try:
         import ray
@@ -120,7 +111,7 @@ def connected(at_once: int) -> Iterator[Cluster]:
 
 
 def cluster(nodes: Sequence[Mapping[str, float]], at_once: int) -> Cluster:
-    """What a run gets: an accelerator where there are any, else all processors of a node.
+    """Returns what a run gets: an accelerator if there are any, else all processors of a node.
 
     Args:
       nodes: the resources of each node that is alive.
@@ -138,15 +129,15 @@ def cluster(nodes: Sequence[Mapping[str, float]], at_once: int) -> Cluster:
     processors = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
     if not processors:
         raise UserError("no node of the Ray cluster has a processor, GPU or TPU to give")
-    each = max(1, min(processors) // at_once)  # so that the smallest node has room as well
+    each = max(1, min(processors) // at_once)  # even the smallest node must have room
     return Cluster({"num_cpus": each}, sum(count // each for count in processors))
 
 
 def work(asked: Mapping[str, Any], token: str) -> Outcome:
-    """The task: carries a run out in a process of its own, as long as the launcher's token is there.
+    """Carries a run out in a process of its own, as long as the launcher's token is there: the Ray task.
 
-    If this worker dies, the process's standard input ends, and it saves its state and goes; a process on another node
-    that has the run by then waits for its lock.
+    If this worker dies, the process's standard input closes, and it saves its state and ends; a process on another
+    node that takes the run over waits for its lock.
     """
     if not Path(token).exists():
         return Outcome("stopped", f"it did not begin: its node ({os.uname().nodename}) does not see {token}", 0)
@@ -162,17 +153,16 @@ def work(asked: Mapping[str, Any], token: str) -> Outcome:
         raise
 
 
-def _outcome(reference: Any, pack: Pack) -> Outcome:
-    """What came of a task; what Ray itself reports, after all retries, is a failure of the runs."""
+def _outcome(reference: Any, trial: Trial) -> Outcome:
+    """Returns how a task ended; an error of Ray itself, after all retries, is a failure of the run."""
     import ray
 
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
         text = " ".join(str(error).split())[-500:]
-        for trial in pack:
-            if status(trial).state is not State.DONE:
-                write_failure(trial.folder, text)
+        if status(trial).state is not State.DONE:
+            write_failure(trial.folder, text)
         return Outcome("failed", text, 0)
 
 

@@ -1,1 +1,1 @@
-"""Run records -> tables, curves and one page that opens offline: `render.render` writes all of them."""
+"""Run records to tables, curves and pages that open offline."""

@@ -1,4 +1,4 @@
-"""Curves for the page: what chart.js draws and lets one read."""
+"""Charts of curves for the page, which chart.js draws."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 from resnet_jax.report.panels import limits_for
 from resnet_jax.report.series import Curve, Series, colour_indices
 
-#: Points of a line. A screen shows no more, and pages of hundreds of runs stay small.
+#: Points of a line: a screen shows no more, and pages of hundreds of runs stay small.
 POINTS = 400
 
 
 def make_chart(
     series: Sequence[Series], groups: Sequence[str], form: str, caption: str, evaluated: str = "test"
 ) -> dict[str, Any]:
-    """A chart as JSON holds it.
+    """Returns a chart as a JSON object.
 
     Args:
       series, groups, form, evaluated: as in `figures.draw_series`.
-      caption: a sentence under which it stands.
+      caption: the sentence above it.
 
     Returns:
       caption; limits: where the y axis may end, in percent; end: the last iteration; panels: title and lines, each with

@@ -1,4 +1,4 @@
-"""A paper's table beside ours: the numbers, and the table and the CSV file made from them."""
+"""A paper's numbers beside ours, and the table and the CSV file made from them."""
 
 import csv
 import dataclasses
@@ -6,14 +6,14 @@ import io
 from collections.abc import Sequence
 
 from resnet_jax.report.grid import Cell, Grid, Line
-from resnet_jax.report.statistics import WITHIN, Difference, Spread
+from resnet_jax.report.run_statistics import WITHIN, Difference, Spread
 
 MINUS, PLUS_MINUS, DASH = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{EN DASH}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Fact:
-    """A number of a net, or of how it is shown images, that no run is needed for.
+class Computed:
+    """A number of a net, or of the way it is shown images, that needs no run.
 
     Attributes:
       heading: what it is.
@@ -51,7 +51,7 @@ class Measure:
 
     @property
     def compared(self) -> float | None:
-        """Our number that stands against the paper's."""
+        """Our number that is compared with the paper's."""
         return None if self.ours is None else getattr(self.ours, self.statistic)
 
     @property
@@ -61,10 +61,9 @@ class Measure:
 
     @property
     def within(self) -> bool | None:
-        """Whether the paper's number lies within our spread, or, where it prints none, whether ours is above too.
+        """Whether the paper's number lies within our spread or, if it only says "above", whether ours is above too.
 
-        Where the paper prints a mean, that is held against our mean: its best of five lies below most means of as many
-        runs of the same net.
+        A mean that the paper prints is compared with ours: its best of five is lower than most means of five runs.
         """
         if self.ours is None:
             return None
@@ -84,7 +83,7 @@ class Entry:
       held_out: the errors are of a part of the training set.
       done, wanted: runs that are finished, and how many the paper made; wanted is 0 if there is nothing to run.
       unfinished: runs that have begun.
-      facts, measures: numbers, the same headings in every entry of a table.
+      computed, measures: numbers, the same headings in every entry of a table.
       against: label of the row that this one is compared with, empty if there is none.
       difference: of the means of our runs, this row's less that row's, in the first measure.
       paper_difference: the same of the paper's numbers.
@@ -100,7 +99,7 @@ class Entry:
     done: int = 0
     wanted: int = 0
     unfinished: int = 0
-    facts: tuple[Fact, ...] = ()
+    computed: tuple[Computed, ...] = ()
     measures: tuple[Measure, ...] = ()
     against: str = ""
     difference: Difference | None = None
@@ -108,17 +107,17 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """Tells apart the runs of a table's entries."""
+        """The key of its runs, unique in a table."""
         return f"{self.name}-{self.steps_scale:g}" + ("-held-out" if self.held_out else "")
 
     @property
     def full(self) -> bool:
-        """Whether its numbers may be held against the paper's: whole runs, tested on the test set."""
+        """Whether its numbers can be compared with the paper's: runs of full length, tested on the test set."""
         return self.steps_scale == 1 and not self.held_out
 
     @property
     def marked(self) -> str:
-        """The label, with all that keeps these runs from being the paper's."""
+        """The label, with all in which these runs differ from the paper's."""
         marks = ["quoted"] * self.quoted + ([self.note] if self.note else [])
         if self.steps_scale != 1:
             marks.append(f"{100 * self.steps_scale:.3g} % of the paper's iterations")
@@ -128,20 +127,20 @@ class Entry:
 
 
 def to_grid(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Grid:
-    """The table. A number of ours carries the key of its runs; cells of rows without runs are empty."""
+    """Returns the table. A number of ours carries the key of its runs; cells of rows without runs are empty."""
     if not entries:
         return Grid(("net",), (), tuple(notes))
     first = entries[0]
     runs = any(entry.wanted for entry in entries)
     pairs = any(entry.against for entry in entries)
-    both = [any(entry.facts[i].ours is not None for entry in entries) for i in range(len(first.facts))]
+    both = [any(entry.computed[i].ours is not None for entry in entries) for i in range(len(first.computed))]
     statistics = [name for name in ("best", "median") if any(m.statistic == name for e in entries for m in e.measures)]
     papers = [
         any(m.paper is not None or m.above is not None for m in (e.measures[i] for e in entries))
         for i in range(len(first.measures))
     ]
     headings = ["net"]
-    for fact, ours in zip(first.facts, both, strict=True):
+    for fact, ours in zip(first.computed, both, strict=True):
         headings += [f"{fact.heading}, paper", "ours"] if ours else [fact.heading]
     headings += ["runs"] if runs else []
     for measure, paper in zip(first.measures, papers, strict=True):
@@ -154,7 +153,7 @@ def to_grid(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Grid:
     lines = []
     for entry in entries:
         cells = [Cell(entry.marked)]
-        for fact, ours in zip(entry.facts, both, strict=True):
+        for fact, ours in zip(entry.computed, both, strict=True):
             cells += [Cell(_printed(fact.paper))] + [Cell(_number(fact.ours, fact.digits))] * ours
         key = entry.key if entry.done or entry.unfinished else ""
         cells += [Cell(_runs(entry), key)] if runs else []
@@ -169,7 +168,7 @@ def to_grid(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Grid:
 
 
 def to_csv(entries: Sequence[Entry]) -> str:
-    """One line for each row, run length and number, unrounded; empty where there is none."""
+    """Returns CSV with one line for each row, run length and number, unrounded; empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -189,7 +188,7 @@ def to_csv(entries: Sequence[Entry]) -> str:
             entry.done,
             entry.wanted,
         ]
-        for fact in entry.facts:
+        for fact in entry.computed:
             writer.writerow([*head, fact.heading, fact.paper, *[""] * 3, "net", fact.ours, *[""] * 12])
         for i, m in enumerate(entry.measures):
             s, d = m.ours, entry.difference if i == 0 else None
@@ -204,7 +203,7 @@ def to_csv(entries: Sequence[Entry]) -> str:
 
 
 def _explained(entries: Sequence[Entry], papers: bool, pairs: bool) -> list[str]:
-    """What the headings mean, as far as they are there."""
+    """Returns sentences on what the headings mean."""
     notes = []
     if papers:
         notes.append(
@@ -224,7 +223,7 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 
 def _printed(value: float | None) -> str:
-    """With no digit that the paper does not print."""
+    """Returns the number with no more digits than the paper prints."""
     return "" if value is None else f"{value:,.6g}"
 
 
@@ -253,7 +252,7 @@ def _mean(ours: Spread | None) -> str:
 def _runs(entry: Entry) -> str:
     if not entry.wanted:
         return ""
-    # More seeds than the paper had are no share of its runs.
+    # More seeds than the paper's would read oddly as "5 of 1".
     done = f"{entry.done} of {entry.wanted}" if entry.done <= entry.wanted else f"{entry.done}, paper {entry.wanted}"
     return done + (f", {entry.unfinished} begun" if entry.unfinished else "")
 

@@ -1,4 +1,4 @@
-"""Training and test error over iterations, in the form of He et al. 2015, figure 6."""
+"""Draws training and test error over iterations, in the form of He et al. 2015, figure 6."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from resnet_jax.report.panels import TEST, TRAIN, head, label_ends, limits_for, make_panels
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.report.style import COLOURS, MUTED, save
 
 
@@ -19,7 +19,7 @@ def plot_curves(runs: Sequence[Run], path_png: Path, path_svg: Path | None = Non
 
 
 def draw_curves(runs: Sequence[Run], title: str = "") -> Figure:
-    """A column of panels per group; dashed: training error, bold: test error; one colour per depth.
+    """Draws a column of panels per group; dashed: training error, bold: test error; one colour per depth.
 
     The panels of a row have the same axes, so that groups compare at a glance. Where some nets end near 0 and others
     far above, a second row shows 0 to 20 %, the papers' own axis, again.
@@ -55,7 +55,7 @@ def draw_curves(runs: Sequence[Run], title: str = "") -> Figure:
 
 
 def series_names(runs: Sequence[Run]) -> dict[Run, str]:
-    """What finished runs' lines are called, shallowest first: "20-layer", or labels where depth does not tell apart.
+    """Returns the names of runs' lines, shallowest first: "20-layer", or their labels if nets share a depth.
 
     Runs of one name, such as two seeds, share a colour.
     """
@@ -68,7 +68,7 @@ def series_names(runs: Sequence[Run]) -> dict[Run, str]:
 
 
 def axis_limits(runs: Sequence[Run]) -> tuple[int, ...]:
-    """Where the rows' y axes end, in percent, for these runs: see `panels.limits_for`."""
+    """Returns where the rows' y axes end, in percent: see `panels.limits_for`."""
     last = [np.concatenate([run.train_errors[-1:], run.test_errors[-1:]]) for run in runs]
     return limits_for([errors.max() for errors in last if errors.size])
 

@@ -1,4 +1,4 @@
-"""Pictures of a test: a reliability diagram and a confusion matrix."""
+"""Draws a reliability diagram and a confusion matrix of a test."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from resnet_jax.evaluation.evaluation_files import EVALUATIONS
 from resnet_jax.evaluation.measures import calibration, confusion
 from resnet_jax.report.style import AXIS, COLOURS, INK, MUTED, new_figure, quiet, save
 
-#: Classes up to which a confusion matrix has its numbers written in it.
+#: Up to so many classes, a confusion matrix has its numbers written in it.
 WRITTEN = 20
 
 
@@ -35,7 +35,7 @@ def draw_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> tuple[Path, P
 
 
 def reliability_figure(tested: EvaluatedRuns) -> Figure:
-    """Accuracy against confidence in bins (Guo et al. 2017, figure 1), and how many images each bin holds."""
+    """Draws accuracy against confidence in bins (Guo et al. 2017, figure 1), and how many images each bin holds."""
     found = calibration(tested.scores, tested.labels)
     width = found.edges[1] - found.edges[0]
     middle = found.edges[:-1] + width / 2
@@ -60,14 +60,14 @@ def reliability_figure(tested: EvaluatedRuns) -> Figure:
 
 
 def confusion_figure(tested: EvaluatedRuns) -> Figure:
-    """Images by class (rows) and first guess (columns), in percent of the class."""
+    """Draws images by class (rows) and first guess (columns), in percent of the class."""
     counts = confusion(tested.scores, tested.labels)
     classes = len(counts)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 6.4 if classes <= WRITTEN else 7.2
     figure = new_figure(side + 0.8, side, _title(tested))
     panel = figure.subplots()
-    # Logarithmic: the diagonal is near 100 and what one looks for is near 1.
+    # Logarithmic: the diagonal is near 100, and the confusions are near 1.
     low = max(0.05, 100 / max(int(counts.sum(axis=1).max()), 1) / 2)
     image = panel.imshow(
         np.ma.masked_equal(share, 0), cmap="viridis_r", norm=LogNorm(low, 100), interpolation="nearest"

@@ -1,4 +1,4 @@
-"""The papers' figures of curves, from means over seeds with a thin band where there are several."""
+"""Draws the papers' figures of curves: means over seeds, with a band of their deviation."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ ERROR_LIMIT = 20
 def draw_series(
     series: Sequence[Series], groups: Sequence[str], form: str, title: str = "", evaluated: str = "test"
 ) -> Figure:
-    """Error over iterations.
+    """Draws error over iterations.
 
     Args:
       series: the lines; none gives empty panels.

@@ -1,18 +1,25 @@
-"""A table of texts, and how it is written: Markdown, LaTeX, the terminal."""
+"""A table of texts, and how it is written: as Markdown, LaTeX, or for the terminal."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 
+import rich.box
 import rich.table
+from rich.console import Group
 from rich.text import Text
+
+#: Characters to which a cell may grow in the terminal before it is wrapped between words.
+WRAP = 28
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A text, and the key of the runs that it comes from, empty if it comes from none."""
+    """A text, the key of the runs that it comes from (empty if it comes from none), and its style in the terminal."""
 
     text: str
     runs: str = ""
+    style: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,28 +40,38 @@ class Grid:
     notes: tuple[str, ...] = ()
 
     def parts(self) -> list[tuple[str, list[Line]]]:
-        """The lines by group, in the order in which the groups first appear."""
+        """Returns the lines by group, in the order in which the groups first appear."""
         groups = dict.fromkeys(line.group for line in self.lines)
         return [(group, [line for line in self.lines if line.group == group]) for group in groups]
 
+    def texts(self) -> list[list[str]]:
+        """Returns the texts of the cells, line by line."""
+        return [[cell.text for cell in line.cells] for line in self.lines]
 
-def to_markdown(grid: Grid, title: str) -> str:
-    """The table under its title, padded so that it reads as plain text too."""
+
+def make_grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    """Returns a grid of plain texts."""
+    return Grid(tuple(headings), tuple(Line(tuple(map(Cell, row))) for row in rows))
+
+
+def to_markdown(grid: Grid, title: str = "", padded: bool = True) -> str:
+    """Returns the table, below its title if there is one; padded, it reads as plain text too."""
     body: list[list[str]] = []
     for group, lines in grid.parts():
         if group:
             body.append([f"**{_escape_markdown(group)}**", *[""] * (len(grid.headings) - 1)])
         body += [[_escape_markdown(cell.text) for cell in line.cells] for line in lines]
     texts = [[_escape_markdown(heading) for heading in grid.headings], *body]
-    widths = [max(3, *(len(line[i]) for line in texts)) for i in range(len(grid.headings))]
-    texts.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    padded = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in padded)
-    return f"## {title}\n\n{table}" + "".join(f"\n{note}\n" for note in grid.notes)
+    widths = [max(3, *(len(line[i]) for line in texts)) if padded else 3 for i in range(len(grid.headings))]
+    texts.insert(1, ["-" * widths[0], *("-" * (width - 1 if padded else width) + ":" for width in widths[1:])])
+    if padded:
+        texts = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in texts)
+    return (f"## {title}\n\n" if title else "") + table + "".join(f"\n{note}\n" for note in grid.notes)
 
 
 def to_latex(grid: Grid, title: str) -> str:
-    """A `table` of booktabs; the preamble needs that package and, with a TeX older than 2018, UTF-8 input."""
+    """Returns a `table` of booktabs; the preamble needs that package and, with TeX before 2018, UTF-8 input."""
     columns = "l" + "r" * (len(grid.headings) - 1)
     lines = [
         r"\begin{table}",
@@ -73,18 +90,44 @@ def to_latex(grid: Grid, title: str) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-def to_rich(grid: Grid, title: str) -> rich.table.Table:
-    """The table for a terminal."""
-    table = rich.table.Table(title=title, caption="\n".join(grid.notes) or None, caption_justify="left")
-    for i, heading in enumerate(grid.headings):
-        table.add_column(heading, justify="right" if i else "left")
-    for group, lines in grid.parts():
-        if group:
-            table.add_section()
-            table.add_row(Text(group, "italic"))
-        for line in lines:
-            table.add_row(*(Text(cell.text, "dim" if line.quoted else "") for cell in line.cells))
-    return table
+def to_rich(grid: Grid, title: str = "", width: int = 80, box: rich.box.Box | None = rich.box.HEAVY_HEAD) -> Group:
+    """Returns the table for a terminal of that width, in which words and numbers are never cut.
+
+    Columns that do not fit are shown below the others, beside the first column again.
+    """
+    columns = [[heading, *(line.cells[i].text for line in grid.lines)] for i, heading in enumerate(grid.headings)]
+    columns[0] += [group for group, _ in grid.parts()]
+    widths = []
+    for texts in columns:
+        longest_word = max(len(word) for text in texts for word in [*text.split(), ""])
+        widths.append(max(longest_word, min(max(map(len, texts[1:]), default=0), WRAP)))
+    blocks, used = [[0]], widths[0] + 4
+    for i, needed in enumerate(widths[1:], start=1):
+        if used + needed + 3 > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = widths[0] + 4
+        blocks[-1].append(i)
+        used += needed + 3
+
+    def wrapped(text: str, i: int, style: str = "") -> Text:
+        lines = textwrap.wrap(text, widths[i] or 1, break_long_words=False, break_on_hyphens=False)
+        return Text("\n".join(lines), style)
+
+    tables = []
+    for block in blocks:
+        table = rich.table.Table(box=box, pad_edge=box is not None)
+        for i in block:
+            table.add_column(wrapped(grid.headings[i], i), justify="right" if i else "left", no_wrap=True)
+        for group, lines in grid.parts():
+            if group:
+                table.add_section()
+                table.add_row(wrapped(group, 0, "italic"))
+            for line in lines:
+                dim = "dim" if line.quoted else ""
+                table.add_row(*(wrapped(line.cells[i].text, i, line.cells[i].style or dim) for i in block))
+        tables.append(table)
+    tables[0].title = title or None
+    return Group(*tables, *(Text(note, "dim italic") for note in grid.notes))
 
 
 def _escape_markdown(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A map of where a net looks, laid over the image that it was shown."""
+"""Lays a map of where a net looks over the image that it was shown."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 
-#: The least side of a picture that people are to look at.
+#: The least side of a picture, in pixels.
 SIDE = 224
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The image, warmer where the map is high: uint8 RGB, enlarged by whole pixels to a side of 224 at least.
+    """Returns the image, warmer where the map is high: uint8 RGB, enlarged by a whole factor to at least 224 pixels.
 
     Args:
       pixels: uint8 (height, width, 3) or (height, width, 1).

@@ -1,4 +1,4 @@
-"""Panels of error over iterations, and the words around them: what all figures of curves share."""
+"""Panels of error over iterations, with their labels and legend, for all figures of curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from resnet_jax.report.style import AXIS, GRID, INK, MUTED
 
-#: What the y axes may end at, in percent; the first is the papers' own on CIFAR-10.
+#: Where the y axes may end, in percent; the first is the papers' own on CIFAR-10.
 LIMITS = (20, 60, 100)
 
 #: How a line looks: dashes, and width in points.
@@ -23,13 +23,13 @@ TEST: Style = ("-", 2.1)
 
 _BAND = "#f4f4f1"
 _LABEL_POINTS = 9.5
-# Inches: of a panel and of what is around it. Laid out by hand, so that labels can be kept apart without drawing first.
+# Inches, of a panel and around it. Laid out by hand: labels can then be kept apart before anything is drawn.
 _WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
 _LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
 
 
 def limits_for(ends: Sequence[float]) -> tuple[int, ...]:
-    """Where the rows' y axes end, in percent: one row, or a second that shows the lower part again.
+    """Returns where the rows' y axes end, in percent: one row, or a second one that shows the lower part again.
 
     Args:
       ends: the errors that lines end at, in percent; a line fits under a limit if it ends at no more than 4/5 of it.
@@ -40,8 +40,8 @@ def limits_for(ends: Sequence[float]) -> tuple[int, ...]:
 
 
 def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
-    """Ascending positions, moved as little as can be (least squares) to be `gap` apart and from 0 to `top`."""
-    # Less i * gap, positions that are `gap` apart are ones that do not descend: those that do get their mean.
+    """Returns ascending positions, moved as little as possible (least squares) to be `gap` apart, from 0 to `top`."""
+    # With i * gap subtracted, positions must not descend; those that do are replaced by their mean.
     blocks: list[list[float]] = []
     for i, position in enumerate(positions):
         blocks.append([position - i * gap])
@@ -56,7 +56,7 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
 def make_panels(
     groups: Sequence[str], limits: Sequence[int], end: int, names: Sequence[str], title: str = ""
 ) -> tuple[Figure, np.ndarray]:
-    """A figure, and its [limits][groups] empty panels.
+    """Returns a figure, and its [limits][groups] empty panels.
 
     Args:
       groups: headings of the columns.
@@ -110,7 +110,7 @@ def _style(panel: Axes, limit: int, end: int) -> None:
 
 
 def label_ends(panel: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
-    """Each name once, right of the panel, as high as its line ends; with an arrow if that is off the axis.
+    """Writes each name once, right of the panel, where its line ends; with an arrow if that is off the axis.
 
     Args:
       panel: of `make_panels`.
@@ -137,7 +137,7 @@ def label_ends(panel: Axes, ends: Mapping[str, float], colours: Mapping[str, str
 
 
 def head(figure: Figure, title: str, styles: Mapping[str, Style]) -> None:
-    """Title and legend.
+    """Writes title and legend.
 
     Args:
       figure: of `make_panels`.

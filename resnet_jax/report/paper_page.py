@@ -1,22 +1,16 @@
-"""One page with tables and figures of a paper: every number of ours leads to the record of its run."""
+"""The page of a paper's tables and figures, on which every number of ours links to the record of its run."""
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from resnet_jax.report.grid import Grid
-from resnet_jax.report.page import data_uri
-from resnet_jax.report.runs import Run
-
-_HERE = Path(__file__).parent
-_RECORDS = ("result.json", "config.json", "metrics.jsonl")
+from resnet_jax.report.page import data_uri, record_links, render_template
+from resnet_jax.report.run_data import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Section:
 
 
 def write_paper_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section]) -> None:
-    """Writes the page. It needs no other file and no network; only its links to the run folders lead elsewhere.
+    """Writes the page. It needs no other file and no network; its only links are to the run folders.
 
     Args:
       path: of the page. Links to run folders are relative to it.
@@ -50,20 +44,18 @@ def write_paper_page(path: Path, title: str, intro: Sequence[str], sections: Seq
       intro: its first paragraphs.
       sections: in their order.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template("paper.html.j2").render(
+    html = render_template(
+        "paper.html.j2",
         title=title,
         paragraphs=intro,
         sections=[_section(section, path.parent) for section in sections],
-        script=Markup((_HERE / "chart.js").read_text(encoding="utf-8")),
+        script=Markup(Path(__file__).with_name("chart.js").read_text(encoding="utf-8")),
     )
     path.write_text(html, encoding="utf-8")
 
 
 def _section(section: Section, folder: Path) -> dict[str, Any]:
-    """What the template shows of a section."""
+    """Returns what the template shows of a section."""
     labels = {cell.runs: line.cells[0].text for line in section.grid.lines for cell in line.cells if cell.runs}
     records, links = [], {}
     for key, runs in section.runs.items():
@@ -86,14 +78,13 @@ def _section(section: Section, folder: Path) -> dict[str, Any]:
 
 
 def _record(run: Run, folder: Path) -> dict[str, Any]:
-    """A run in one line, and the addresses of its files."""
-    place = Path(os.path.relpath(run.workdir, folder)).as_posix()
-    links = {name: quote(f"{place}/{name}") for name in _RECORDS if (run.workdir / name).exists()}
+    """Returns a run in one line, and the addresses of its files."""
+    links = record_links(run, folder)
     r = run.result
     if r is None:
         return {"text": f"{run.workdir.name}: not finished", "links": links}
     parts = (
-        f"{r.evaluated_on.replace('_', '-')} error {r.test_error:.2f} %",
+        f"{r.evaluated_on.replace('_', '-')} error {r.metrics['test_error']:.2f} %",
         f"{r.steps:,} steps",
         machine(r.hardware),
         f"JAX {r.versions.get('jax', 'unknown')}",
@@ -105,7 +96,7 @@ def _record(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def machine(hardware: Mapping[str, Any]) -> str:
-    """A run's hardware in a few words."""
+    """Returns a run's hardware in a few words."""
     if hardware.get("platform") == "cpu":
         return f"{hardware.get('cpu_cores', '?')} cores of {hardware.get('cpu', 'a CPU')}"
     return f"{hardware.get('devices', '?')} x {hardware.get('device', hardware.get('platform', 'unknown'))}"

@@ -1,4 +1,4 @@
-"""Curves of runs that differ in nothing but their seed: mean and spread over iterations."""
+"""Mean curves of runs that differ only in their seed."""
 
 import dataclasses
 import functools
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.report.runs import Run
+from resnet_jax.report.run_data import Run
 from resnet_jax.report.style import COLOURS
 
 
@@ -23,12 +23,12 @@ class Curve:
     std: np.ndarray
 
     def thinned(self, points: int) -> "Curve":
-        """At most so many points, evenly picked, the last one among them."""
+        """Returns at most so many points, evenly spaced, with the last one."""
         picked = np.unique(np.linspace(0, len(self.steps) - 1, min(points, len(self.steps))).round().astype(int))
         return Curve(self.steps[picked], self.mean[picked], self.std[picked])
 
     def to_json(self) -> dict[str, Any]:
-        """Lists of numbers, rounded to what a screen can show."""
+        """Returns lists of numbers, rounded to what a screen can show."""
         return {
             "steps": self.steps.tolist(),
             "mean": self.mean.round(3).tolist(),
@@ -58,7 +58,7 @@ class Series:
 
 
 def make_series(label: str, group: str, runs: Sequence[Run]) -> Series | None:
-    """The lines of the finished runs among some, None if there are none."""
+    """Returns the mean curves of the finished runs, None if there are none."""
     finished = [run for run in runs if run.result is not None]
     if not finished:
         return None
@@ -70,7 +70,7 @@ def make_series(label: str, group: str, runs: Sequence[Run]) -> Series | None:
 
 
 def average(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
-    """Mean over some lines at the steps that all of them have.
+    """Returns the mean over some lines at the steps that all of them have.
 
     Args:
       lines: (steps, values) of each, both [points].
@@ -82,7 +82,7 @@ def average(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
 
 
 def colour_indices(series: Sequence[Series]) -> list[int]:
-    """Index of each one's colour: by depth where that tells the lines of every group apart, else by label.
+    """Returns the index of each one's colour: by depth if no two lines of a group share a depth, else by label.
 
     So a plain net has its residual twin's colour, and a net that stands in two panels the same in both.
     """

@@ -1,4 +1,4 @@
-"""What the figures have in common: colours, quiet axes, and files that are the same bytes each time."""
+"""The style of all figures: colours, axes, and files that are the same bytes each time."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ INK, MUTED, GRID, AXIS = "#1a1a1a", "#5a5a5a", "#e4e4e4", "#9a9a9a"
 
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
-    """A figure in inches that lays out what is put into it."""
+    """Returns a figure, in inches, that lays out its panels."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     if title:
@@ -24,12 +24,12 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def entitle(figure: Figure, title: str) -> None:
-    """Gives a figure a title, in the place of the one that it may have."""
+    """Sets the title of a figure."""
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
 
 
 def empty_figure(title: str, text: str) -> Figure:
-    """A figure that says that there is nothing to show yet."""
+    """Returns a figure that says that there is nothing to show yet."""
     figure = new_figure(7.2, 2.4, title)
     panel = figure.subplots()
     panel.set_axis_off()
@@ -38,7 +38,7 @@ def empty_figure(title: str, text: str) -> Figure:
 
 
 def quiet(panel: Axes, title: str = "", grid: bool = True) -> None:
-    """Two axes, no ticks, a pale grid; the title is left and bold."""
+    """Gives a panel two axes without ticks, a pale grid, and a bold title on the left."""
     panel.tick_params(which="both", length=0, labelsize=9, labelcolor=MUTED)
     panel.set_axisbelow(True)
     if grid:
@@ -53,7 +53,7 @@ def save(figure: Figure, path_png: Path, path_svg: Path | None = None) -> None:
     """Writes a figure as PNG (200 dpi) and, if a path is given, as SVG. The same figure gives the same bytes."""
     figure.savefig(path_png, dpi=200, metadata={"Software": None})
     if path_svg is not None:
-        # By default an SVG holds the date, and ids that are random. rcParams is matplotlib's only place for the salt.
+        # By default an SVG has the date and random ids; only rcParams can set their salt.
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         with matplotlib.rc_context({"svg.hashsalt": "resnet_jax"}):
             figure.savefig(path_svg, metadata=nothing)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import regression
-from benchmarks.pages import machine
+from benchmarks.docs_tables import machine
 from resnet_jax.errors import UserError
 
 FOUND = {"a": 2.0, "b": 1.0}

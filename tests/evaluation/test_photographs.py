@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.loopback import Job
+from benchmarks.local_processes import Job
 from experiments import registry
-from experiments.registry import run_folder
-from experiments.runs import index_runs
+from experiments.experiment import row_config, run_folder, runnable
+from experiments.run_index import index_runs
 from experiments.scores import score
 from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
@@ -265,8 +265,8 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
     rows = 0
     for name in registry.NAMES:
         experiment = registry.load(name)
-        for row in registry.runnable(experiment):
-            config = registry.row_config(row)
+        for row in runnable(experiment):
+            config = row_config(row)
             if config.data.name != "imagenet":
                 continue
             metric = row.metric or experiment.metric
@@ -279,7 +279,7 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             # As ImageNet's validation set is, which the papers test on; a folder's val/ is not.
             result = dataclasses.replace(one.result, metric=metric, top5_error=12.5, evaluated_on="test")
             write_evaluation(dataclasses.replace(one, result=result), folder)
-            filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_facts=False)
+            filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_computed=False)
             (run,) = next(iter(filled.runs.values()))
             assert score(run, metric, "top1") == one.result.test_error and score(run, metric, "top5") == 12.5
             entry = next(entry for entry in filled.entries if entry.name == row.name)

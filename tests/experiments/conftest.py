@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from experiments import registry, tables
+from experiments.experiment import Experiment, Row
 from experiments.launchers import local
-from experiments.registry import Experiment, Row
 from resnet_jax.models.summary import Summary
 from tests.experiments.tiny import InProcess
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from experiments import registry
-from experiments.registry import Row, row_config, run_folder
+from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder, runnable
 from experiments.scores import paper_protocols
 from resnet_jax.config import config_hash
-from resnet_jax.training.record import Result, RunRecord
+from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 
 #: Points of a curve.
 POINTS = 10
@@ -22,7 +23,7 @@ def write_run(
     out: Path, config: ConfigDict, test_error: float, train_error: float = 1.0, depth: int = 20, finished: bool = True
 ) -> Path:
     """A run whose errors fall from 90 % to these; returns its folder."""
-    record = RunRecord(run_folder(out, config))
+    record = RunFolder(run_folder(out, config))
     record.begin(config)
     for point in range(1, POINTS + 1):
         part = point / POINTS
@@ -67,7 +68,7 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
             values = {
                 "protocol": protocol.name, "shorter_sides": protocol.shorter_sides, "crop": protocol.crop,
                 "pool_size": 7 if protocol.fully_convolutional else None,
-                "recompute_bn": registry.RECOMPUTE_BN if row.recompute_bn is None else row.recompute_bn,
+                "recompute_bn": RECOMPUTE_BN if row.recompute_bn is None else row.recompute_bn,
                 "test_error": error + 10, "top5_error": error, "evaluated_on": "test",
             }  # fmt: skip
             (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
@@ -79,6 +80,6 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
 
 def write_experiment(out: Path, name: str, seeds: int = 2) -> None:
     """All runs of a table or figure, with errors near the paper's where it prints any."""
-    for i, row in enumerate(registry.runnable(registry.load(name))):
+    for i, row in enumerate(runnable(registry.load(name))):
         base = next((value for value in reversed(row.paper) if value is not None and value > 3), 6 + i / 10)
         write_row(out, row, [base + seed / 10 for seed in range(seeds)], depth=20 + 12 * i)

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from resnet_jax.training.run import Run
 
 from experiments import ablation
 from experiments.__main__ import main
 from resnet_jax.training import loop
-from resnet_jax.training.run import Run
 
 TWO = [row for row in ablation.ROWS if row.net in ("plain20", "resnet20")]
 

@@ -9,9 +9,11 @@ from PIL import Image
 
 from experiments import registry
 from experiments.__main__ import main
-from experiments.analysis import EXPERIMENTS, FILES, is_measured
-from experiments.registry import load, row_config
-from resnet_jax.cli.analyze import ANALYSES
+from experiments.experiment import ANALYSES, row_config
+from experiments.net_figures import EXPERIMENTS
+from experiments.registry import load
+from resnet_jax.cli import analyze
+from resnet_jax.report.analysis.figures import FIGURES, is_measured
 from tests.experiments.tiny import tiny_row
 
 #: Options of the analyses that take seconds.
@@ -21,7 +23,7 @@ QUICK = {"surface": {"points": 3, "images": 16, "dimensions": 1}, "lesion": {"re
 @pytest.mark.parametrize("name", registry.INSIDE)
 def test_nets_and_analysis_are_there(name):
     figure = load(name)
-    assert figure.name == name and figure.form in registry.ANALYSES and figure.form in ANALYSES
+    assert figure.name == name and figure.form in ANALYSES and figure.form in analyze.ANALYSES
     run = getattr(importlib.import_module(f"resnet_jax.analysis.{figure.form}"), f"run_{figure.form}")
     assert set(figure.options) <= set(run.__annotations__)
     for row in figure.rows:
@@ -30,7 +32,7 @@ def test_nets_and_analysis_are_there(name):
 
 def test_every_figure_is_listed_once():
     assert tuple(EXPERIMENTS) == registry.INSIDE and not set(registry.INSIDE) & set(registry.NAMES)
-    assert set(FILES) == set(registry.ANALYSES)
+    assert set(FIGURES) == set(ANALYSES)
 
 
 def test_list_has_them(capsys, tmp_path, monkeypatch):
@@ -43,7 +45,7 @@ def test_list_has_them(capsys, tmp_path, monkeypatch):
         assert f"0 of {len(load(name).rows)} runs; {load(name).form} measured in 0" in line
 
 
-@pytest.mark.parametrize("form", registry.ANALYSES)
+@pytest.mark.parametrize("form", ANALYSES)
 def test_run_measures_and_render_draws(form, tmp_path, listed, in_process, capsys):
     rows = (tiny_row("plain", "digits:plain20", steps=2), tiny_row("residual", steps=2))
     name = "gradients.tiny"
@@ -61,9 +63,9 @@ def test_run_measures_and_render_draws(form, tmp_path, listed, in_process, capsy
     assert len(in_process.started) == 2
     folders = list(runs.glob("*/result.json"))
     assert len(folders) == 2 and all(is_measured(path.parent, form) for path in folders)
-    written = [(path.parent / FILES[form]).stat().st_mtime_ns for path in folders]
+    written = [(path.parent / FIGURES[form][0]).stat().st_mtime_ns for path in folders]
     assert main([name, "run", f"--out={runs}"]) == 0  # what is there is left alone
-    assert written == [(path.parent / FILES[form]).stat().st_mtime_ns for path in folders]
+    assert written == [(path.parent / FIGURES[form][0]).stat().st_mtime_ns for path in folders]
 
     capsys.readouterr()
     assert main([name, "render", f"--runs={runs}", f"--out={out}"]) == 0

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import campaign
+from experiments import campaign_plan as campaign
 from experiments.commands import campaign as command
 from experiments.estimate import Rates
 from experiments.plan import State, status
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import Result, RunRecord
+from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 from tests.experiments.tiny import TINY, InProcess
 
 DIGITS = {**TINY, "data.name": "digits", "data.padding": 1}
@@ -36,7 +37,7 @@ def proof(tmp_path):
     """A finished short run whose record says 1,000 images/s, and two seconds beside its steps."""
     trials = campaign.proof_trials(tmp_path, 1)
     config = trials[0].config
-    record = RunRecord(trials[0].folder)
+    record = RunFolder(trials[0].folder)
     record.begin(config)
     record.finish(
         Result(
@@ -70,7 +71,7 @@ def test_what_fits_goes_first_and_a_long_run_lets_shorter_ones_through(tmp_path,
 
 
 def test_a_short_run_that_learned_too_little_stops_everything(proof):
-    record = RunRecord(proof[0].folder)
+    record = RunFolder(proof[0].folder)
     record.finish(dataclasses.replace(record.result(), test_error=55.0))
     with pytest.raises(UserError, match="55.00 % test error .* not below 50"):
         campaign.check_proof(proof, 1.0)
@@ -92,7 +93,6 @@ def tiny_campaign(monkeypatch):
     """Two rows, run in this process, on digits."""
     stages = (campaign.Stage("he2015.table6", ("resnet20",), 2), campaign.Stage("he2015.figure6", ("plain20",), 1))
     monkeypatch.setattr(campaign, "STAGES", stages)
-    monkeypatch.setattr(campaign.make_campaign, "__defaults__", (1.0, None, stages))
     monkeypatch.setattr("experiments.launchers.local.TrialProcess", InProcess)
     monkeypatch.setattr(InProcess, "started", [])
     return stages
@@ -104,18 +104,15 @@ def _command(out: Path, minutes: float) -> list[str]:
     return [f"--minutes={minutes}", f"--out={out}", "--no-publish", scale, "--set", *fields]
 
 
-@pytest.mark.parametrize("seeds_at_once", [1, 2])
-def test_the_whole_command(tmp_path, tiny_campaign, capsys, seeds_at_once):
-    options = [*_command(tmp_path, 5), f"--seeds_at_once={seeds_at_once}"]
+def test_the_whole_command(tmp_path, tiny_campaign, capsys):
+    options = _command(tmp_path, 5)
     assert command.main(options) == 0
     trials = campaign.make_campaign(tmp_path, 0.5, DIGITS).trials
     assert len(trials) == 3 and all(status(trial).state is State.DONE for trial in trials)
     assert "3 of 3 runs fit" in capsys.readouterr().out
-    assert len(InProcess.started) == 3 + seeds_at_once  # these, and short ones that go as they do
-    packed = {t.name: RunRecord(t.folder).result().hardware.get("runs_at_once", 1) for t in trials}
-    assert packed == {"resnet20 seed 0": seeds_at_once, "resnet20 seed 1": seeds_at_once, "plain20 seed 0": 1}
+    assert len(InProcess.started) == 4  # these, and the short one
     assert command.main(options) == 0
-    assert len(InProcess.started) == 3 + seeds_at_once
+    assert len(InProcess.started) == 4
 
 
 def test_no_time_and_wrong_values_are_said(tmp_path, tiny_campaign, capsys):

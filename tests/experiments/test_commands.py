@@ -37,7 +37,7 @@ def test_lists_how_many_runs_are_done(capsys, tmp_path):
 
 def test_cost_of_the_rest(tmp_path):
     """From a measured rate where there is one; 64,000 steps of 128 images at 1,000 a second are 8,192 s."""
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     class Rates:
@@ -45,9 +45,9 @@ def test_cost_of_the_rest(tmp_path):
             return steps * config.batch_size / 1000 if "plain" in config.model.name else None
 
     experiment = load("he2015.figure1")
-    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    filled = fill(experiment, index_runs(tmp_path), with_computed=False)
     assert listing.cost(filled, Rates()) == "4.6 h"
-    figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_facts=False)
+    figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_computed=False)
     assert listing.cost(figure6, Rates()).endswith("and 6 runs not measured")
 
 

@@ -3,9 +3,11 @@
 import pytest
 
 from experiments import registry
-from experiments.registry import load, row_config
-from resnet_jax.config import config_hash, flatten, validate_config
+from experiments.experiment import COLUMNS, FORMS, Row, row_config, runnable, statistic
+from experiments.registry import load
+from resnet_jax.config import config_hash, flatten
 from resnet_jax.errors import UserError
+from resnet_jax.training.config_checks import validate_config
 
 
 def numbers(name, column):
@@ -70,8 +72,8 @@ def test_figures_show_the_nets_that_the_papers_show():
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_rows_make_sense(name):
     experiment = load(name)
-    assert experiment.name == name and experiment.form in registry.FORMS
-    assert set(experiment.columns) <= set(registry.COLUMNS)
+    assert experiment.name == name and experiment.form in FORMS
+    assert set(experiment.columns) <= set(COLUMNS)
     assert experiment.protocol in ("best", "median", "single")
     names = [row.name for row in experiment.rows]
     assert len(set(names)) == len(names)
@@ -82,7 +84,7 @@ def test_rows_make_sense(name):
         if row.config:
             config = row_config(row)
             validate_config(config)
-            defaults = flatten(row_config(registry.Row("", "", row.config)))
+            defaults = flatten(row_config(Row("", "", row.config)))
             assert set(row.changes) <= set(defaults)
 
 
@@ -129,15 +131,15 @@ def test_names_that_are_not_there():
     with pytest.raises(UserError, match="did you mean he2015.table6"):
         load("he2015.tabel6")
     with pytest.raises(UserError, match="did you mean resnet56"):
-        registry.runnable(load("he2015.table6"), ["resnet65"])
+        runnable(load("he2015.table6"), ["resnet65"])
     with pytest.raises(UserError, match="'nin' of he2015.table6 is not ours to run"):
-        registry.runnable(load("he2015.table6"), ["nin"])
+        runnable(load("he2015.table6"), ["nin"])
     with pytest.raises(UserError, match="he2015.table1 has no row to run"):
-        registry.runnable(load("he2015.table1"), ["resnet18"])
+        runnable(load("he2015.table1"), ["resnet18"])
 
 
 def test_the_paper_s_single_runs_are_compared_with_our_mean():
     table6 = {row.name: row for row in load("he2015.table6").rows}
-    assert registry.statistic(load("he2015.table6"), table6["resnet20"]) == "mean"
-    assert registry.statistic(load("he2015.table6"), table6["resnet110"]) == "best"
-    assert registry.statistic(load("he2016.table1"), load("he2016.table1").rows[0]) == "median"
+    assert statistic(load("he2015.table6"), table6["resnet20"]) == "mean"
+    assert statistic(load("he2015.table6"), table6["resnet110"]) == "best"
+    assert statistic(load("he2016.table1"), load("he2016.table1").rows[0]) == "median"

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from experiments.estimate import Rates, add_records, duration, net_key, same_hardware
-from experiments.launchers.process import request, write_failure
-from experiments.plan import FAILURE, State, make_plan, packs, status
-from experiments.registry import Row
-from experiments.trial import carry_out
+from experiments.experiment import Row
+from experiments.launchers.process import request
+from experiments.plan import FAILURE, State, make_plan, status
+from experiments.train_run import carry_out
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
 from tests.experiments.tiny import DiesAt, table, tiny_row
@@ -128,19 +128,3 @@ def test_a_rate_is_the_nets_whatever_the_seed_and_length(tmp_path):
 
 def test_durations():
     assert [duration(s) for s in (12, 300, 16200, 280000)] == ["12 s", "5 min", "4.5 h", "3.2 days"]
-
-
-def test_packs_are_of_seeds_alone(tmp_path):
-    rows = (tiny_row("one"), tiny_row("other", "digits:plain20"))
-    trials = make_plan([table(*rows, seeds=3)], tmp_path).trials
-    named = [[trial.name for trial in pack] for pack in packs(trials, 2)]
-    assert named == [["one seed 0", "one seed 1"], ["other seed 0", "other seed 1"], ["one seed 2"], ["other seed 2"]]
-    assert packs(trials, 1) == [(trial,) for trial in trials]
-    write_failure(make_folder(trials[0].folder), "killed by SIGKILL")  # it may be the folder's fault
-    named = [[trial.name for trial in pack] for pack in packs(trials, 5)]
-    assert named == [["one seed 0"], [f"other seed {i}" for i in range(3)], ["one seed 1", "one seed 2"]]
-
-
-def make_folder(path):
-    path.mkdir(parents=True)
-    return path

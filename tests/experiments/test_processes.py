@@ -1,23 +1,20 @@
 """Runs in processes of their own: signals are passed on, crashes are told, and each gets its device."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from experiments.launchers.devices import pinned, share, slots
-from experiments.launchers.local import judge
 from experiments.launchers.process import TrialProcess, request
 from experiments.plan import FAILURE, State, make_plan, status
-from experiments.trial import locked
+from experiments.train_run import locked
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 from tests.experiments.tiny import table, tiny_row
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +28,7 @@ def wait_for(condition, seconds=90):
 
 
 def lines(folder):
-    return RunRecord(folder).lines() if folder.exists() else []
+    return RunFolder(folder).lines() if folder.exists() else []
 
 
 def launcher(tmp_path, row, *arguments):
@@ -101,25 +98,6 @@ def test_a_process_that_is_killed(tmp_path):
     process = TrialProcess(request(trial), {})
     process.stop()
     assert ended(process).kind == "stopped"
-
-
-def test_a_process_of_two_seeds_one_of_which_fails(tmp_path):
-    """The other is done; the log is in the first folder, and the second says so."""
-    one, other = make_plan([table(tiny_row("one"), seeds=2)], tmp_path).trials
-    other.config.loss_jump = one.config.loss_jump = 1e-9  # any loss is a jump
-    failed = TrialProcess(request(one, other), {})
-    outcome = ended(failed)
-    assert outcome.kind == "failed" and "the loss jumped" in outcome.text
-    assert all((trial.folder / FAILURE).read_text().strip() == outcome.text for trial in (one, other))
-    assert f"see {one.folder}/log.txt" in (other.folder / "log.txt").read_text()
-    told = []
-    board = SimpleNamespace(end=lambda trial, outcome: told.append((trial.name, outcome.kind)))
-    (one.folder / FAILURE).unlink()
-    one.config.loss_jump = other.config.loss_jump = 0
-    shutil.rmtree(one.folder)
-    assert ended(TrialProcess(request(one), {})).kind == "done"
-    assert judge((one, other), outcome, [0, 0], SimpleNamespace(signal=None), board) == ()
-    assert told == [("one seed 0", "done"), ("one seed 1", "failed")]
 
 
 def test_two_launchers_do_not_work_on_one_run(tmp_path):

@@ -5,11 +5,12 @@ from PIL import Image
 
 from experiments import readme, registry
 from experiments.__main__ import main
+from experiments.experiment import row_config, runnable
 from experiments.publish import CURVES, publish
-from experiments.registry import load, row_config
+from experiments.registry import load
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 from tests.experiments.fakes import POINTS, write_row, write_run
 
 SCALE = 0.005
@@ -43,11 +44,11 @@ def test_papers_runs(source, root):
     assert sorted(path.name.split("-")[0] for path in written) == ["cifar_plain20", "cifar_resnet20"]
     assert {path for path in (root / "results/papers").iterdir() if path.is_dir()} == set(written)
     for folder in written:
-        record = RunRecord(folder)
+        record = RunFolder(folder)
         config, result, lines = record.config(), record.result(), record.lines()
         assert config_hash(config) == result.config_hash == folder.name.split("-")[-1]
         assert len(lines) == 2 * POINTS and all(set(line) <= set(CURVES) for line in lines)
-        assert lines[-1]["test_error"] == pytest.approx(result.test_error, rel=1e-5)
+        assert lines[-1]["test_error"] == pytest.approx(result.metrics["test_error"], rel=1e-5)
         assert not any("/somewhere" in path.read_text() for path in folder.iterdir())
     (plain,) = (root / "results/papers").glob("cifar_plain20*")
     assert {path.name for path in plain.iterdir()} == {
@@ -85,13 +86,13 @@ def test_nothing_to_publish(source, root, tmp_path, capsys):
 
 def test_committed_records_are_of_todays_rows():
     """A changed recipe makes the committed numbers another recipe's; no record says where it was made."""
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
 
     index = index_runs(readme.ROOT / readme.PAPERS)
-    rows = [row for name in registry.NAMES for row in registry.runnable(load(name))]
+    rows = [row for name in registry.NAMES for row in runnable(load(name))]
     known = {found.folder for scale in index.scales for row in rows for found in index.find(row, scale)}
     for folder in (readme.ROOT / readme.PAPERS).glob("*/"):
-        assert folder in known and RunRecord(folder).config().data.data_dir is None, folder
+        assert folder in known and RunFolder(folder).config().data.data_dir is None, folder
         assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
     for filled in readme.published(readme.ROOT):
         assert all((readme.ROOT / path).exists() for path, _, _ in readme.pictures(filled))

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.board import Runs
 from experiments.commands import run as command
 from experiments.estimate import Rates
 from experiments.launchers import ray_cluster
+from experiments.launchers.dashboard import Runs
 from experiments.launchers.process import LOG
-from experiments.plan import State, make_plan, newest_checkpoint, packs, status
+from experiments.plan import State, make_plan, newest_checkpoint, status
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 from tests.experiments.tiny import table, tiny_row
 
 installed = importlib.util.find_spec("ray") is not None
@@ -99,14 +99,14 @@ def test_a_node_dies_and_the_table_is_completed(tmp_path, two_nodes):
     board = Watcher(kill_the_second_node)
     with ray_cluster.connected(at_once=1) as cluster:
         assert cluster == ray_cluster.Cluster({"num_cpus": 1}, 2)
-        cluster.launch(packs(plan.trials, 1), tmp_path, board, SimpleNamespace(signal=None))
+        cluster.launch(plan.trials, tmp_path, board, SimpleNamespace(signal=None))
     assert lost, "the table was done before a node could be killed"
     assert sorted(told for told in board.told if told[0] != "start") == sorted(("done", t.name) for t in plan.trials)
     assert [status(trial).state for trial in plan.trials] == [State.DONE] * 4
     results = sorted(tmp_path.glob("*/result.json"))
     assert len(results) == 4 and len({json.loads(r.read_text())["config_hash"] for r in results}) == 4
     for trial in plan.trials:  # no step is recorded twice, and none is left out
-        lines = RunRecord(trial.folder).lines()
+        lines = RunFolder(trial.folder).lines()
         assert [line["step"] for line in lines if "loss" in line] == list(range(10, STEPS + 1, 10))
     # The one that lost its node was begun twice, and the second time did not begin at 0.
     logs = {trial.name: (trial.folder / LOG).read_text() for trial in plan.trials}
@@ -127,7 +127,7 @@ def test_a_signal_saves_what_runs(tmp_path, two_nodes):
 
     board = Watcher(ask_to_stop)
     with ray_cluster.connected(at_once=1) as cluster:
-        cluster.launch(packs(plan.trials, 1), tmp_path, board, stop)
+        cluster.launch(plan.trials, tmp_path, board, stop)
     kinds = [kind for kind, _ in board.told if kind != "start"]
     assert set(kinds) <= {"stopped", "done"} and len(kinds) == 4
     assert not list(tmp_path.glob(".launch-*"))

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.registry import RECOMPUTE_BN, asked_metric, load, row_config
+from experiments.experiment import RECOMPUTE_BN, asked_metric, row_config
+from experiments.registry import load
 from resnet_jax.config import flatten
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.optimizer import make_optimizer, make_schedule

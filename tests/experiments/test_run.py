@@ -9,10 +9,10 @@ import pytest
 from experiments import registry
 from experiments.__main__ import main
 from experiments.commands.options import changes
+from experiments.experiment import Row, runnable
 from experiments.plan import make_plan
-from experiments.runs import index_runs
+from experiments.run_index import index_runs
 from experiments.tables import fill
-from resnet_jax.training.record import RunRecord
 from tests.data.imagenet.conftest import tiny_folder  # noqa: F401
 from tests.experiments.tiny import TINY, table, tiny_row
 
@@ -39,7 +39,7 @@ def test_runs_on_imagenet_are_tested_as_their_table_asks(tmp_path, tiny_folder, 
         "data.data_dir": str(tiny_folder), "data.workers": 2, "data.image_size": 224, "batch_size": 8, "steps": 1,
         "model.widths": (4, 4), "model.stage_sizes": (1, 1),
     }  # fmt: skip
-    row = registry.Row("net", "net", "imagenet:resnet18", fields, (25.0, 7.0))
+    row = Row("net", "net", "imagenet:resnet18", fields, (25.0, 7.0))
     experiment = dataclasses.replace(
         table(row, name="he2015.photographs"), columns=("top1", "top5"), metric="single_crop_320", recompute_bn=8
     )
@@ -50,7 +50,7 @@ def test_runs_on_imagenet_are_tested_as_their_table_asks(tmp_path, tiny_folder, 
     found, written = json.loads(path.read_text()), path.stat().st_mtime_ns
     assert (found["protocol"], found["crop"], found["recompute_bn"], found["examples"]) == ("crop320", 320, 8, 6)
     assert found["pool_size"] == 224 // 8
-    (entry,) = fill(experiment, index_runs(tmp_path / "runs"), with_facts=False).entries
+    (entry,) = fill(experiment, index_runs(tmp_path / "runs"), with_computed=False).entries
     assert entry.measures[0].ours.values == (found["test_error"],)
     assert main([experiment.name, "run", f"--out={tmp_path / 'runs'}"]) == 0
     assert path.stat().st_mtime_ns == written
@@ -87,22 +87,6 @@ def test_a_run_that_is_always_killed_at_once_is_a_failure(tmp_path, listed, in_p
     assert main(["he2015.tiny", "run", f"--out={tmp_path}"]) == 1
     in_process.kills.clear()
     assert main(["he2015.tiny", "run", f"--out={tmp_path}"]) == 0
-
-
-def test_seeds_of_a_row_go_in_one_program(tmp_path, listed, in_process, capsys):
-    """Killed at step 3, the pack goes on as one; then what is left of the seeds goes by itself."""
-    listed(table(tiny_row("plain", "digits:plain20"), tiny_row("residual")))
-    in_process.kills += [3]
-    command = ["he2015.tiny", "run", f"--out={tmp_path}"]
-    assert main([*command, "--seeds=2", "--seeds_at_once=5", "--rows=residual"]) == 0
-    assert len(in_process.started) == 4 and len(set(in_process.started)) == 2
-    told = capsys.readouterr().err
-    assert "residual seed 0: goes on from step" in told and "residual seed 1: goes on from step" in told
-    assert all(RunRecord(folder).result().hardware["runs_at_once"] == 2 for folder in in_process.started)
-    assert main([*command, "--seeds=3", "--seeds_at_once=5"]) == 0
-    assert "6 runs: 6 done" in capsys.readouterr().out
-    (last,) = [f for f in set(in_process.started) if "seed2" in f.name and "resnet20" in f.name]
-    assert "runs_at_once" not in RunRecord(last).result().hardware
 
 
 def test_dry_run_runs_nothing(tmp_path, listed, in_process, capsys, monkeypatch):
@@ -185,7 +169,7 @@ def test_a_whole_paper(tmp_path, capsys, monkeypatch):
     asked = [f"--out={tmp_path}", "--seeds=1", "--launcher=ray", "--dry_run"]
     assert main(["he2015", "run", *asked]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in registry.expand("he2015") if registry.runnable(registry.load(name)))
+    assert all(name in printed for name in registry.expand("he2015") if runnable(registry.load(name)))
     assert "ResNet-1202" in printed and " shared" in printed
     assert main(["he2015.table6,he2015", "run", "--rows=resnet20", *asked]) == 2
     assert "--rows is for one table or figure at a time" in capsys.readouterr().err

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from experiments.experiment import Experiment, Row
 from experiments.launchers.process import Outcome, write_failure
-from experiments.registry import Experiment, Row
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
-from resnet_jax.training.loop import fit_seeds
+from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import NoProgress
 
 #: An 8-layer net with narrow stages, as tests/conftest.py has it.
@@ -25,7 +25,7 @@ def tiny_row(name: str, config: str = "digits:resnet20", **changes: Any) -> Row:
 
 def table(*rows: Row, seeds: int = 1, name: str = "he2015.tiny") -> Experiment:
     """A table of those rows."""
-    return Experiment(name, "A tiny table", ("error",), "test_error", "best", seeds, rows)
+    return Experiment(name, "A tiny table", rows, ("error",), protocol="best", seeds=seeds)
 
 
 class DiesAt(NoProgress):
@@ -51,10 +51,10 @@ class InProcess:
     kills: list[int] = []
 
     def __init__(self, asked: dict[str, Any], env: dict[str, str]) -> None:
-        runs = json.loads(json.dumps(asked["runs"]))
-        self.configs, self.folders = [from_dict(run["config"]) for run in runs], [Path(run["folder"]) for run in runs]
+        asked = json.loads(json.dumps(asked))
+        self.config, self.folder = from_dict(asked["config"]), Path(asked["folder"])
         self.stopped = False
-        self.started.extend(self.folders)
+        self.started.append(self.folder)
 
     def stop(self) -> None:
         self.stopped = True
@@ -65,10 +65,9 @@ class InProcess:
         if self.stopped:
             return Outcome("stopped", "", 0)
         try:
-            fit_seeds(self.configs, self.folders, DiesAt(self.kills.pop(0) if self.kills else None))
+            fit(self.config, self.folder, DiesAt(self.kills.pop(0) if self.kills else None))
         except UserError as error:
-            for folder in self.folders:
-                write_failure(folder, f"exit status 2\n{error}")
+            write_failure(self.folder, f"exit status 2\n{error}")
             return Outcome("failed", f"exit status 2\n{error}", 0)
         except KeyboardInterrupt:
             return Outcome("killed", "killed by SIGKILL", 0)

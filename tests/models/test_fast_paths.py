@@ -7,9 +7,9 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-
-from benchmarks.ours import make_benchmark_trainer
 from benchmarks.seeds import Pack
+
+from benchmarks.resnet_jax_step import make_benchmark_trainer
 from resnet_jax.kernels import batch_norm, max_pool
 from resnet_jax.kernels import convolution as compiled
 from resnet_jax.kernels.build import TARGETS, switched_off

@@ -2,8 +2,9 @@
 
 import pytest
 
-from resnet_jax.report.runs import load_run
-from resnet_jax.training.record import Result, RunRecord
+from resnet_jax.report.run_data import load_run
+from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 
 STEPS = 540
 
@@ -39,11 +40,13 @@ def make_run(tmp_path):
 
     def make(label, group, depth=20, *, finished=True, folder=None, **fields):
         result = make_result(depth, **fields)
-        record = RunRecord(tmp_path / "runs" / (folder or label))
+        record = RunFolder(tmp_path / "runs" / (folder or label))
         record.workdir.mkdir(parents=True)
         for step in range(54, STEPS + 1, 54):
             part = step / STEPS
-            train, test = (90 + part * (end - 90) for end in (result.train_error, result.test_error))
+            train, test = (
+                90 + part * (end - 90) for end in (result.metrics["train_error"], result.metrics["test_error"])
+            )
             record.append(step, {"loss": 1.0, "train_error": train, "learning_rate": 0.1, "images_per_second": 2400.0})
             if step % 108 == 0:
                 record.append(step, {"test_error": test, "test_loss": 1.0})

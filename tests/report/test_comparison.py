@@ -5,8 +5,8 @@ import io
 
 import pytest
 
-from resnet_jax.report.comparison import Entry, Fact, Measure, to_csv, to_grid
-from resnet_jax.report.statistics import difference, spread
+from resnet_jax.report.comparison import Computed, Entry, Measure, to_csv, to_grid
+from resnet_jax.report.run_statistics import difference, spread
 
 
 def cells(entries):
@@ -81,14 +81,14 @@ def test_pairs():
 
 
 def test_facts_show_the_papers_digits():
-    facts = (Fact("parameters (M)", 1.7, 1.72796, 2), Fact("test crop", 224, None, 0))
-    (row,) = cells([Entry("a", "A", facts=facts)])
+    facts = (Computed("parameters (M)", 1.7, 1.72796, 2), Computed("test crop", 224, None, 0))
+    (row,) = cells([Entry("a", "A", computed=facts)])
     assert row == {"net": "A", "parameters (M), paper": "1.7", "ours": "1.73", "test crop": "224"}
 
 
 def test_csv_is_unrounded():
     measure = Measure("error (%)", 6.43, 6.61, 0.16, statistic="best", ours=spread([6.512345, 6.7]))
-    entry = Entry("a", 'A, "x"', done=2, wanted=5, facts=(Fact("layers", 20, 20, 0),), measures=(measure,))
+    entry = Entry("a", 'A, "x"', done=2, wanted=5, computed=(Computed("layers", 20, 20, 0),), measures=(measure,))
     fact, row = csv.DictReader(io.StringIO(to_csv([entry])))
     assert (fact["quantity"], fact["paper"], fact["ours"]) == ("layers", "20", "20")
     assert row["label"] == 'A, "x"' and row["ours"] == row["best"] == "6.512345"

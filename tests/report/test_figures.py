@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
+from resnet_jax.report.analysis.draw_responses import draw_responses, mean_responses
 from resnet_jax.report.charts import POINTS, make_chart
 from resnet_jax.report.figures import draw_loss_and_error, draw_series
-from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Curve, average, colour_indices, make_series
 
 

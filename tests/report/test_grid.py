@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from resnet_jax.report.grid import Cell, Grid, Line, to_latex, to_markdown, to_rich
+from resnet_jax.report.grid import Cell, Grid, Line, make_grid, to_latex, to_markdown, to_rich
 
 GRID = Grid(
     ("net", "error (%)"),
@@ -37,3 +37,20 @@ def test_terminal_shows_brackets_as_they_are():
     out = io.StringIO()
     Console(file=out, width=100).print(to_rich(GRID, "Title"))
     assert "[more]" in out.getvalue() and "A 5 % note." in out.getvalue()
+
+
+def test_words_and_numbers_are_whole_at_80_columns():
+    """What does not fit stands below, beside the names again."""
+    headings = ["net", *(f"quantity {i}, paper" for i in range(12))]
+    rows = [[f"preact ResNet-{n}", *(f"{n * 1000 + i:,}.{i:02}" for i in range(12))] for n in (110, 1001)]
+    out = io.StringIO()
+    Console(file=out, width=80).print(to_rich(make_grid(headings, rows), "Title", 80))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and out.getvalue().count("preact ResNet-1001") > 1
+    words = out.getvalue().split()
+    assert all(cell in words for row in rows for cell in row[1:]) and "\N{HORIZONTAL ELLIPSIS}" not in out.getvalue()
+
+
+def test_a_table_of_texts_alone():
+    grid = make_grid(["x", "y"], [["1", "a|b"]])
+    assert to_markdown(grid, padded=False) == "| x | y |\n| --- | ---: |\n| 1 | a\\|b |\n"

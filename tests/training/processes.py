@@ -4,7 +4,7 @@ import re
 import time
 from pathlib import Path
 
-from benchmarks.loopback import ROOT, Job
+from benchmarks.local_processes import ROOT, Job
 
 #: Eight devices in all, whatever the processes; a net whose step takes milliseconds.
 DEVICES = 8

@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from benchmarks.ours import make_benchmark_trainer
+from benchmarks.resnet_jax_step import make_benchmark_trainer
 
 #: Steps of a dispatch.
 STEPS = 5

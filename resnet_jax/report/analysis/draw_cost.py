@@ -1,4 +1,4 @@
-"""What depth costs: parameters and multiply-adds of the named nets, from their layers alone (2015, tables 1 and 6)."""
+"""Draws what depth costs: parameters and multiply-adds of the named nets (He et al. 2015, tables 1 and 6)."""
 
 from collections.abc import Sequence
 

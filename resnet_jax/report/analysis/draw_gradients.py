@@ -1,4 +1,4 @@
-"""Norms of the gradients over the depth of plain and residual nets, at several moments of training."""
+"""Draws norms of the gradients over the depth of plain and residual nets, at several moments of training."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ ROWS = (
 
 
 def draw(nets: Sequence[Net]) -> Figure:
-    """A column for each net, a line for each moment, dark first and light last; the axes of a row are the same.
+    """Draws a column for each net and a line for each moment, from dark to light; a row shares its axes.
 
     Args:
       nets: each with what `analysis.gradients.run_gradients` wrote.

@@ -1,4 +1,4 @@
-"""Test error with units removed or exchanged, in the form of Veit et al. 2016, figures 3 and 5."""
+"""Draws the test error with units removed or exchanged, in the form of Veit et al. 2016, figures 3 and 5."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from resnet_jax.report.style import new_figure, quiet
 
 
 def draw(nets: Sequence[Net]) -> Figure:
-    """Three panels: one unit removed, several removed, pairs exchanged; plain nets dashed.
+    """Draws three panels: one unit removed, several removed, pairs exchanged; plain nets dashed.
 
     Args:
       nets: each with what `analysis.lesion.run_lesion` wrote.
@@ -55,7 +55,7 @@ def _single(panel: Axes, net: Net) -> None:
 
 
 def _counts(panel: Axes, net: Net, entries: Sequence[dict[str, Any]], shift: float) -> None:
-    """Every draw as a dot, `shift` to the side so that nets do not hide each other, and their mean as a line."""
+    """Plots every draw as a dot, moved by `shift` so that nets do not hide each other, and their mean as a line."""
     counts = [0, *(entry["count"] for entry in entries)]
     errors = [[net.found["error"]], *(entry["errors"] for entry in entries)]
     for count, values in zip(counts, errors, strict=True):

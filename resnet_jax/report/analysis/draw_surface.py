@@ -1,4 +1,4 @@
-"""The loss around solutions in the form of Li et al. 2018: contours over a plane, curves along a line."""
+"""Draws the loss around solutions in the form of Li et al. 2018: contours over a plane, curves along a line."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ LEVELS = 25
 
 
 def draw(nets: Sequence[Net]) -> Figure:
-    """A plane for each net that has one, all of the same levels, and below them loss and error along the first line.
+    """Draws a plane for each net that has one, with the same levels, and below loss and error along a line.
 
     Args:
       nets: each with what `analysis.surface.run_surface` wrote.

@@ -1,4 +1,4 @@
-"""From the JSON files that analyses left in runs' folders to pictures."""
+"""Draws the JSON files that analyses left in runs' folders."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from resnet_jax.analysis import gradients, lesion, responses, surface
+from resnet_jax.analysis.run_files import read_json
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.report.analysis import draw_cost, draw_gradients, draw_lesion, draw_responses, draw_surface
 from resnet_jax.report.analysis.nets import Net, load_nets
@@ -41,6 +42,19 @@ def plot_analysis(name: str, workdirs: Sequence[str | Path], out_dir: str | Path
         where = " or ".join(str(Path(workdir) / file) for workdir in workdirs)
         raise UserError(f"cannot draw: {where} is not what this version writes ({type(error).__name__})") from error
     return _write(figure, name, out_dir)
+
+
+def is_measured(folder: Path, analysis: str) -> bool:
+    """Returns whether an analysis of the run in `folder` has been made, and is complete.
+
+    Raises:
+      UserError: if its file cannot be read.
+    """
+    path = folder / FIGURES[analysis][0]
+    if not path.exists():
+        return False
+    found = read_json(path)  # a surface grows row by row
+    return analysis != "surface" or len(found.get("loss", ())) == len(found.get("y", (None,)))
 
 
 def plot_cost(out_dir: str | Path) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""One net of a figure: what it is called, how its lines look, and what an analysis found in it."""
+"""The nets of a figure: their labels, how their lines look, and what an analysis found in them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_jax.analysis.run_files import is_plain, net_name, read_json
 from resnet_jax.report.style import COLOURS
-from resnet_jax.training.record import RunRecord
+from resnet_jax.training.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Net:
 
 
 def load_nets(workdirs: Sequence[str | Path], file: str) -> list[Net]:
-    """The nets of runs' folders, with what `file` in them holds.
+    """Returns the nets of runs' folders, with what `file` in them holds.
 
     Raises:
       UserError: for a folder that holds no run, or not that file.
     """
     paths = [Path(workdir).expanduser() for workdir in workdirs]
-    configs = [RunRecord(path).config() for path in paths]
+    configs = [RunFolder(path).config() for path in paths]
     names = [net_name(config) for config in configs]
     return [
         Net(

@@ -1,4 +1,4 @@
-"""The CIFAR-10 rows of both papers in the order of their worth, and which of them fit into the time there is."""
+"""Orders the CIFAR-10 rows of both papers by importance, and chooses those that fit into a given time."""
 
 import dataclasses
 import signal
@@ -10,15 +10,17 @@ from typing import Any, Self
 from ml_collections import ConfigDict
 
 from experiments import registry
-from experiments.estimate import Rates, device_rate
-from experiments.plan import Line, Plan, State, Trial, make_plan, packs, status
+from experiments.estimate import Rates
+from experiments.experiment import Row, row_config, run_folder
+from experiments.plan import Line, Plan, State, Trial, make_plan, status
 from resnet_jax.config import model_overrides
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
-from resnet_jax.training.record import Result, RunRecord
-from resnet_jax.training.stop import StopRequest
+from resnet_jax.training.guards import StopRequest
+from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 
 #: Steps of ResNet-20 that must bring the test error below a bound before anything long begins.
 PROOF_STEPS, PROOF_ERROR = 2000, 50.0
@@ -26,12 +28,12 @@ PROOF_STEPS, PROOF_ERROR = 2000, 50.0
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """Rows of one table that are of like worth.
+    """Rows of one table that are equally important.
 
     Attributes:
       experiment: name of the table or figure.
       rows: names of its rows; none: all.
-      seeds: runs of each row, with seeds 0, 1, ...; those of an earlier stage count.
+      seeds: runs of each row, with seeds 0, 1, ..., those of earlier stages included.
     """
 
     experiment: str
@@ -39,7 +41,7 @@ class Stage:
     seeds: int
 
 
-#: What a table is worth most for comes first: depth against degradation, then the deviations, then the variants.
+#: Most important first: depth and degradation, then standard deviations, then the variants.
 STAGES = (
     Stage("he2015.table6", ("resnet20", "resnet56", "resnet110"), 1),
     Stage("he2015.figure6", ("plain20", "plain56"), 1),
@@ -60,71 +62,62 @@ STAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Campaign:
-    """All runs in their order.
+    """All runs.
 
     Attributes:
       plan: with a line for each row, in the order of the stages.
-      stages: the runs of each that no earlier one has, most worth first.
+      trials: the runs, most important first, each once.
     """
 
     plan: Plan
-    stages: tuple[tuple[Trial, ...], ...]
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """All runs in their order."""
-        return tuple(trial for stage in self.stages for trial in stage)
-
-    def packs(self, trials: Sequence[Trial], seeds_at_once: int) -> list[tuple[Trial, ...]]:
-        """Some of the runs in groups, see `plan.packs`; none waits for one of a later stage, nor goes ahead with it."""
-        wanted = {trial.folder for trial in trials}
-        chosen = [[trial for trial in stage if trial.folder in wanted] for stage in self.stages]
-        return [pack for stage in chosen for pack in packs(stage, seeds_at_once)]
+    trials: tuple[Trial, ...]
 
 
 def make_campaign(
-    out: Path, steps_scale: float = 1.0, changes: Mapping[str, Any] | None = None, stages: Sequence[Stage] = STAGES
+    out: Path,
+    steps_scale: float = 1.0,
+    changes: Mapping[str, Any] | None = None,
+    stages: Sequence[Stage] | None = None,
 ) -> Campaign:
-    """The runs of all stages, each once.
+    """Returns the runs of all stages.
 
     Args:
       out: folder of the run folders.
-      steps_scale, changes: see `registry.row_config`.
-      stages: in the order of their worth.
+      steps_scale, changes: see `experiment.row_config`.
+      stages: most important first; `STAGES` by default.
 
     Raises:
-      UserError: for fields that there are not.
+      UserError: for unknown fields.
     """
     trials: dict[Path, Trial] = {}
-    of_stages: list[tuple[Trial, ...]] = []
     lines: dict[tuple[str, str], Line] = {}
-    shown: set[Path] = set()
-    for stage in stages:
+    for stage in STAGES if stages is None else stages:
         experiment = registry.load(stage.experiment)
         plan = make_plan(
             [experiment], out, rows=stage.rows, seeds=stage.seeds, steps_scale=steps_scale, changes=changes
         )
-        of_stages.append(tuple(trial for trial in plan.trials if trial.folder not in trials))
-        trials |= {trial.folder: trial for trial in of_stages[-1]}
+        for trial in plan.trials:
+            trials.setdefault(trial.folder, trial)
         for line in plan.lines:
             known = lines.get((line.experiment, line.row.name))
             if known is None or len(known.trials) < len(line.trials):
                 lines[line.experiment, line.row.name] = line
+    shown: set[Path] = set()
     for key, line in lines.items():
         same = tuple(trials[trial.folder] for trial in line.trials)
         lines[key] = dataclasses.replace(line, trials=same, own=tuple(t for t in same if t.folder not in shown))
         shown |= {trial.folder for trial in same}
-    return Campaign(Plan(tuple(lines.values())), tuple(of_stages))
+    return Campaign(Plan(tuple(lines.values())), tuple(trials.values()))
 
 
 def proof_trials(out: Path, count: int, steps_scale: float = 1.0,
                  changes: Mapping[str, Any] | None = None) -> list[Trial]:  # fmt: skip
-    """`count` short runs of ResNet-20, to go at the same time as later runs will."""
+    """Returns `count` short runs of ResNet-20, as many as will later go at the same time."""
     steps = max(1, round(PROOF_STEPS * steps_scale))
     short = {"steps": steps, "eval_every": steps, "checkpoint_every": steps, "log_every": max(1, steps // 10)}
-    row = dataclasses.replace(registry.Row("proof", "proof", "cifar10:resnet20"), changes={**(changes or {}), **short})
-    configs = [registry.row_config(row, seed) for seed in range(count)]
-    return [Trial(config, registry.run_folder(out / "proof", config), "proof") for config in configs]
+    row = dataclasses.replace(Row("proof", "proof", "cifar10:resnet20"), changes={**(changes or {}), **short})
+    configs = [row_config(row, seed) for seed in range(count)]
+    return [Trial(config, run_folder(out / "proof", config), "proof") for config in configs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,18 +126,18 @@ class Proof:
 
     Attributes:
       results: of each.
-      images_per_second: of all together.
-      overhead: seconds of a run beside its steps: start, compilation, evaluation.
     """
 
     results: tuple[Result, ...]
 
     @property
     def images_per_second(self) -> float:
+        """Of all runs together."""
         return sum(result.images_per_second for result in self.results)
 
     @property
     def overhead(self) -> float:
+        """The most seconds that a run takes besides its steps: for start, compilation and evaluation."""
         return max(r.seconds - r.steps * r.batch_size / r.images_per_second for r in self.results)
 
 
@@ -152,16 +145,16 @@ def check_proof(trials: Sequence[Trial], steps_scale: float) -> Proof:
     """Reads the records of the short runs.
 
     Raises:
-      UserError: if one has no result, was not tested on 10,000 images' worth of CIFAR, or learned too little.
+      UserError: if one has no result, or learned too little.
     """
     results = []
     for trial in trials:
-        result = RunRecord(trial.folder).result()
+        result = RunFolder(trial.folder).result()
         if result is None:
             raise UserError(f"the short run in {trial.folder} left no result.json; its log.txt says why")
-        if steps_scale == 1.0 and not result.test_error < PROOF_ERROR:
+        if steps_scale == 1.0 and not result.metrics["test_error"] < PROOF_ERROR:
             raise UserError(
-                f"ResNet-20 has {result.test_error:.2f} % test error after {result.steps} steps, not below "
+                f"ResNet-20 has {result.metrics['test_error']:.2f} % test error after {result.steps} steps, not below "
                 f"{PROOF_ERROR:.0f}: something is wrong, and nothing long was begun (record: {trial.folder})"
             )
         results.append(result)
@@ -169,19 +162,20 @@ def check_proof(trials: Sequence[Trial], steps_scale: float) -> Proof:
 
 
 class Seconds:
-    """How long runs take: by the rate of their net where that is known, else by that of the short runs.
+    """Estimates how long runs take, from the rate of their net if it is known, else from the short runs.
 
-    The step of a narrow net takes time for each layer rather than for each multiply-add, on a device that it does not
-    fill: a deeper one is taken to be slower by the larger of the two ratios.
+    On a device that a narrow net does not fill, its step takes time for each layer rather than for each multiply-add:
+    a deeper net is taken to be slower by the larger of the two ratios.
     """
 
     def __init__(self, rates: Rates, proof: Proof, proof_config: ConfigDict) -> None:
         self._rates, self._proof = rates, proof
         self._base = _summary(proof_config)
-        rates.add(proof_config, min(map(device_rate, proof.results)), "short run")
+        self._rate = min(result.images_per_second for result in proof.results)
+        rates.add(proof_config, self._rate, "short run")
 
     def __call__(self, trial: Trial) -> float:
-        """Of what is left of a run, with its start and compilation."""
+        """Returns the seconds that the rest of a run takes, with its start and compilation."""
         config, found = trial.config, status(trial)
         if found.state is State.DONE:
             return 0.0
@@ -190,8 +184,7 @@ class Seconds:
         slower = max(net.depth / self._base.depth, net.flops / self._base.flops)
         known = self._rates.seconds(config, steps)
         if known is None:
-            rate = min(map(device_rate, self._proof.results))
-            known = steps * config.batch_size * slower / rate
+            known = steps * config.batch_size * slower / self._rate
         return known + self._proof.overhead * max(1.0, slower)
 
 
@@ -202,10 +195,10 @@ def _summary(config: ConfigDict) -> Summary:
 def fitting(
     trials: Sequence[Trial], seconds_of: Seconds, seconds: float, at_once: int
 ) -> tuple[list[Trial], list[Trial]]:
-    """(runs that fit into the time, those that do not), each most worth first.
+    """Returns the runs that fit into the time and those that do not, each most important first.
 
-    A run that is too long for what is left lets later, shorter ones through. Several at once are laid end to end on
-    as many lanes, each on the one that is free first.
+    A run that is too long is passed over, and later, shorter ones may still fit. If several go at once, each run takes
+    the place that is free first.
     """
     lanes = [0.0] * at_once
     inside, outside = [], []
@@ -221,10 +214,10 @@ def fitting(
 
 
 class Deadline(StopRequest):
-    """A stop request that the clock makes as well, by SIGALRM."""
+    """A stop request that is also made at a given time, by SIGALRM."""
 
     def __init__(self, at: float) -> None:
-        """`at`: of `time.monotonic`."""
+        """`at` is a time of `time.monotonic`."""
         super().__init__()
         self._at = at
 
@@ -240,11 +233,7 @@ class Deadline(StopRequest):
 
 
 def check_cifar(data_dir: str | None) -> None:
-    """That CIFAR-10 is there, whole.
-
-    Raises:
-      UserError: if it is not.
-    """
+    """Raises UserError unless CIFAR-10 is there, complete."""
     dataset = load_dataset("cifar10", data_dir)
     if (len(dataset.train), len(dataset.test)) != (50_000, 10_000):
         raise UserError(f"CIFAR-10 has {len(dataset.train)} and {len(dataset.test)} images, not 50,000 and 10,000")

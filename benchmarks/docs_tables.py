@@ -1,31 +1,29 @@
-"""Measured tables in docs/, each between two markers that name the command which makes it."""
+"""Writes measured tables into docs/, each between two markers with the name of its benchmark."""
 
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
 from resnet_jax.errors import UserError
+from resnet_jax.report.grid import make_grid, to_markdown
+from resnet_jax.report.paper_page import machine as hardware_name
 from resnet_jax.training import provenance
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left and the others to the right."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Returns a Markdown table, the first column to the left and the others to the right."""
+    return to_markdown(make_grid(headings, rows), padded=False).rstrip("\n")
 
 
 def machine() -> str:
-    """What computes here, and how many of it: "2 cores of AMD EPYC", "1 x NVIDIA H200"."""
+    """Returns what computes here, and how many: "2 cores of AMD EPYC", "1 x NVIDIA H200"."""
     import jax
 
-    hardware = provenance.hardware(jax.devices())
-    if hardware["platform"] == "cpu":
-        return f"{hardware['cpu_cores']} cores of {hardware['cpu']}"
-    return f"{hardware['devices']} x {hardware['device']}"
+    return hardware_name(provenance.hardware(jax.devices()))
 
 
 def measured_on() -> str:
-    """Machine, versions and date of what is measured now."""
+    """Returns a sentence with the machine, the versions and the date."""
     versions = provenance.versions()
     return (
         f"Measured on {machine()}, Python {versions['python']}, JAX {versions['jax']}, commit {provenance.commit()}, "

@@ -1,4 +1,4 @@
-"""One run in several processes of this machine: over loopback, each with virtual CPU devices of its own."""
+"""Starts one run in several processes of this machine, each with virtual CPU devices of its own."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ class Ended:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Returns a port on which nobody listens now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
@@ -32,7 +32,7 @@ class Job:
     """The processes of one `python -m resnet_jax` command, started at once.
 
     Attributes:
-      processes: they.
+      processes: the processes.
       logs: files of what each prints.
     """
 
@@ -50,12 +50,12 @@ class Job:
 
         Args:
           arguments: of the command, its verb first.
-          logs: begin of the path of each one's log.
+          logs: the path of the logs without ".N.log".
           processes: how many.
           devices: virtual CPU devices, over all of them.
           cache: folder of compiled programs.
-          heartbeat: seconds without a sign of life until a process counts as dead.
-          srun: whether they are told of each other by SLURM's variables instead of flags.
+          heartbeat: seconds without a sign of life after which a process counts as dead.
+          srun: whether SLURM's variables tell them of each other, instead of flags.
         """
         port = free_port()
         self.logs = [logs.with_name(f"{logs.name}.{i}.log") for i in range(processes)]
@@ -91,7 +91,7 @@ class Job:
         """Waits until all have ended.
 
         Raises:
-          TimeoutError: if one has not, with what they printed; all are killed then.
+          TimeoutError: if one has not ended, with what they printed; all are then killed.
         """
         end = time.monotonic() + seconds
         try:
@@ -105,7 +105,7 @@ class Job:
         return [Ended(p.returncode, log.read_text()) for p, log in zip(self.processes, self.logs, strict=True)]
 
     def kill(self) -> None:
-        """Ends what is left."""
+        """Kills the processes that still run."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)

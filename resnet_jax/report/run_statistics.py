@@ -1,4 +1,4 @@
-"""What several runs of one config say together: spread, and the difference of two such groups."""
+"""Statistics of several runs of one config: spread, and the difference of two groups."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ class Spread:
         return len(self.values)
 
     def holds(self, number: float) -> bool | None:
-        """Whether a number lies within `WITHIN` standard deviations of the mean; None where there is no deviation."""
+        """Returns whether a number lies within `WITHIN` standard deviations of the mean; None without a deviation."""
         return None if self.std is None else abs(number - self.mean) <= WITHIN * self.std
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """Mean of one group less the mean of another.
+    """Mean of one group minus the mean of another.
 
     Attributes:
       mean: the difference.
@@ -51,7 +51,7 @@ class Difference:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """The spread of some errors, None if there are none."""
+    """Returns the spread of some errors, None if there are none."""
     if not values:
         return None
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -59,10 +59,10 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def difference(one: Spread, other: Spread, confidence: float = 0.95, resamples: int = 9999) -> Difference:
-    """Mean of `one` less mean of `other`, with the interval of a bootstrap over runs.
+    """Returns mean of `one` minus mean of `other`, with the interval of a bootstrap over runs.
 
     Runs of both groups are drawn with replacement; the interval holds the middle `confidence` of the differences.
-    With five runs it is somewhat too narrow, as all intervals from so few are. The draws are the same every time.
+    With five runs it is somewhat too narrow. The draws are the same every time.
     """
     mean = one.mean - other.mean
     if one.n < 2 or other.n < 2:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import load_run
+from resnet_jax.report.run_data import load_run
 
 
 def test_a_run_has_the_curves_of_its_record(make_run):
     run = make_run("ResNet-20", "residual", train_error=0.0, test_error=10.0)
 
-    assert run.result is not None and run.result.test_error == 10.0
+    assert run.result is not None and run.result.metrics["test_error"] == 10.0
     np.testing.assert_array_equal(run.train_steps, np.arange(54, 541, 54))
     np.testing.assert_allclose(run.train_errors, np.linspace(81, 0, 10), atol=1e-12)
     np.testing.assert_array_equal(run.test_steps, np.arange(108, 541, 108))

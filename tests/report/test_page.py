@@ -7,8 +7,8 @@ from urllib.parse import unquote
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.report.render import render
-from resnet_jax.report.table import rows, to_markdown
+from resnet_jax.report.page import write_report
+from resnet_jax.report.table import runs_grid, to_markdown
 
 
 class Page(HTMLParser):
@@ -26,11 +26,11 @@ class Page(HTMLParser):
 
 
 def render_page(runs, folder, title="Title", intro="Text", **more):
-    return Page(render(title, intro, runs, folder, **more)["index.html"].read_text())
+    return Page(write_report(title, intro, runs, folder, **more)["index.html"].read_text())
 
 
 def test_writes_all_files_and_says_where(four_runs, tmp_path):
-    paths = render("Title", "Text", four_runs, tmp_path / "new" / "report")
+    paths = write_report("Title", "Text", four_runs, tmp_path / "new" / "report")
 
     assert set(paths) == {"table.md", "curves.png", "curves.svg", "index.html"}
     assert all(path == tmp_path / "new" / "report" / name and path.stat().st_size for name, path in paths.items())
@@ -49,9 +49,9 @@ def test_the_page_opens_offline(four_runs, tmp_path):
 
 
 def test_the_page_shows_every_cell_and_where_it_comes_from(four_runs, tmp_path):
-    page = render_page(four_runs, tmp_path / "report", facts={"command": "make ablation"})
+    page = render_page(four_runs, tmp_path / "report", details={"command": "make ablation"})
 
-    for cell in [cell for row in rows(four_runs) for cell in row]:
+    for cell in [cell for row in runs_grid(four_runs).texts() for cell in row]:
         assert cell in page.text
     for fact in (
         "hash20",
@@ -81,7 +81,7 @@ def test_an_unfinished_run_is_listed_as_that(make_run, tmp_path):
 def test_what_comes_from_outside_is_escaped(make_run, tmp_path):
     bad = '"><script>alert(1)</script><img src=http://x/y onerror=z>'
     run = make_run(bad, bad, folder="javascript: a#b?c", commit=bad, versions={bad: bad})
-    page = render_page([run], tmp_path, title=bad, intro=bad, facts={bad: bad})
+    page = render_page([run], tmp_path, title=bad, intro=bad, details={bad: bad})
 
     assert "script" not in page.tags and page.tags.count("img") == 1
     assert "alert(1)" in page.text
@@ -96,7 +96,7 @@ def test_empty_lines_part_the_intro(four_runs, tmp_path):
 
 
 def test_the_same_runs_give_the_same_bytes(four_runs, tmp_path):
-    first, second = (render("Title", "Text", four_runs, tmp_path / name) for name in ("a", "b"))
+    first, second = (write_report("Title", "Text", four_runs, tmp_path / name) for name in ("a", "b"))
     assert all(first[name].read_bytes() == second[name].read_bytes() for name in first)
 
 
@@ -107,4 +107,4 @@ def test_no_runs_give_an_empty_report(tmp_path):
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the report"):
-        render("Title", "Text", [], tmp_path / "file")
+        write_report("Title", "Text", [], tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Contestants that take turns: rounds of a few seconds each, and what they come to."""
+"""Times several pieces of work in turn, so that a busy machine slows all of them down alike."""
 
 import dataclasses
 import statistics
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Rounds:
-    """One contestant's rounds.
+    """The rounds of one piece of work.
 
     Attributes:
-      rates: units of work a second of wall time, of each round.
-      cpu_seconds: seconds of processor time of this process for each unit, of each round.
+      rates: units of work per second of wall time, of each round.
+      cpu_seconds: seconds of this process's processor time per unit, of each round.
     """
 
     rates: tuple[float, ...]
@@ -20,28 +20,28 @@ class Rounds:
 
     @property
     def rate(self) -> float:
-        """The median."""
+        """The median rate."""
         return statistics.median(self.rates)
 
     @property
     def spread(self) -> tuple[float, float]:
-        """Least and most."""
+        """The lowest and the highest rate."""
         return min(self.rates), max(self.rates)
 
     @property
     def cpu(self) -> float:
-        """The median."""
+        """The median of the processor time."""
         return statistics.median(self.cpu_seconds)
 
 
-def contest(works: Mapping[str, Callable[[int], object]], seconds: float, rounds: int) -> dict[str, Rounds]:
-    """Lets each do its work for about `seconds`, in turn, `rounds` times; every other round backwards.
+def time_in_turn(works: Mapping[str, Callable[[int], object]], seconds: float, rounds: int) -> dict[str, Rounds]:
+    """Does each work for about `seconds`, one after another, `rounds` times; every other round in reverse order.
 
     Args:
-      works: by name, what takes so many units of work and returns when they are done. It is called twice ahead of the
-        rounds: to compile, and to see how much of it fills the time.
+      works: by name, functions that do so many units of work and return when they are done. Each is called twice
+        before the rounds: to compile, and to see how much of it fills the time.
       seconds: of one turn.
-      rounds: see there.
+      rounds: how many.
     """
     counts = {}
     for name, work in works.items():
@@ -61,5 +61,5 @@ def contest(works: Mapping[str, Callable[[int], object]], seconds: float, rounds
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median over the rounds of ours by theirs: what slows a whole round down falls out."""
+    """Returns the median over the rounds of our rate divided by theirs, which a slow round does not change."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

@@ -1,4 +1,4 @@
-"""Our side of a contest: the program that `fit` runs, on random images that live on the devices."""
+"""Our own step, as `fit` runs it, on random images that lie on the devices."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from benchmarks.peers import Contestant, Task
-from resnet_jax.config import base_config, model_overrides, validate_config
+from benchmarks.peers import Implementation, Task
+from resnet_jax.config import base_config, model_overrides
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.resident import ResidentPipeline, make_resident
 from resnet_jax.errors import UserError
@@ -17,15 +17,17 @@ from resnet_jax.kernels.build import switched_off
 from resnet_jax.models.registry import VARIANTS, create_model, get_variant
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.summary import summarize
+from resnet_jax.tasks.classification import Classification
+from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.mesh import batch_sharded, make_mesh, platform
 from resnet_jax.training.step import make_eval_step, make_train_step
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer
 
-#: Batches of an epoch, which are taken in turn: enough that no cache holds them all, few enough for the memory.
+#: Batches of an epoch: enough that no cache holds them all, few enough for the memory.
 BATCHES = 4
 
-#: Small enough that rounding does not grow into a difference of losses within the steps that are compared.
+#: Small enough that no net diverges while it is timed.
 LEARNING_RATE = 0.001
 
 
@@ -37,12 +39,12 @@ def make_benchmark_trainer(
     devices: Sequence[jax.Device] | None = None,
     **fields: Any,
 ) -> Trainer:
-    """What `make_trainer` makes of the paper's recipe, but with random images, which are not augmented.
+    """Returns the paper's recipe as `make_trainer` would make it, but with random images and no augmentation.
 
     Args:
       name: of a net.
       batch_size: over all devices.
-      image_size: in pixels; 0: that which the net was published for.
+      image_size: in pixels; 0: the size that the net was published for.
       dtype: of the computation.
       devices: all by default.
       **fields: of the net, to override.
@@ -69,17 +71,18 @@ def make_benchmark_trainer(
     # An evaluation batch as large as a training batch.
     pipeline = dataclasses.replace(pipeline, eval_batch_size=batch_size)
     model = create_model(name, **model_overrides(config), num_classes=classes, dtype=dtype)
+    task = Classification.from_config(config, classes)
     return Trainer(
-        config, mesh, model, summarize(model, name, size), classes, (), pipeline,
-        make_train_step(model, config, pipeline, mesh), make_eval_step(model, pipeline, mesh),
+        config, mesh, model, task, summarize(model, name, size), classes, (), pipeline,
+        make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
     )  # fmt: skip
 
 
 def name_and_size(text: str, image_size: int = 0) -> tuple[str, int]:
-    """A net and the side of its images from "cifar_resnet20@8"; without "@", it is `image_size`.
+    """Returns the net and the side of its images from "cifar_resnet20@8"; without "@" the side is `image_size`.
 
     Raises:
-      UserError: for a side that is none.
+      UserError: for a side that is no whole number of 1 or more.
     """
     name, at, size = text.partition("@")
     if at and not (size.isdecimal() and int(size)):
@@ -88,7 +91,7 @@ def name_and_size(text: str, image_size: int = 0) -> tuple[str, int]:
 
 
 def steps_per_dispatch(trainer: Trainer) -> int:
-    """As the loop takes by default: 1 on CPU."""
+    """Returns how many steps the loop takes in one dispatch by default: 1 on CPU."""
     return 1 if platform(trainer.mesh) == "cpu" else trainer.pipeline.steps_per_dispatch
 
 
@@ -100,7 +103,7 @@ def check_net(name: str, model: nn.Module) -> None:
 
 
 def task(trainer: Trainer) -> Task:
-    """The same net, weights, batches and optimiser for others.
+    """Returns the same net, weights, batches and optimiser for the peers.
 
     Raises:
       UserError: for a net that the peers do not have.
@@ -123,10 +126,10 @@ def task(trainer: Trainer) -> Task:
     )  # fmt: skip
 
 
-def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
-    """Training as `fit` does it: dispatched through `Stepper`, one dispatch ahead, metrics fetched of every step.
+def implementation(trainer: Trainer, stepper: Stepper | None = None) -> Implementation:
+    """Returns training as `fit` does it: one dispatch ahead, the metrics of every step fetched.
 
-    Its first `BATCHES` steps are on the batches of `task`; later epochs are shuffled anew.
+    The first `BATCHES` steps are on the batches of `task`; later epochs are shuffled anew.
     """
     stepper = stepper or Stepper(trainer)
     box: dict[str, Any] = {"state": trainer.init(), "step": 0}
@@ -139,8 +142,15 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
             box["state"] = stepper.advance(box["state"], box["step"], now)
             box["step"] += now
             count -= now
-            found += [m["loss"] for _, steps in stepper.collect(1 if count else 0) for m in steps]
+            found += [metrics["loss"] for _, metrics in stepper.collect(1 if count else 0)]
         return found
+
+    def step_from(params: dict) -> tuple[float, dict]:
+        state = box["state"]
+        box["state"] = state.replace(
+            params=jax.tree.map(lambda new, old: jax.device_put(np.asarray(new), old.sharding), params, state.params)
+        )
+        return losses(1)[0], jax.tree.map(np.asarray, box["state"].params)
 
     tested = trainer.init().tested_variables
     pipeline = trainer.pipeline
@@ -152,45 +162,38 @@ def contestant(trainer: Trainer, stepper: Stepper | None = None) -> Contestant:
         sums = []
         for i in range(count):
             inputs = pipeline.send((pipeline.train_inputs(i % BATCHES, 1)[0], mask), shared)
-            sums.append(trainer.eval_step(tested["params"], tested["batch_stats"], pipeline.train, *inputs))
+            sums.append(trainer.eval_step(tested, pipeline.train, *inputs))
         return [float(s["loss"]) / float(s["count"]) for s in jax.device_get(sums)]
 
-    return Contestant("resnet_jax", losses, evaluate)
+    return Implementation("resnet_jax", losses, evaluate, step_from)
 
 
-def contestant_of_whole_batch(trainer: Trainer) -> Contestant:
+def whole_batch_implementation(trainer: Trainer) -> Implementation:
     """Returns the same step with batch norm's statistics over the whole batch: what `bn_group_size` costs."""
-    config = trainer.config
-    other = make_benchmark_trainer(
-        config.model.name,
-        config.batch_size,
-        trainer.summary.image_size,
-        config.dtype,
-        list(trainer.mesh.devices.flat),
-        **model_overrides(config) | {"bn_group_size": 0},
-    )
-    return dataclasses.replace(contestant(other), name="resnet_jax, whole batch")
+    return dataclasses.replace(implementation(_again(trainer, bn_group_size=0)), name="resnet_jax, whole batch")
 
 
-def contestant_by_xla(trainer: Trainer) -> Contestant:
-    """The same with XLA's own layers: what `resnet_jax.kernels` gain."""
-    config = trainer.config
+def xla_implementation(trainer: Trainer) -> Implementation:
+    """Returns the same step with XLA's own layers: what `resnet_jax.kernels` gains."""
     with switched_off():
-        other = make_benchmark_trainer(
-            config.model.name,
-            config.batch_size,
-            trainer.summary.image_size,
-            config.dtype,
-            list(trainer.mesh.devices.flat),
-            **model_overrides(config),
-        )
-        mine = contestant(other)
+        mine = implementation(_again(trainer))
 
-    def under(work: Callable[[int], list[float]]) -> Callable[[int], list[float]]:
-        def switched(count: int) -> list[float]:
+    def without_kernels(work: Callable[..., Any]) -> Callable[..., Any]:
+        def switched(argument: Any) -> Any:
             with switched_off():
-                return work(count)
+                return work(argument)
 
         return switched
 
-    return Contestant("resnet_jax, XLA's layers", under(mine.losses), under(mine.evaluate))
+    works = (without_kernels(work) for work in (mine.losses, mine.evaluate, mine.step_from))
+    return Implementation("resnet_jax, XLA's layers", *works)
+
+
+def _again(trainer: Trainer, **fields: Any) -> Trainer:
+    """Returns another trainer of the same, with some of the net's fields changed."""
+    config = trainer.config
+    devices = list(trainer.mesh.devices.flat)
+    fields = model_overrides(config) | fields
+    return make_benchmark_trainer(
+        config.model.name, config.batch_size, trainer.summary.image_size, config.dtype, devices, **fields
+    )

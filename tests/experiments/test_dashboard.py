@@ -5,8 +5,8 @@ import re
 
 from rich.console import Console
 
-from experiments.board import LiveBoard, PlainBoard, Runs
 from experiments.estimate import Rates
+from experiments.launchers.dashboard import LiveBoard, PlainBoard, Runs
 from experiments.launchers.process import Outcome
 from experiments.plan import make_plan, status
 from tests.experiments.tiny import table, tiny_row

@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments import registry
 from experiments.__main__ import main
+from experiments.experiment import runnable
 from experiments.registry import load
 from resnet_jax.report.comparison import to_grid
 from tests.experiments.fakes import BEST, write_experiment, write_row, write_run
@@ -50,7 +51,7 @@ def test_every_table_and_figure_with_and_without_runs(name, tmp_path, capsys):
         assert not re.search(r"(src|href)=\"(https?:)?//", page) and "<link" not in page
         links = re.findall(r'href="([^"#]+)"', page)
         assert all((out / unquote(link)).is_file() for link in links)
-        assert bool(links) == (state == "full" and bool(registry.runnable(experiment)))
+        assert bool(links) == (state == "full" and bool(runnable(experiment)))
         assert f"{BEST:.2f}" not in {cell for cells in rows_of(out / f"{name}.md").values() for cell in cells}
         assert str(BEST) not in (out / f"{name}.csv").read_text()
         if "png" in endings:
@@ -122,7 +123,7 @@ def test_what_comes_from_outside_is_escaped(tmp_path):
 
 
 def test_changed_fields_are_said(tmp_path):
-    from experiments.registry import row_config
+    from experiments.experiment import row_config
 
     row = load("he2015.figure1").rows[0]
     write_run(tmp_path / "runs", row_config(row, changes={"dtype": "bfloat16"}), 9.0)
@@ -192,9 +193,9 @@ def test_a_whole_papers_page_in_a_browser(name, tmp_path):
 
 
 def test_headings_of_every_table_are_as_many_as_its_cells(tmp_path):
-    from experiments.runs import index_runs
+    from experiments.run_index import index_runs
     from experiments.tables import fill
 
     for name in registry.NAMES:
-        grid = to_grid(fill(load(name), index_runs(tmp_path), with_facts=False).entries)
+        grid = to_grid(fill(load(name), index_runs(tmp_path), with_computed=False).entries)
         assert all(len(line.cells) == len(grid.headings) for line in grid.lines)

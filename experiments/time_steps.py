@@ -1,7 +1,7 @@
-"""Times a few training steps of a net, with nothing left behind: `python -m experiments.measure < CONFIG`.
+"""Times a few training steps of a net and leaves nothing behind: `python -m experiments.time_steps < CONFIG`.
 
-In a process of its own, since one that has opened a device keeps it. The images need not be the set's own, only of
-its size: nothing is downloaded for an estimate.
+It is a process of its own, since one that has opened a device keeps it. The images need not be the data set's own, only
+of its size: nothing is downloaded for an estimate.
 """
 
 import json
@@ -14,16 +14,16 @@ from resnet_jax.cli.run_command import run_command
 from resnet_jax.data.sources import BUILT_IN
 from resnet_jax.errors import UserError
 
-#: Sets whose images "synthetic" has the size of.
+#: Sets whose images have the size of "synthetic"'s.
 LIKE_SYNTHETIC = ("cifar10", "cifar100")
 
 
 def shortened(config: ConfigDict, on_cpu: bool) -> ConfigDict:
-    """The config of a run of a few steps at the same batch.
+    """Changes a config to a run of a few steps at the same batch, and returns it.
 
     Args:
-      config: of the run whose speed is wanted; it is changed.
-      on_cpu: whether steps are dispatched one by one; elsewhere a dispatch takes 100, and three of them count.
+      config: of the run whose speed is wanted.
+      on_cpu: whether steps are dispatched one by one; elsewhere a dispatch has 100, and three dispatches are timed.
 
     Raises:
       UserError: for a set whose images are not at hand.
@@ -34,14 +34,13 @@ def shortened(config: ConfigDict, on_cpu: bool) -> ConfigDict:
         raise UserError(f"the speed on {config.data.name} can only be told from records")
     config.data.held_out = 0
     config.data.data_dir = None
-    count = 2 if on_cpu else 100
-    config.steps, config.log_every = 3 * count, count
-    config.eval_every = config.checkpoint_every = 3 * count
+    config.log_every = 2 if on_cpu else 100
+    config.steps = config.eval_every = config.checkpoint_every = 3 * config.log_every
     return config
 
 
 def main() -> int:
-    """Prints one JSON object: steps, images_per_second (their median, without compilation)."""
+    """Prints one JSON object: steps, and images_per_second, their median without compilation."""
 
     def command() -> None:
         import jax

@@ -1,4 +1,4 @@
-"""Writes tables and figures with the runs that there are: Markdown, CSV, LaTeX, PNG, SVG, and a page to read in."""
+"""Writes tables and figures with our runs: Markdown, CSV, LaTeX, PNG, SVG, and a page to read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.analysis import is_measured
-from experiments.registry import ANALYSES, PAPERS
-from experiments.runs import seedless_hash
+from experiments.experiment import ANALYSES
+from experiments.registry import PAPERS
+from experiments.run_index import seedless_hash
 from experiments.tables import Filled
 from resnet_jax.errors import UserError
-from resnet_jax.report.analysis.figures import FIGURES
+from resnet_jax.report.analysis.draw_responses import draw_responses, mean_responses
+from resnet_jax.report.analysis.figures import FIGURES, is_measured
 from resnet_jax.report.analysis.nets import load_nets
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
 from resnet_jax.report.figures import draw_loss_and_error, draw_series
 from resnet_jax.report.grid import Grid, to_latex, to_markdown
 from resnet_jax.report.paper_page import Section, machine, write_paper_page
-from resnet_jax.report.responses import draw_responses, mean_responses
 from resnet_jax.report.series import Series, make_series
 from resnet_jax.report.style import empty_figure, entitle, save
 
@@ -30,7 +30,7 @@ def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict
       name: of the page: "he2015", or that of the one table or figure.
       filled: tables and figures.
       out: folder, made if there is none.
-      command: what to type to get all this again.
+      command: what was typed to get all this.
 
     Returns:
       The paths by file name.
@@ -60,11 +60,11 @@ def _heading(filled: Sequence[Filled]) -> str:
     papers = {one.experiment.name.split(".")[0] for one in filled}
     if len(papers) > 1:
         return "Residual nets: tables and figures"
-    return PAPERS.get(papers.pop(), "Looking into residual nets")
+    return PAPERS.get(papers.pop(), "Analyses of residual nets")
 
 
 def grid(filled: Filled) -> Grid:
-    """The table with its notes: what the paper leaves to be known, changed fields, and the runs' machines."""
+    """Returns the table with its notes: the experiment's, changed fields, and the runs' machines."""
     notes = [filled.experiment.note] if filled.experiment.note else []
     if filled.changes:
         fields = ", ".join(f"{field}={value}" for field, value in filled.changes.items())
@@ -74,7 +74,7 @@ def grid(filled: Filled) -> Grid:
 
 
 def state(filled: Filled) -> str:
-    """How many runs of the paper's length are done, in words."""
+    """Returns how many runs of the paper's length are done, in words."""
     wanted = runs_wanted(filled)
     if not wanted:
         return "computed" if not filled.experiment.metric else "nothing to run"
@@ -87,19 +87,19 @@ def state(filled: Filled) -> str:
 
 
 def runs_wanted(filled: Filled) -> int:
-    """How many runs the paper made. Rows that share their runs, as in figure 6, count once."""
+    """Returns how many runs the paper made. Rows that share their runs, as in figure 6, count once."""
     return sum(wanted for _, wanted in _rows(filled).values())
 
 
 def runs_done(filled: Filled) -> tuple[int, int]:
-    """Finished runs as the paper's, at most as many as it made; and those of another length or tested otherwise."""
+    """Returns how many of the paper's runs are done, and how many runs have another length or another test."""
     done = sum(min(found, wanted) for found, wanted in _rows(filled).values())
     others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
     return done, len(others)
 
 
 def _rows(filled: Filled) -> dict[str, tuple[int, int]]:
-    """For each different config of the rows, how many runs are done as the paper did, and how many it made."""
+    """Returns, for each different config, how many runs are done as the paper did, and how many it made."""
     rows = {row.name: row for row in filled.experiment.rows}
     found: dict[str, tuple[int, int]] = {}
     for entry in filled.entries:
@@ -111,7 +111,7 @@ def _rows(filled: Filled) -> dict[str, tuple[int, int]]:
 
 
 def _write_files(filled: Filled, out: Path) -> dict[str, Path]:
-    """Table and pictures of one; the paths by file name."""
+    """Writes the table and pictures of one, and returns the paths by file name."""
     experiment, table = filled.experiment, grid(filled)
     texts = {
         ".md": to_markdown(table, f"{experiment.name}: {experiment.title}"),
@@ -131,7 +131,7 @@ def _write_files(filled: Filled, out: Path) -> dict[str, Path]:
 
 
 def draw(filled: Filled, suffix: str = "") -> Figure:
-    """The figure of the runs of one length.
+    """Returns the figure of the runs of one length.
 
     Args:
       filled: a figure with its runs.
@@ -154,7 +154,7 @@ def draw(filled: Filled, suffix: str = "") -> Figure:
 
 
 def _draw_analysis(filled: Filled, entries: Sequence[Entry], title: str) -> Figure:
-    """What was found in the first run of each row, as far as it was measured."""
+    """Returns the figure of what was found in the first run of each row."""
     file, drawing = FIGURES[filled.experiment.form]
     first = [next(iter(measured(filled, entry)), None) for entry in entries]
     nets = load_nets([folder for folder in first if folder is not None], file)
@@ -166,7 +166,7 @@ def _draw_analysis(filled: Filled, entries: Sequence[Entry], title: str) -> Figu
 
 
 def measured(filled: Filled, entry: Entry) -> list[Path]:
-    """Folders of an entry's runs in which the figure's analysis was made."""
+    """Returns the folders of an entry's runs in which the figure's analysis was made."""
     form = filled.experiment.form
     return [run.workdir for run in filled.runs.get(entry.key, ()) if is_measured(run.workdir, form)]
 
@@ -188,7 +188,7 @@ def _section(filled: Filled, paths: dict[str, Path]) -> Section:
 
 
 def lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
-    """What is drawn apart: (suffix of file names, words for the title, entries); the paper's length first."""
+    """Returns what is drawn apart: suffix of file names, words for the title, entries; the paper's length first."""
     # By length, the paper's first, then the longest; each tested on the test set ahead of held out.
     found_kinds = {(entry.steps_scale, entry.held_out) for entry in filled.entries} | {(1.0, False)}
     kinds = sorted(found_kinds, key=lambda kind: (kind != (1.0, False), -kind[0], kind[1]))
@@ -208,7 +208,7 @@ def _series(filled: Filled, entries: Sequence[Entry]) -> list[Series]:
 
 
 def _responses(filled: Filled, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """Label to mean responses of the nets whose runs were measured."""
+    """Returns the mean responses of the nets whose runs were measured, by label."""
     found = {e.label: mean_responses([run.workdir for run in filled.runs.get(e.key, ())]) for e in entries}
     return {label: values for label, values in found.items() if values is not None}
 
@@ -222,7 +222,7 @@ def _groups(filled: Filled) -> list[str]:
 
 
 def _machines(filled: Filled) -> list[str]:
-    """One sentence on what the finished runs ran on, from which commits."""
+    """Returns a sentence on the machines and commits of the finished runs, if there are any."""
     results = [run.result for runs in filled.runs.values() for run in runs if run.result is not None]
     if not results:
         return []

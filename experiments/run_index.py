@@ -1,4 +1,4 @@
-"""Finds the runs of rows among all run folders, whatever they are called and wherever they lie."""
+"""Finds the runs of rows among all run folders, by their configs."""
 
 import dataclasses
 import os
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Row, row_config
+from experiments.experiment import Row, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import Run, load_run
-from resnet_jax.training.record import RunRecord
+from resnet_jax.report.run_data import Run, load_run
+from resnet_jax.training.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,38 +38,38 @@ class RunIndex:
 
     @property
     def scales(self) -> list[float]:
-        """The lengths that there are runs of, the paper's first."""
+        """The lengths of the runs, the paper's first."""
         scales = {found.steps_scale for runs in self.runs.values() for found in runs}
         return sorted(scales, reverse=True)
 
     def find(self, row: Row, steps_scale: float = 1.0, changes: Mapping[str, Any] | None = None) -> list[Found]:
-        """A row's runs of one length, one for each seed, by seed.
+        """Returns a row's runs of one length, one for each seed, by seed.
 
         Args:
           row: a row with a config.
-          steps_scale, changes: see `registry.row_config`.
+          steps_scale, changes: see `experiment.row_config`.
         """
         by_seed: dict[int, Found] = {}
         for found in self.runs.get(seedless_hash(row, steps_scale, changes), ()):
             kept = by_seed.get(found.seed)
-            # Of two records of one run the finished one counts; of two such the first: they are alike.
+            # Of two records of one run the finished one counts, else the first.
             if kept is None or (not is_finished(kept) and is_finished(found)):
                 by_seed[found.seed] = found
         return [by_seed[seed] for seed in sorted(by_seed)]
 
 
 def seedless_hash(row: Row, steps_scale: float, changes: Mapping[str, Any] | None = None) -> str:
-    """The same for all seeds of a row."""
+    """Returns a hash that is the same for all seeds of a row."""
     return config_hash(row_config(row, 0, steps_scale, changes))
 
 
 def is_finished(found: Found) -> bool:
-    """Whether the run has its result."""
+    """Returns whether the run has its result."""
     return (found.folder / "result.json").exists()
 
 
 def load(found: Found, label: str = "", group: str = "") -> Run:
-    """The run with its result and its curves."""
+    """Returns the run with its result and its curves."""
     return load_run(label, group, found.folder)
 
 
@@ -88,9 +88,9 @@ def index_runs(root: str | Path) -> RunIndex:
         subfolders.sort()
         if "config.json" not in files:
             continue
-        subfolders.clear()  # a run's own: checkpoints and events
+        subfolders.clear()  # they are the run's own: checkpoints and events
         try:
-            config = RunRecord(folder).config()
+            config = RunFolder(folder).config()
         except UserError as error:
             unreadable.append(str(error))
             continue

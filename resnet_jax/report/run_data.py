@@ -1,4 +1,4 @@
-"""One run as a report sees it: its result and its curves, read from its folder and nowhere else."""
+"""The result and the curves of a run, read from its folder."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from resnet_jax.errors import UserError
-from resnet_jax.training.record import Result, RunRecord
+from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no one truth value to compare by
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays cannot be compared by ==
 class Run:
-    """A run under the name a report gives it.
+    """A run under the name that a report gives it.
 
     Attributes:
       label: what the table calls it, such as "ResNet-20".
@@ -36,12 +37,12 @@ class Run:
 
 
 def load_run(label: str, group: str, workdir: str | Path) -> Run:
-    """Reads a run's folder; one that does not exist yet is a run that is not finished.
+    """Reads a run's folder; one that does not exist counts as an unfinished run.
 
     Raises:
       UserError: if the folder's records cannot be read.
     """
-    record = RunRecord(workdir)
+    record = RunFolder(workdir)
     try:
         result, lines = record.result(), record.lines()
         train_steps, train_errors = _series(lines, "train_error")

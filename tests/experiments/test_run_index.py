@@ -3,16 +3,17 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
-from experiments import registry
-from experiments.registry import Row, load, row_config
-from experiments.runs import index_runs
+from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder
+from experiments.registry import load
+from experiments.run_index import index_runs
 from experiments.scores import score
 from experiments.tables import fill, net_summary
 from resnet_jax.errors import UserError
-from resnet_jax.report.runs import load_run
+from resnet_jax.report.run_data import load_run
 from tests.experiments.fakes import BEST, write_row, write_run
 
 
@@ -21,7 +22,7 @@ def row(experiment, name):
 
 
 def entries(experiment, root, changes=None):
-    filled = fill(load(experiment), index_runs(root), changes, with_facts=False)
+    filled = fill(load(experiment), index_runs(root), changes, with_computed=False)
     return {entry.key: entry for entry in filled.entries}
 
 
@@ -83,14 +84,14 @@ def test_held_out_errors_never_pass_for_test_errors(tmp_path):
 def test_the_best_on_the_test_set_is_never_taken(tmp_path):
     (folder,) = write_row(tmp_path, RESNET20, [8.5])
     run = load_run("", "", folder)
-    assert run.result.best_test_error == BEST
+    assert run.result.metrics["best_test_error"] == BEST
     assert score(run, "test_error") == 8.5 and score(run, "train_error") == 1.0
 
 
 def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
     (folder,) = write_row(tmp_path, row("he2015.table3", "resnet34_A"), [7.8])
     run = load_run("", "", folder)
-    asked = registry.RECOMPUTE_BN
+    asked = RECOMPUTE_BN
     assert (score(run, "ten_crop", "top1", asked), score(run, "ten_crop", "top5", asked)) == (17.8, 7.8)
     assert score(run, "ensemble", "top1") is None
     path = folder / "evaluations" / "ten_crop.json"
@@ -121,7 +122,7 @@ def test_an_evaluation_that_is_not_the_rows_is_left_out_and_said(tmp_path, table
     assert entries(experiment.name, tmp_path)[f"{name}-1"].measures[0].ours.values == (17.8,)
     path = folder / "evaluations" / f"{metric}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    filled = fill(experiment, index_runs(tmp_path), with_facts=False)
+    filled = fill(experiment, index_runs(tmp_path), with_computed=False)
     (entry,) = (entry for entry in filled.entries if entry.name == name)
     assert entry.measures[0].ours is None
     (sentence,) = filled.left_out
@@ -172,7 +173,7 @@ def test_pairs_are_of_one_length(tmp_path):
 def test_architectures_agree_with_the_paper(name):
     """Depth exactly, multiply-adds within 2 %: see docs/fidelity.md."""
     for entry in fill(load(name), index_runs("none")).entries:
-        layers, _, flops = entry.facts
+        layers, _, flops = entry.computed
         assert layers.ours == layers.paper and flops.ours == pytest.approx(flops.paper, rel=0.02), entry.name
 
 
@@ -188,6 +189,4 @@ def test_parameters_of_cifar_nets_agree_with_the_papers():
 def test_a_shrunk_row_says_so_in_its_config():
     config = row_config(RESNET20, 1, 0.05)
     assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
-    assert registry.run_folder(registry.Path("x"), config) != registry.run_folder(
-        registry.Path("x"), row_config(RESNET20, 1)
-    )
+    assert run_folder(Path("x"), config) != run_folder(Path("x"), row_config(RESNET20, 1))

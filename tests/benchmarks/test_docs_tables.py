@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks import checkpoint_overhead
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.loopback import ROOT
-from benchmarks.pages import table, write_between
+from benchmarks.docs_tables import table, write_between
+from benchmarks.local_processes import ROOT
 from resnet_jax.errors import UserError
 
 
@@ -25,9 +25,9 @@ def test_only_what_stands_between_the_markers_changes(tmp_path):
 UNMEASURED: set[str] = set()
 
 
-@pytest.mark.parametrize("name", [name for name, (_, page) in BENCHMARKS.items() if page])
+@pytest.mark.parametrize("name", [name for name, benchmark in BENCHMARKS.items() if benchmark.page])
 def test_every_benchmark_has_its_place_filled(name):
-    page = (ROOT / BENCHMARKS[name][1]).read_text()
+    page = (ROOT / BENCHMARKS[name].page).read_text()
     inside = page.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
     if name in UNMEASURED:
         assert inside.strip() == "Not measured yet.", f"{name} is measured: take it out of UNMEASURED"

@@ -1,4 +1,4 @@
-"""What a person sees while a table's runs go on: which are done, how far the running ones are, errors, time left."""
+"""Shows the progress of a table's runs: which are done, how far the others are, their errors, the time left."""
 
 import dataclasses
 import json
@@ -18,55 +18,55 @@ from experiments.estimate import Rates, duration
 from experiments.launchers.process import LOG, Outcome
 from experiments.plan import Plan, State, Status, Trial, newest_checkpoint
 
-#: Bytes at the end of metrics.jsonl and log.txt that are looked at, some lines of each.
+#: Bytes that are read from the end of metrics.jsonl and log.txt.
 TAIL = 4096
 
-#: Seconds of a run from which on the clock tells its speed.
+#: Seconds after which a run's speed is taken from the clock.
 CLOCK_SECONDS = 20
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a run is, as the board knows it.
+    """How far a run is.
 
     Attributes:
       state: "waiting", "running", "done", "failed" or "stopped".
       step: steps done.
-      values: the newest training and test error, images_per_second, that there are.
-      said: the last line of its log, where there are no steps yet.
+      values: the newest train_error, test_error and images_per_second.
+      log_line: the last line of its log.
       text: how it failed.
-      first: (time, step) at the first look that found a step in this launch.
+      first: (time, step) at the first look in this launch.
     """
 
     state: str
     step: int = 0
     values: dict[str, float] = dataclasses.field(default_factory=dict)
-    said: str = ""
+    log_line: str = ""
     text: str = ""
     first: tuple[float, int] | None = None
 
 
 class Board(Protocol):
-    """What a launcher tells of its runs, inside a `with`."""
+    """What a launcher calls as its runs go on, inside a `with`."""
 
     def start(self, trial: Trial) -> None:
-        """A run begins or goes on."""
+        """Notes that a run begins or continues."""
 
     def again(self, trial: Trial, outcome: Outcome) -> None:
-        """A run ended early and waits to go on."""
+        """Notes that a run ended early and waits to continue."""
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
-        """A run is over."""
+        """Notes that a run is over."""
 
     def tick(self) -> None:
-        """Some time has passed."""
+        """Updates what is shown; called several times a second."""
 
 
 class Runs:
     """The state of all runs of a plan, which both boards show."""
 
     def __init__(self, plan: Plan, statuses: dict[Path, Status], rates: Rates, at_once: int) -> None:
-        """`at_once`: how many processes run at a time, for the time left."""
+        """`at_once` runs go at the same time, which decides the time left."""
         self.plan, self.rates, self.at_once = plan, rates, at_once
         self.progress = {
             folder: Progress("done" if found.state is State.DONE else "waiting", found.step)
@@ -77,14 +77,14 @@ class Runs:
         return self.progress[trial.folder]
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
-        """Notes what came of a run."""
+        """Notes how a run ended."""
         progress = self[trial]
         progress.state = outcome.kind if outcome.kind in ("done", "stopped") else "failed"
         progress.text = "" if outcome.kind == "done" else outcome.text
         self.look(trial)
 
     def look(self, trial: Trial) -> None:
-        """Reads how far a run is from its folder."""
+        """Reads from a run's folder how far it is."""
         progress = self[trial]
         for line in tail(trial.folder / "metrics.jsonl"):
             try:
@@ -93,28 +93,26 @@ class Runs:
             except (ValueError, KeyError, TypeError, AttributeError):  # cut in two by the read or the write
                 continue
             progress.values |= values
-        progress.said = next(iter(tail(trial.folder / LOG)[-1:]), "").partition(": ")[2]
+        progress.log_line = next(iter(tail(trial.folder / LOG)[-1:]), "").partition(": ")[2]
         now = time.monotonic()
         progress.first = progress.first or (now, progress.step)
         seconds, steps = now - progress.first[0], progress.step - progress.first[1]
-        # Runs that share a process each have a part of its speed.
-        shared = max(1.0, len(self.in_state("running")) / self.at_once)
-        # By the clock once that says something, so that evaluations and checkpoints count; the run's own rate before.
+        # The clock counts evaluations and checkpoints too, but says little at first: until then, the run's own rate.
         if seconds > CLOCK_SECONDS and steps:
-            self.rates.add(trial.config, shared * steps * trial.config.batch_size / seconds, "this launch")
+            self.rates.add(trial.config, steps * trial.config.batch_size / seconds, "this launch")
         elif rate := progress.values.get("images_per_second"):
-            self.rates.add(trial.config, shared * rate, "this launch")
+            self.rates.add(trial.config, rate, "this launch")
 
     def count(self, trials: Sequence[Trial], state: str) -> int:
-        """How many of the runs are in a state."""
+        """Returns how many of the runs are in a state."""
         return sum(self[trial].state == state for trial in trials)
 
     def in_state(self, state: str) -> list[Trial]:
-        """The runs in a state."""
+        """Returns the runs in a state."""
         return [trial for trial in self.plan.trials if self[trial].state == state]
 
     def left(self) -> str:
-        """The time that is left, in words; "more than" where runs of unknown speed wait."""
+        """Returns the time left in words: "more than ..." if the speed of some runs is unknown."""
         seconds, longest, unknown = 0.0, 0.0, 0
         for trial in [*self.in_state("running"), *self.in_state("waiting")]:
             found = self.rates.seconds(trial.config, trial.steps - self[trial].step)
@@ -129,10 +127,9 @@ class Runs:
 
 
 class PlainBoard:
-    """A line when a run begins or ends, and one every half minute, for logs."""
+    """Prints a line when a run begins or ends, and one every `seconds`, for logs."""
 
     def __init__(self, runs: Runs, stream: TextIO, seconds: float = 30) -> None:
-        """`seconds`: between two lines of a run."""
         self.runs, self._stream, self._seconds = runs, stream, seconds
         self._last = time.monotonic()
 
@@ -171,7 +168,7 @@ class PlainBoard:
 
 
 class LiveBoard:
-    """A table that lives in the terminal: a line for each row, below it one for each running run, and the failures."""
+    """Keeps a table in the terminal up to date: a line for each row, one for each running run, and the failures."""
 
     def __init__(self, runs: Runs, console: Console) -> None:
         self.runs, self._console = runs, console
@@ -207,7 +204,7 @@ class LiveBoard:
         self._live.update(self.render(), refresh=True)
 
     def render(self) -> Group:
-        """What stands on the screen now."""
+        """Returns what is shown now."""
         runs = self.runs
         rows = Table(box=None, pad_edge=False)
         rows.add_column("row")
@@ -222,8 +219,8 @@ class LiveBoard:
         for trial in runs.in_state("running"):
             progress = runs[trial]
             bar = ProgressBar(total=trial.steps, completed=progress.step, width=20)
-            # Until the first line of metrics the log says what it is at: loading, compiling, waiting.
-            text = errors(progress) if progress.values else progress.said
+            # Before the first metrics, the log says what it does: loading, compiling, waiting.
+            text = errors(progress) if progress.values else progress.log_line
             now.add_row(trial.name, bar, f"{progress.step}/{trial.steps}", Text(text, overflow="ellipsis"))
         parts: list[RenderableType] = [rows, Text(), now]
         for trial in runs.in_state("failed"):
@@ -235,7 +232,7 @@ class LiveBoard:
 
 
 def errors(progress: Progress) -> str:
-    """What is known of a run's errors and speed."""
+    """Returns what is known of a run's errors and speed."""
     forms = (("train_error", "train error {:.2f} %"), ("test_error", "test error {:.2f} %"),
              ("images_per_second", "{:,.0f} images/s"))  # fmt: skip
     known = [form.format(progress.values[name]) for name, form in forms if name in progress.values]
@@ -243,7 +240,7 @@ def errors(progress: Progress) -> str:
 
 
 def tail(path: Path) -> list[str]:
-    """The last whole lines of a text file, none if there is no file."""
+    """Returns the last lines of a text file, none if there is no file."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
@@ -253,6 +250,6 @@ def tail(path: Path) -> list[str]:
 
 
 def make_board(runs: Runs, stream: TextIO | None = None) -> PlainBoard | LiveBoard:
-    """The live table if the stream (stderr by default) is a terminal, else plain lines."""
+    """Returns the live table if the stream (stderr by default) is a terminal, else the one of plain lines."""
     stream = stream or sys.stderr
     return LiveBoard(runs, Console(file=stream)) if stream.isatty() else PlainBoard(runs, stream)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_jax.report.statistics import difference, spread
+from resnet_jax.report.run_statistics import difference, spread
 
 FIVE = (6.43, 6.55, 6.70, 6.52, 6.85)
 OTHER = (6.97, 7.10, 6.90)
