@@ -43,7 +43,7 @@ def score(run: Run, metric: str, column: str = "error", recompute_bn: int = 0) -
     if run.result is None:
         return None
     if metric in IN_RESULT:
-        return None if column == "top5" else getattr(run.result, metric)
+        return None if column == "top5" else run.result.metrics.get(metric)
     found = evaluation(run.workdir, metric)
     return None if found is None or mismatch(found, metric, recompute_bn) else found.get(FIELDS[column])
 

@@ -49,9 +49,7 @@ def write_run(
                 depth=depth,
                 params=269722,
                 flops=41000000,
-                train_error=train_error,
-                test_error=test_error,
-                best_test_error=BEST,
+                metrics={"train_error": train_error, "test_error": test_error, "best_test_error": BEST},
                 evaluated_on="held_out" if config.data.held_out else "test",
             )
         )

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from resnet_jax.training.run import Run
 
 from experiments import ablation
 from experiments.__main__ import main
+from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.training import loop
 
 TWO = [row for row in ablation.ROWS if row.net in ("plain20", "resnet20")]
@@ -40,7 +40,7 @@ def test_command_trains_renders_and_then_only_renders(tiny_rows, tmp_path, capsy
     for row in TWO:
         result = json.loads((out / row.net / "result.json").read_text())
         for text in (printed, page, (out / "table.md").read_text()):
-            assert row.label in text and f"{result['test_error']:.2f}" in text
+            assert row.label in text and f"{result['metrics']['test_error']:.2f}" in text
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
 
     # A second call finds the finished runs.
@@ -53,21 +53,21 @@ def test_command_trains_renders_and_then_only_renders(tiny_rows, tmp_path, capsy
 def test_a_killed_ablation_carries_on(tiny_rows, tmp_path, monkeypatch, capsys):
     out = tmp_path / "ablation"
     steps = []
-    advance = Run._advance
+    inputs = ResidentPipeline.train_inputs
 
-    def dies_in_the_second_net(self, count):
-        steps.append((self.config.model.name, self.step))
+    def dies_in_the_second_net(self, step, *more):
+        steps.append(step)
         if len(steps) == 11:
             raise KeyboardInterrupt
-        advance(self, count)
+        return inputs(self, step, *more)
 
-    monkeypatch.setattr(Run, "_advance", dies_in_the_second_net)
+    monkeypatch.setattr(ResidentPipeline, "train_inputs", dies_in_the_second_net)
     assert main(["ablation", f"--out={out}"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
     assert (out / "plain20/result.json").exists() and not (out / "resnet20/result.json").exists()
     assert main(["ablation", f"--out={out}"]) == 0
     # Six steps of the first net; four of the second before the kill and the rest from its checkpoint after step 4.
-    assert steps[6:] == [("cifar_resnet20", s) for s in (0, 1, 2, 3, 4, 4, 5)]
+    assert steps[6:] == [0, 1, 2, 3, 4, 4, 5]
 
 
 def test_bad_arguments(tiny_rows, tmp_path, capsys):

@@ -43,8 +43,8 @@ def proof(tmp_path):
         Result(
             model="cifar_resnet20", dataset="cifar10", config_hash=config_hash(config), commit="", versions={},
             hardware={}, finished="", seed=0, steps=2000, batch_size=128, seconds=2 + 2000 * 128 / 1000,
-            images_per_second=1000.0, depth=20, params=269722, flops=0, train_error=20.0, test_error=20.0,
-            best_test_error=20.0, evaluated_on="test",
+            images_per_second=1000.0, depth=20, params=269722, flops=0,
+            metrics={"train_error": 20.0, "test_error": 20.0, "best_test_error": 20.0}, evaluated_on="test",
         )
     )  # fmt: skip
     return trials
@@ -72,7 +72,7 @@ def test_what_fits_goes_first_and_a_long_run_lets_shorter_ones_through(tmp_path,
 
 def test_a_short_run_that_learned_too_little_stops_everything(proof):
     record = RunFolder(proof[0].folder)
-    record.finish(dataclasses.replace(record.result(), test_error=55.0))
+    record.finish(dataclasses.replace(record.result(), metrics={"test_error": 55.0}))
     with pytest.raises(UserError, match="55.00 % test error .* not below 50"):
         campaign.check_proof(proof, 1.0)
     campaign.check_proof(proof, 0.001)  # shrunk, it says nothing

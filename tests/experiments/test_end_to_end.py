@@ -103,8 +103,8 @@ def expected(experiment, row, quantity, found):
     if found is None:
         return ""
     if quantity["quantity"].startswith("training"):
-        return str(found["train_error"])
-    return str(found["test_error"]) if (row.metric or experiment.metric) in IN_RESULT else ""
+        return str(found["metrics"]["train_error"])
+    return str(found["metrics"]["test_error"]) if (row.metric or experiment.metric) in IN_RESULT else ""
 
 
 def test_rows_are_told_apart():

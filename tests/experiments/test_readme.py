@@ -17,9 +17,9 @@ def test_committed_records_show_the_claim():
     """Plain-56 far worse in training than plain-20; ResNet-56 not above ResNet-20 by more than two points."""
     errors = {}
     for row in ablation.ROWS:
-        result = json.loads((readme.ROOT / readme.DIGITS / row.net / "result.json").read_text())
-        errors[row.net] = result["train_error"]
-        assert f"| {result['test_error']:.2f} |" in " ".join((readme.ROOT / "README.md").read_text().split())
+        metrics = RunFolder(readme.ROOT / readme.DIGITS / row.net).result().metrics
+        errors[row.net] = metrics["train_error"]
+        assert f"| {metrics['test_error']:.2f} |" in " ".join((readme.ROOT / "README.md").read_text().split())
     assert errors["plain56"] > errors["plain20"] + 20
     assert errors["resnet56"] < errors["resnet20"] + 2
 

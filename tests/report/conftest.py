@@ -25,12 +25,11 @@ def make_result(depth: int = 20, **fields) -> Result:
         "depth": depth,
         "params": 269434,
         "flops": 2516608,
-        "train_error": 0.5208333,
-        "test_error": 4.4444444,
-        "best_test_error": 3.3333333,
+        "metrics": {"train_error": 0.5208333, "test_error": 4.4444444, "best_test_error": 3.3333333},
         "evaluated_on": "test",
         "finished": "2026-01-02T03:04:05+00:00",
     }
+    values["metrics"] |= {name: fields.pop(name) for name in list(fields) if name.endswith("_error")}
     return Result(**(values | fields))
 
 

@@ -3,15 +3,16 @@
 import jax
 import numpy as np
 import pytest
-from resnet_jax.training.run import Run
 
 from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
-from resnet_jax.errors import Stopped, UserError
-from resnet_jax.training import stepper
+from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
+from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.test_streaming import config_of, lines, loader_of
+from tests.training.interruptions import DiesAt, Killed
 
 SIZES = {"data__train_sizes": (8, 12), "data__size_boundaries": (0.5,), "data__crop": "aspect"}
 
@@ -70,31 +71,24 @@ def test_repeats_are_other_crops_of_the_same_images(tiny_folder, one_device):
     assert all(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_run_compiles_once_for_each_size_and_goes_on_bitwise(tiny_folder, tmp_path, one_device, monkeypatch):
+class Compilations(NoProgress):
+    """Counts what is compiled."""
+
+    count = 0
+
+    def status(self, text):
+        self.count += text == "compiling"
+
+
+def test_a_run_compiles_once_for_each_size_and_goes_on_bitwise(tiny_folder, tmp_path, one_device):
     """Stopped ahead of the change and right at it."""
     config = config_of(tiny_folder, checkpoint_every=1, **SIZES)
-    compiled = []
-    make = stepper.Programs.__init__
-
-    def counting(self, trainer, on_compile, packing):
-        make(self, trainer, lambda: compiled.append(1), packing)
-
-    monkeypatch.setattr(stepper.Programs, "__init__", counting)
-    fit(config, tmp_path / "whole", devices=one_device)
-    assert len(compiled) == 2
-    advance = Run._advance
+    compilations = Compilations()
+    fit(config, tmp_path / "whole", compilations, devices=one_device)
+    assert compilations.count == 2
     for last in (2, 3):
-
-        def stop(self, count, last=last):
-            advance(self, count)
-            if self.step == last:
-                self.checkpoints.wait()
-                raise Stopped("killed here")
-
-        monkeypatch.setattr(Run, "_advance", stop)
-        with pytest.raises(Stopped):
-            fit(config, tmp_path / "killed", devices=one_device)
-    monkeypatch.setattr(Run, "_advance", advance)
+        with pytest.raises(Killed):
+            fit(config, tmp_path / "killed", DiesAt(last + 1), devices=one_device)
     fit(config, tmp_path / "killed", devices=one_device)
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
 
@@ -104,10 +98,9 @@ def test_no_dispatch_spans_a_change(tiny_folder, one_device):
     fields = {"steps": 12, "log_every": 6, "eval_every": 6, "checkpoint_every": 6, "steps_per_dispatch": 6}
     for boundary, expected in ((0.5, 6), (0.25, 3), (0.33, 2)):
         config = config_of(tiny_folder, **(SIZES | fields | {"data__size_boundaries": (boundary,)}))
-        run = object.__new__(Run)
-        run.config, run.step, run.trainer = config, 0, make_trainer(config, one_device)
-        assert run._next_count() == expected
-        assert run.trainer.pipeline.size_changes == (round(12 * boundary),)
+        trainer = make_trainer(config, one_device)
+        assert steps_to_dispatch(trainer, 0) == expected
+        assert trainer.pipeline.size_changes == (round(12 * boundary),)
 
 
 def test_vgg_is_refused(tiny_folder, one_device):

@@ -12,14 +12,15 @@ from resnet_jax.data.imagenet.prepare import Recipe, prepare
 from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
-from resnet_jax.errors import Stopped, UserError
+from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.config_checks import validate_config
-from resnet_jax.training.loop import fit, fit_seeds
+from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import NoProgress
 from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import WNIDS, fill, picture
+from tests.training.interruptions import DiesAt, Killed
 
 
 def loader_of(folder, seed=0, rows=(0, 6), workers=2, size=16, name="image_folder", batch=6):
@@ -109,25 +110,13 @@ def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp
         RunFolder(tmp_path / "run").lines()[-1]["test_loss"]))  # fmt: skip
 
 
-def test_a_run_stopped_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path, monkeypatch):
+def test_a_run_killed_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path):
     """12 images, 8 a step: steps 1 and 3 end inside epochs."""
     config = config_of(tiny_folder, checkpoint_every=1)
     fit(config, tmp_path / "whole", devices=jax.devices()[:1])
-    from resnet_jax.training.run import Run
-
     for last in (1, 3):
-        original = Run._advance
-
-        def stop(self, count, last=last, original=original):
-            original(self, count)
-            if self.step == last:
-                self.checkpoints.wait()
-                raise Stopped("killed here")
-
-        monkeypatch.setattr(Run, "_advance", stop)
-        with pytest.raises(Stopped):
-            fit(config, tmp_path / "killed", devices=jax.devices()[:1])
-        monkeypatch.setattr(Run, "_advance", original)
+        with pytest.raises(Killed):
+            fit(config, tmp_path / "killed", DiesAt(last + 1), devices=jax.devices()[:1])
     fit(config, tmp_path / "killed", devices=jax.devices()[:1])
     assert lines(tmp_path / "killed") == lines(tmp_path / "whole")
 
@@ -181,9 +170,3 @@ def test_mistakes(tiny_folder, tmp_path):
             config.update_from_flattened_dict({name.replace("__", "."): value for name, value in fields.items()})
             validate_config(config)
             make_trainer(config, jax.devices()[:1])
-
-
-def test_several_seeds_are_for_sets_on_the_devices(tiny_folder, tmp_path):
-    configs = [config_of(tiny_folder, seed=seed) for seed in range(2)]
-    with pytest.raises(UserError, match="several seeds at once are for sets that lie on the devices"):
-        fit_seeds(configs, [tmp_path / "a", tmp_path / "b"])

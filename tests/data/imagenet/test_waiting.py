@@ -44,14 +44,14 @@ def test_waiting_for_input_is_seen(input_seconds, least, most):
     )
     lowered = SimpleNamespace(compile=lambda: step)
     stepper = Stepper(SimpleNamespace(
-        pipeline=pipeline, mesh=make_mesh(jax.devices()[:1]), train_step=SimpleNamespace(lower=lambda *a: lowered)
+        config=SimpleNamespace(batch_size=1), pipeline=pipeline, mesh=make_mesh(jax.devices()[:1]), train_step=SimpleNamespace(lower=lambda *a: lowered)
     ))  # fmt: skip
     for number in range(7):
         if number == 2:  # nothing hides the first one's input
-            stepper.meter.reset()
+            stepper.reset_timing()
         stepper.advance(None, number, 1)
         list(stepper.collect(leave=1))
-    assert least <= stepper.meter.values(1)["data_wait"] <= most
+    assert least <= stepper.timing()["data_wait"] <= most
 
 
 def growth(folder, leak):
