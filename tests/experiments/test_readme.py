@@ -3,6 +3,7 @@
 import json
 
 from experiments import ablation, readme
+from resnet_jax.training.run_folder import RunFolder
 
 
 def test_pages_are_what_the_records_give():

@@ -44,7 +44,8 @@ def test_waiting_for_input_is_seen(input_seconds, least, most):
     )
     lowered = SimpleNamespace(compile=lambda: step)
     stepper = Stepper(SimpleNamespace(
-        config=SimpleNamespace(batch_size=1), pipeline=pipeline, mesh=make_mesh(jax.devices()[:1]), train_step=SimpleNamespace(lower=lambda *a: lowered)
+        config=SimpleNamespace(batch_size=1), pipeline=pipeline,
+        mesh=make_mesh(jax.devices()[:1]), train_step=SimpleNamespace(lower=lambda *a: lowered)
     ))  # fmt: skip
     for number in range(7):
         if number == 2:  # nothing hides the first one's input
