@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.models.layers import ModuleFactory, relu
+from resnet_jax.models.layers import ModuleFactory
 from resnet_jax.models.scan import scan_units
 
 
 class Order(NamedTuple):
-    """What happens around the weight layers of a unit; each entry is a sequence of "bn" and "relu".
+    """What happens around the weight layers of a unit; each entry is a sequence of "bn", "relu" and "bn+relu".
 
     Attributes:
       before: ahead of the first weight layer (pre-activation).
@@ -38,26 +38,21 @@ class Order(NamedTuple):
 #: He et al. 2016, figure 4 (a) to (e). The stem is conv, BN, ReLU in each: with pre-activation that is the first
 #: unit's own, moved ahead of its fork (section 4.1 there, on the first and the last unit of a net).
 ORDERS: dict[str, Order] = {
-    "original": Order(before="", between="bn relu", last="bn", after="relu", final=""),
-    "bn_after_addition": Order(before="", between="bn relu", last="", after="bn relu", final=""),
-    "relu_before_addition": Order(before="", between="bn relu", last="bn relu", after="", final=""),
-    "relu_only_preactivation": Order(before="relu", between="bn relu", last="bn", after="", final="relu"),
-    "full_preactivation": Order(before="bn relu", between="bn relu", last="", after="", final="bn relu"),
+    "original": Order(before="", between="bn+relu", last="bn", after="relu", final=""),
+    "bn_after_addition": Order(before="", between="bn+relu", last="", after="bn+relu", final=""),
+    "relu_before_addition": Order(before="", between="bn+relu", last="bn+relu", after="", final=""),
+    "relu_only_preactivation": Order(before="relu", between="bn+relu", last="bn", after="", final="relu"),
+    "full_preactivation": Order(before="bn+relu", between="bn+relu", last="", after="", final="bn+relu"),
 }
 
 
-def apply_order(ops: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
-    """Applies a sequence of "bn" and "relu" to x; `norm()` makes the batch norm."""
-    names = ops.split()
-    while names:
-        if names.pop(0) == "relu":
-            x = relu(x)
-            continue
-        layer = norm()
-        # Together in training, which saves passes over memory, unless somebody wants to see what is between the two.
-        together = train and names[:1] == ["relu"] and not layer.is_mutable_collection("intermediates")
-        x = layer(x, train, relu=True) if together else layer(x, train)
-        del names[:together]
+def apply_order(layers: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
+    """Applies a sequence of "bn", "relu" and "bn+relu" to x; `norm()` makes the batch norm."""
+    for layer in layers.split():
+        if layer == "relu":
+            x = nn.relu(x)
+        else:
+            x = norm().relu(x, train) if layer == "bn+relu" else norm()(x, train)
     return x
 
 

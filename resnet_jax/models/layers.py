@@ -11,9 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jax import Array
 
-from resnet_jax.kernels import max_pool as compiled
-from resnet_jax.models.convolution import conv_general_dilated
-from resnet_jax.models.custom_gradient import with_gradient
+from resnet_jax.kernels import conv_general_dilated
 
 InitMode = Literal["fan_in", "fan_out"]
 Padding = Literal["symmetric", "same"]
@@ -83,27 +81,6 @@ def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
     return nn.Dense(num_classes, kernel_init=he_normal("fan_in"), dtype=dtype, name=name)
 
 
-def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
-    """Max-pooling of (batch, height, width, channels) with so many pixels of padding on every side, or XLA's SAME.
-
-    On a CPU it is that of `resnet_jax.kernels` where they take it: XLA's gradient takes a sixth of ResNet-18's step.
-    """
-    pads: compiled.Padding = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
-    plain = partial(nn.max_pool, window_shape=(window, window), strides=(strides, strides), padding=pads)
-    if not compiled.takes(x, window, strides, pads):
-        pooled: Array = plain(x)
-        return pooled
-
-    def forward(x: Array) -> Array:
-        return compiled.max_pool(x, window, strides, pads)
-
-    def gradient(args: tuple[Array, ...], outputs: Array, cotangent: Array) -> tuple[Array]:
-        return (compiled.gradient(args[0], outputs, cotangent, window, strides, pads),)
-
-    pooled = with_gradient(plain, forward, gradient)(x)
-    return pooled
-
-
 def average_pool(x: Array, window: int | None = None) -> Array:
     """Averages (batch, height, width, features) over positions to (batch, features).
 
@@ -116,6 +93,3 @@ def average_pool(x: Array, window: int | None = None) -> Array:
     if window is not None:
         x = nn.avg_pool(x, (min(window, x.shape[1]), min(window, x.shape[2])))
     return jnp.mean(x, axis=(1, 2))
-
-
-relu = jax.nn.relu

@@ -10,6 +10,7 @@ from flax.typing import Dtype
 from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.kernels import max_pool
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
 from resnet_jax.models.layers import (
@@ -19,7 +20,6 @@ from resnet_jax.models.layers import (
     Padding,
     average_pool,
     classifier,
-    max_pool,
 )
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
@@ -141,7 +141,7 @@ class ResNet(nn.Module):
             ),
         )
 
-        ops = "bn relu" if self.stem_norm else ""
+        ops = "bn+relu" if self.stem_norm else ""
         stem = Stem(self.stem, self.widths[0], ops, self.padding, conv, norm, name="stem")
         x = stem(x.astype(self.dtype), train)
         outputs = []
