@@ -85,6 +85,8 @@ class Unit(nn.Module):
       drop_rate, drop_per: probability that a training batch goes without the residual, or an example of it; see
         `_stochastic_depth`.
       dilations: of kernels up to the layer that strides, and of those behind it; see `ResNet.output_stride`.
+      groups, width_per_group: of a bottleneck's 3x3 convolution; see `ResNet`.
+      dropout: rate ahead of the second layer.
     """
 
     block: str
@@ -100,11 +102,15 @@ class Unit(nn.Module):
     drop_rate: float = 0.0
     drop_per: str = "batch"
     dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    width_per_group: int = 64
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
         order, layers = self.order, BLOCKS[self.block]
+        inner = self.width * self.width_per_group // 64 * self.groups
         before = "" if self.first else order.before
         activated = apply_order(before, x, partial(self.norm, name="bn_before"), train)
 
@@ -113,9 +119,13 @@ class Unit(nn.Module):
         for i, (kernel_size, multiple) in enumerate(layers, start=1):
             strides = self.strides if i - 1 == strided else 1
             dilation = self.dilations[i - 1 > strided]
-            layer = self.conv(self.width * multiple, kernel_size, strides, dilation=dilation, name=f"conv{i}")
-            residual = layer(residual)
             is_last = i == len(layers)
+            features = self.width * multiple if is_last else inner
+            groups = self.groups if kernel_size > 1 else 1
+            if self.dropout and i > 1:
+                residual = nn.Dropout(self.dropout, deterministic=not train)(residual)
+            layer = self.conv(features, kernel_size, strides, dilation=dilation, groups=groups, name=f"conv{i}")
+            residual = layer(residual)
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
             residual = apply_order(order.last if is_last else order.between, residual, norm, train)
 
