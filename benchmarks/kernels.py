@@ -15,10 +15,9 @@ from jax import Array
 
 from benchmarks.docs_tables import table
 from resnet_jax.errors import UserError
+from resnet_jax.kernels import conv_general_dilated, max_pool
 from resnet_jax.kernels.build import in_use, switched_off
-from resnet_jax.models.convolution import conv_general_dilated
-from resnet_jax.models.layers import max_pool
-from resnet_jax.models.normalisation import normalise_groups
+from resnet_jax.models.norm import batch_norm
 
 
 class Layer(NamedTuple):
@@ -95,7 +94,7 @@ class Pass(NamedTuple):
 def norm_and_relu(x: Array) -> Array:
     """Applies batch norm in training, and the ReLU after it."""
     ones = jnp.ones(x.shape[-1])
-    return normalise_groups(x[None], ones, 0.1 * ones, 1e-5, relu=True)[0][0]
+    return batch_norm(x[None], ones, 0.1 * ones, 1e-5, relu=True)[0][0]
 
 
 PASSES = (

@@ -20,6 +20,7 @@ os.environ["XLA_FLAGS"] = " ".join([
     "--xla_force_host_platform_device_count=8",
 ])  # fmt: skip
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("RESNET_JAX_KERNELS", "0")  # without its layers in C++, but for the tests that ask for `kernels`
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from collections.abc import Callable, Iterator
@@ -88,22 +89,25 @@ def compiled_folder() -> Path:
 @pytest.fixture
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whether compiled kernels are available is asked anew, of a user who has not switched them off."""
-    from resnet_jax.kernels import build
-
-    monkeypatch.delenv(build.SWITCH, raising=False)
-    build.available.cache_clear()
-    yield
-    build.available.cache_clear()
-
-
-@pytest.fixture
-def kernels(asked_anew: None, compiled_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled kernels take what they can, as in a process of one device."""
     import jax
 
     from resnet_jax.kernels import build
 
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    def forget() -> None:
+        build.available.cache_clear()
+        jax.clear_caches()
+
+    monkeypatch.delenv(build.SWITCH, raising=False)
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture
+def kernels(asked_anew: None, compiled_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled kernels compute what they can in programs for one device."""
+    from resnet_jax.kernels import build
+
     monkeypatch.setattr(build, "default_folder", lambda: compiled_folder)
     assert build.available(), "there is a C++ compiler, and they do not compile"
 

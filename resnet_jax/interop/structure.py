@@ -11,10 +11,10 @@ from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 
 #: Fields by which a named net is found.
-KEYS = ("block", "activation", "stage_sizes", "widths", "stem", "shortcut")
+KEYS = ("block", "activation", "groups", "width_per_group", "stage_sizes", "widths", "stem", "stem_width", "shortcut")
 
 #: Fields that a file that is to fit a named net must agree in; others are taken from the file.
-MUST_AGREE = KEYS[:3]
+MUST_AGREE = KEYS[:5]
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ResNet)}
 
@@ -94,11 +94,17 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
     stem = {7: "imagenet", 3: "cifar"}.get(kernels["stem/conv"][2])
     if layers > 3 or stem is None:
         raise LookupError(f"units of {layers} layers and a stem of {kernels['stem/conv'][2]} pixels are of no net here")
+    widths = tuple(_width(stage) for stage in stages)
+    groups, width_per_group = _groups(stages[0], widths[0]) if layers == 3 else (1, 64)
+    stem_width = kernels["stem/conv"][0]
     fields = {
         "block": ("single", "basic", "bottleneck")[layers - 1],
+        "groups": groups,
+        "width_per_group": width_per_group,
+        "stem_width": None if stem_width == widths[0] else stem_width,
         "activation": layout.fields.get("activation", "original"),
         "stage_sizes": tuple(len(stage) for stage in stages),
-        "widths": tuple(_width(stage) for stage in stages),
+        "widths": widths,
         "stem": stem,
         "shortcut": "A" if not projected else "B" if projected == {0} else "C",
         "num_classes": kernels["head"][0],
@@ -137,9 +143,20 @@ def _without_gaps(numbers: list[int], what: str) -> None:
 
 def _width(stage: list[dict[str, tuple[int, ...]]]) -> int:
     for parts in stage:
+        if "conv3" in parts:  # a bottleneck ends in four times its width, however wide its 3x3 convolution is
+            return parts["conv3"][0] // 4
         if "conv1" in parts:
             return parts["conv1"][0]
     raise LookupError("a stage has no first convolution")
+
+
+def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, int]:
+    """Returns `groups` and `width_per_group` of bottlenecks of this width."""
+    for parts in stage:
+        if "conv2" in parts:
+            features, per_group = parts["conv2"][:2]
+            return features // per_group, per_group * 64 // width
+    raise LookupError("a stage has no second convolution")
 
 
 def nearest_name(fields: Mapping[str, Any]) -> str:
@@ -148,7 +165,7 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
         # stem before sizes: a net of another size is named after one for the same images
-        order = ("block", "activation", "stem", "stage_sizes", "widths", "shortcut")
+        order = (*KEYS[:4], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
     nets = [name for name, variant in VARIANTS.items() if variant.net is ResNet]

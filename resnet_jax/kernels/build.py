@@ -1,4 +1,4 @@
-"""Compiles the C++ beside this file for this machine's processor, once, and keeps the library in the user's cache."""
+"""The library of the C++ beside this file: compiled once for this machine's processor, and kept in the user's cache."""
 
 import contextlib
 import ctypes
@@ -10,38 +10,41 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jaxlib
+import numpy as np
 from jax import Array
 
 from resnet_jax.cache import default_folder
 
-#: Set to 0, what XLA has of its own is used.
+#: Set to 0 in the environment, XLA computes every layer.
 SWITCH = "RESNET_JAX_KERNELS"
 
 FOLDER = Path(__file__).parent
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fPIC")
 
-#: What XLA calls them, and the symbols.
+#: Functions by the names that XLA knows them by, behind `PREFIX`.
 TARGETS = {
-    "resnet_jax.convolution": "Convolution",
-    "resnet_jax.convolution_images_gradient": "ConvolutionImagesGradient",
-    "resnet_jax.convolution_kernel_gradient": "ConvolutionKernelGradient",
-    "resnet_jax.batch_norm": "BatchNorm",
-    "resnet_jax.batch_norm_gradients": "BatchNormGradients",
-    "resnet_jax.max_pool": "MaxPool",
-    "resnet_jax.max_pool_gradient": "MaxPoolGradient",
+    "convolution": "Convolution",
+    "convolution_images_gradient": "ConvolutionImagesGradient",
+    "convolution_kernel_gradient": "ConvolutionKernelGradient",
+    "batch_norm": "BatchNorm",
+    "batch_norm_gradients": "BatchNormGradients",
+    "max_pool": "MaxPool",
+    "max_pool_gradient": "MaxPoolGradient",
 }
+PREFIX = "resnet_jax"
 
 #: Channels and features come in multiples of this.
 BLOCK = 16
 
-#: Batches of fewer images are XLA's, which shares out one image among processors, as the convolutions do not.
+#: XLA computes smaller batches: it divides one image among processors, which these convolutions do not.
 LEAST_BATCH = 8
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ _switched_off = False
 
 @contextlib.contextmanager
 def switched_off() -> Iterator[None]:
-    """What is traced meanwhile is XLA's, for comparison."""
+    """Leaves to XLA what is traced inside, for comparisons."""
     global _switched_off
     before, _switched_off = _switched_off, True
     try:
@@ -60,43 +63,76 @@ def switched_off() -> Iterator[None]:
         _switched_off = before
 
 
-def in_use() -> bool:
-    """Whether this process computes by the kernels: on one CPU device, where they can be compiled."""
-    # XLA does not know how to share out a call between devices.
-    return not _switched_off and jax.default_backend() == "cpu" and jax.device_count() == 1 and available()
+def in_use(devices: Sequence[jax.Device] | None = None) -> bool:
+    """Returns whether a program for these devices, by default all, uses the compiled layers: one CPU can."""
+    devices = jax.devices() if devices is None else devices
+    return _switched_on() and len(devices) == 1 and devices[0].platform == "cpu" and available()
 
 
-def takes(x: Array, batch: int) -> bool:
-    """Whether the kernels take x, of so many images: float32, no small batch, of known sizes, where they are in use."""
-    known = all(isinstance(size, int) for size in x.shape)  # symbols while a net of any batch is exported
-    return x.dtype == jnp.float32 and known and batch >= LEAST_BATCH and min(x.shape) > 0 and in_use()
+def runs_on(cpus: int) -> bool:
+    """Returns whether a program for so many CPU devices can call the library: XLA cannot share a call among several."""
+    return cpus == 1 and available()
+
+
+def supports(x: Array, batch: int, blocks: bool = True) -> bool:
+    """Returns whether the library can take x, of so many images: float32, of known sizes, channels in blocks."""
+    return (
+        x.dtype == jnp.float32
+        and has_known_sizes(x)
+        and batch >= LEAST_BATCH
+        and min(x.shape) > 0
+        and (not blocks or x.shape[-1] % BLOCK == 0)
+        and _switched_on()
+    )
+
+
+def has_known_sizes(x: Array) -> bool:
+    """Returns whether all sizes are numbers: those of a net that is exported for any batch are symbols."""
+    return all(isinstance(size, int) for size in x.shape)
+
+
+def call(name: str, shapes: Sequence[tuple[int, ...]], *operands: Array, **attributes: Any) -> Sequence[Array]:
+    """Calls a function of the library, which returns float32 arrays of these shapes."""
+    out = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    sized = {key: np.int64(value) if type(value) is int else value for key, value in attributes.items()}
+    found: Sequence[Array] = jax.ffi.ffi_call(f"{PREFIX}.{name}", out, vmap_method="sequential")(*operands, **sized)
+    return found
+
+
+def _switched_on() -> bool:
+    return not _switched_off and os.environ.get(SWITCH) != "0"
 
 
 @functools.cache
 def available() -> bool:
-    """Whether XLA can call the kernels in this process; the first call compiles them, which takes some seconds.
+    """Returns whether XLA can call the library in this process; the first call compiles it, which takes some seconds.
 
-    Without a C++ compiler (`$CXX` or `c++`), with a cache that cannot be written to, or with `RESNET_JAX_KERNELS=0`
-    it cannot, and says why in the log.
+    It cannot without a C++ compiler (`$CXX` or `c++`), with a cache that cannot be written to, and with
+    `RESNET_JAX_KERNELS=0`. The log says why.
     """
     if os.environ.get(SWITCH) == "0":
         return False
     try:
-        library = ctypes.CDLL(str(build(default_folder())))
+        register(build(default_folder()), PREFIX)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        told = error.stderr.strip()[-400:] if isinstance(error, subprocess.CalledProcessError) else error
-        log.warning("kernels of this package could not be compiled, so XLA's own are used: %s", told)
+        reason = error.stderr.strip()[-400:] if isinstance(error, subprocess.CalledProcessError) else error
+        log.warning("kernels of this package could not be compiled, so XLA's own are used: %s", reason)
         return False
-    for target, symbol in TARGETS.items():
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
     return True
 
 
-def build(folder: Path) -> Path:
-    """The library, in `folder`, compiled if it is not there for this source, compiler and version of XLA's interface.
+def register(path: Path, prefix: str) -> None:
+    """Makes the functions of a library known to XLA, as `prefix.name`."""
+    library = ctypes.CDLL(str(path))
+    for name, symbol in TARGETS.items():
+        jax.ffi.register_ffi_target(f"{prefix}.{name}", jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
 
-    Its name ends in its checksum: a library that was cut short, as by a loss of power, would end the process that loads
-    it, and is compiled anew.
+
+def build(folder: Path) -> Path:
+    """Returns the library in `folder`, and compiles it if none there is of this source, compiler and jaxlib.
+
+    Its name ends in its checksum: a file that was cut short, as by a power failure, would crash the process that loads
+    it, so it is compiled again.
 
     Raises:
       OSError: if there is no compiler, or the folder cannot be written to.
@@ -126,10 +162,10 @@ def build(folder: Path) -> Path:
         def compile_one(source: Path) -> str:
             return call(f"{source.stem}.o", "-c", "-isystem", jax.ffi.include_dir(), str(source))
 
-        with ThreadPoolExecutor() as at_once:
-            out = Path(call("kernels.so", "-shared", *at_once.map(compile_one, sources)))
+        with ThreadPoolExecutor() as pool:
+            out = Path(call("kernels.so", "-shared", *pool.map(compile_one, sources)))
         path = folder / f"{name}-{_digest(out.read_bytes())}.so"
-        out.replace(path)  # at once: several processes may be at it
+        out.replace(path)  # one step: several processes may do this at the same time
     return path
 
 

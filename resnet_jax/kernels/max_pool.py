@@ -1,54 +1,70 @@
-"""The kernels of max_pool.cc as functions of arrays, and which images they take."""
+"""Max-pooling of images: by max_pool.cc on one CPU device, where it can, else by XLA."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from flax import linen as nn
 from jax import Array
 
 from resnet_jax.kernels import build
-from resnet_jax.kernels.build import BLOCK
+from resnet_jax.kernels.lowering import Computation, differentiable
 
-#: Of rows and columns, below and above, or "SAME".
-Padding = str | Sequence[tuple[int, int]]
-
-
-def takes(images: Array, size: int, strides: int, padding: Padding) -> bool:
-    """Whether the kernels take (batch, height, width, channels): channels in `BLOCK`s, and what `build.takes` says."""
-    if images.shape[-1] % BLOCK or not build.takes(images, images.shape[0]):
-        return False
-    sees_a_pixel = all(max(low, high) < size for low, high in _pads(images, size, strides, padding))
-    return sees_a_pixel and min(_shape(images, size, strides, padding)) > 0
+#: Of rows and columns, below and above.
+Pads = tuple[tuple[int, int], ...]
 
 
-def max_pool(images: Array, size: int, strides: int, padding: Padding) -> Array:
-    """The largest of each channel in windows of `size` pixels squared."""
-    return _call("max_pool", _shape(images, size, strides, padding), size, strides, padding, images)
+def max_pool(images: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
+    """Takes the maximum of each channel in square windows, as `nn.max_pool` does.
+
+    Args:
+      images: (batch, height, width, channels).
+      window: side of a window in pixels.
+      strides: pixels from one window to the next.
+      padding: pixels on every side, or XLA's SAME.
+    """
+    pads: str | Pads = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
+    if not build.supports(images, images.shape[0]):
+        return _plain(images, window, strides, pads)
+    if isinstance(pads, str):
+        pads = tuple(jax.lax.padtype_to_pads(images.shape[1:3], (window,) * 2, (strides,) * 2, pads))
+    only_padding = any(max(low, high) >= window for low, high in pads)
+    if only_padding or min(_shape(images, window, strides, pads)) <= 0:
+        return _plain(images, window, strides, pads)
+    sizes = {"window": window, "strides": strides, "pads": pads}
+    (pooled,) = differentiable(Computation(_forward, **sizes), Computation(_gradient, **sizes), kept=(0,))(images)
+    return pooled
 
 
-def gradient(images: Array, outputs: Array, cotangent: Array, size: int, strides: int, padding: Padding) -> Array:
-    """Of the images; of equal pixels in a window the first one has it, as with XLA."""
-    return _call("max_pool_gradient", images.shape, size, strides, padding, images, outputs, cotangent)
+def _plain(images: Array, window: int, strides: int, pads: str | Pads) -> Array:
+    pooled: Array = nn.max_pool(images, (window, window), (strides, strides), pads)
+    return pooled
 
 
-def _pads(images: Array, size: int, strides: int, padding: Padding) -> Sequence[tuple[int, int]]:
-    if not isinstance(padding, str):
-        return padding
-    found: Sequence[tuple[int, int]] = jax.lax.padtype_to_pads(images.shape[1:3], (size,) * 2, (strides,) * 2, padding)
-    return found
+def _forward(images: Array, *, cpus: int, window: int, strides: int, pads: Pads) -> Sequence[Array]:
+    if not build.runs_on(cpus):
+        return [_plain(images, window, strides, pads)]
+    return _call("max_pool", _shape(images, window, strides, pads), window, strides, pads, images)
 
 
-def _shape(images: Array, size: int, strides: int, padding: Padding) -> tuple[int, ...]:
-    sides = zip(images.shape[1:3], _pads(images, size, strides, padding), strict=True)
-    height, width = ((side + low + high - size) // strides + 1 for side, (low, high) in sides)
+def _gradient(
+    images: Array, pooled: Array, cotangent: Array, *, cpus: int, window: int, strides: int, pads: Pads
+) -> Sequence[Array]:
+    """Of several equal pixels in a window, the first one gets the gradient."""
+    if not build.runs_on(cpus):
+        return jax.vjp(lambda x: _plain(x, window, strides, pads), images)[1](cotangent)
+    return _call("max_pool_gradient", images.shape, window, strides, pads, images, pooled, cotangent)
+
+
+def _shape(images: Array, window: int, strides: int, pads: Pads) -> tuple[int, ...]:
+    height, width = (
+        (side + low + high - window) // strides + 1 for side, (low, high) in zip(images.shape[1:3], pads, strict=True)
+    )
     return (images.shape[0], height, width, images.shape[3])
 
 
-def _call(name: str, shape: tuple[int, ...], size: int, strides: int, padding: Padding, images: Array,
-          *others: Array) -> Array:  # fmt: skip
-    (top, _), (left, _) = _pads(images, size, strides, padding)
-    attributes = {"size": size, "stride": strides, "top": top, "left": left}
-    call = jax.ffi.ffi_call(f"resnet_jax.{name}", jax.ShapeDtypeStruct(shape, jnp.float32), vmap_method="sequential")
-    found: Array = call(images, *others, **{key: np.int64(value) for key, value in attributes.items()})
-    return found
+def _call(
+    name: str, shape: tuple[int, ...], window: int, strides: int, pads: Pads, *operands: Array
+) -> Sequence[Array]:
+    (top, _), (left, _) = pads
+    return build.call(name, [shape], *operands, size=window, stride=strides, top=top, left=left)

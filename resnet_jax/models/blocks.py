@@ -13,12 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.models.layers import ModuleFactory, relu
+from resnet_jax.models.layers import ModuleFactory
 from resnet_jax.models.scan import scan_units
 
 
 class Order(NamedTuple):
-    """What happens around the weight layers of a unit; each entry is a sequence of "bn" and "relu".
+    """What happens around the weight layers of a unit; each entry is a sequence of "bn", "relu" and "bn+relu".
 
     Attributes:
       before: ahead of the first weight layer (pre-activation).
@@ -38,26 +38,21 @@ class Order(NamedTuple):
 #: He et al. 2016, figure 4 (a) to (e). The stem is conv, BN, ReLU in each: with pre-activation that is the first
 #: unit's own, moved ahead of its fork (section 4.1 there, on the first and the last unit of a net).
 ORDERS: dict[str, Order] = {
-    "original": Order(before="", between="bn relu", last="bn", after="relu", final=""),
-    "bn_after_addition": Order(before="", between="bn relu", last="", after="bn relu", final=""),
-    "relu_before_addition": Order(before="", between="bn relu", last="bn relu", after="", final=""),
-    "relu_only_preactivation": Order(before="relu", between="bn relu", last="bn", after="", final="relu"),
-    "full_preactivation": Order(before="bn relu", between="bn relu", last="", after="", final="bn relu"),
+    "original": Order(before="", between="bn+relu", last="bn", after="relu", final=""),
+    "bn_after_addition": Order(before="", between="bn+relu", last="", after="bn+relu", final=""),
+    "relu_before_addition": Order(before="", between="bn+relu", last="bn+relu", after="", final=""),
+    "relu_only_preactivation": Order(before="relu", between="bn+relu", last="bn", after="", final="relu"),
+    "full_preactivation": Order(before="bn+relu", between="bn+relu", last="", after="", final="bn+relu"),
 }
 
 
-def apply_order(ops: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
-    """Applies a sequence of "bn" and "relu" to x; `norm()` makes the batch norm."""
-    names = ops.split()
-    while names:
-        if names.pop(0) == "relu":
-            x = relu(x)
-            continue
-        layer = norm()
-        # Together in training, which saves passes over memory, unless somebody wants to see what is between the two.
-        together = train and names[:1] == ["relu"] and not layer.is_mutable_collection("intermediates")
-        x = layer(x, train, relu=True) if together else layer(x, train)
-        del names[:together]
+def apply_order(layers: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
+    """Applies a sequence of "bn", "relu" and "bn+relu" to x; `norm()` makes the batch norm."""
+    for layer in layers.split():
+        if layer == "relu":
+            x = nn.relu(x)
+        else:
+            x = norm().relu(x, train) if layer == "bn+relu" else norm()(x, train)
     return x
 
 
@@ -90,6 +85,8 @@ class Unit(nn.Module):
       drop_rate, drop_per: probability that a training batch goes without the residual, or an example of it; see
         `_stochastic_depth`.
       dilations: of kernels up to the layer that strides, and of those behind it; see `ResNet.output_stride`.
+      groups, width_per_group: of a bottleneck's 3x3 convolution; see `ResNet`.
+      dropout: rate ahead of the second layer.
     """
 
     block: str
@@ -105,11 +102,15 @@ class Unit(nn.Module):
     drop_rate: float = 0.0
     drop_per: str = "batch"
     dilations: tuple[int, int] = (1, 1)
+    groups: int = 1
+    width_per_group: int = 64
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
         order, layers = self.order, BLOCKS[self.block]
+        inner = self.width * self.width_per_group // 64 * self.groups
         before = "" if self.first else order.before
         activated = apply_order(before, x, partial(self.norm, name="bn_before"), train)
 
@@ -118,9 +119,13 @@ class Unit(nn.Module):
         for i, (kernel_size, multiple) in enumerate(layers, start=1):
             strides = self.strides if i - 1 == strided else 1
             dilation = self.dilations[i - 1 > strided]
-            layer = self.conv(self.width * multiple, kernel_size, strides, dilation=dilation, name=f"conv{i}")
-            residual = layer(residual)
             is_last = i == len(layers)
+            features = self.width * multiple if is_last else inner
+            groups = self.groups if kernel_size > 1 else 1
+            if self.dropout and i > 1:
+                residual = nn.Dropout(self.dropout, deterministic=not train)(residual)
+            layer = self.conv(features, kernel_size, strides, dilation=dilation, groups=groups, name=f"conv{i}")
+            residual = layer(residual)
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
             residual = apply_order(order.last if is_last else order.between, residual, norm, train)
 

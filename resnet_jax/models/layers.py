@@ -11,9 +11,7 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jax import Array
 
-from resnet_jax.kernels import max_pool as compiled
-from resnet_jax.models.convolution import conv_general_dilated
-from resnet_jax.models.custom_gradient import with_gradient
+from resnet_jax.kernels import conv_general_dilated
 
 InitMode = Literal["fan_in", "fan_out"]
 Padding = Literal["symmetric", "same"]
@@ -56,8 +54,7 @@ def _deviating(drawn: Array, variance: float, shape: tuple[int, ...]) -> Array:
 
 def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
          dtype: Dtype = jnp.float32, padding: Padding = "symmetric", use_bias: bool = False, name: str | None = None,
-         dilation: int = 1,
-         bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
+         dilation: int = 1, groups: int = 1, bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
     """A square convolution padded by (k - 1) / 2 on every side, times the dilation, which spreads its kernel out.
 
     XLA's `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1). With the padding
@@ -69,6 +66,7 @@ def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMo
         strides=strides,
         padding="SAME" if padding == "same" and kernel_size == 3 else dilation * (kernel_size - 1) // 2,
         kernel_dilation=dilation,
+        feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=he_normal(init_mode),
         bias_init=bias_init,
@@ -83,27 +81,6 @@ def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
     return nn.Dense(num_classes, kernel_init=he_normal("fan_in"), dtype=dtype, name=name)
 
 
-def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
-    """Max-pooling of (batch, height, width, channels) with so many pixels of padding on every side, or XLA's SAME.
-
-    On a CPU it is that of `resnet_jax.kernels` where they take it: XLA's gradient takes a sixth of ResNet-18's step.
-    """
-    pads: compiled.Padding = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
-    plain = partial(nn.max_pool, window_shape=(window, window), strides=(strides, strides), padding=pads)
-    if not compiled.takes(x, window, strides, pads):
-        pooled: Array = plain(x)
-        return pooled
-
-    def forward(x: Array) -> Array:
-        return compiled.max_pool(x, window, strides, pads)
-
-    def gradient(args: tuple[Array, ...], outputs: Array, cotangent: Array) -> tuple[Array]:
-        return (compiled.gradient(args[0], outputs, cotangent, window, strides, pads),)
-
-    pooled = with_gradient(plain, forward, gradient)(x)
-    return pooled
-
-
 def average_pool(x: Array, window: int | None = None) -> Array:
     """Averages (batch, height, width, features) over positions to (batch, features).
 
@@ -116,6 +93,3 @@ def average_pool(x: Array, window: int | None = None) -> Array:
     if window is not None:
         x = nn.avg_pool(x, (min(window, x.shape[1]), min(window, x.shape[2])))
     return jnp.mean(x, axis=(1, 2))
-
-
-relu = jax.nn.relu

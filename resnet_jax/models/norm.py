@@ -5,14 +5,48 @@ variance. The papers' nets were trained on several GPUs without exchange of stat
 for ImageNet and 64 for CIFAR, and both Caffe and Torch keep the unbiased variance for testing.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jax import Array
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.normalisation import normalise, normalise_groups
+from resnet_jax.kernels import batch_norm_on_cpu
+
+
+def normalize(
+    x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon: float, dtype: Dtype = jnp.float32
+) -> Array:
+    """Returns (x - mean) / sqrt(var + epsilon) * scale + bias, computed in float32, as `dtype`."""
+    multiplier = scale / jnp.sqrt(var + epsilon)
+    return ((x.astype(jnp.float32) - mean) * multiplier + bias).astype(dtype)
+
+
+@batch_norm_on_cpu
+def batch_norm(
+    x: Array, scale: Array, bias: Array, epsilon: float, dtype: Dtype = jnp.float32, relu: bool = False
+) -> tuple[Array, Array, Array]:
+    """Normalises groups of examples, each by its own mean and variance (Ioffe and Szegedy 2015, algorithm 1).
+
+    Args:
+      x: (groups, examples, ..., channels).
+      scale: (channels,), the paper's gamma.
+      bias: (channels,), the paper's beta.
+      epsilon: added to the variance.
+      dtype: of the outputs.
+      relu: whether a ReLU follows.
+
+    Returns:
+      The outputs, shaped like x; each group's means and biased variances, float32, which broadcast to that.
+    """
+    over = tuple(range(1, x.ndim - 1))  # all but group and channel
+    # One pass over the activations (E[x^2] - E[x]^2), so that XLA fuses both sums into one read. In float32 that
+    # costs 0.1 % where the mean is 100 deviations from zero; behind a convolution it is a few.
+    f32 = x.astype(jnp.float32)
+    mean = jnp.mean(f32, axis=over, keepdims=True)
+    var = jnp.maximum(jnp.mean(jnp.square(f32), axis=over, keepdims=True) - jnp.square(mean), 0.0)
+    y = normalize(x, mean, var, scale, bias, epsilon, dtype)
+    return (nn.relu(y) if relu else y), mean, var
 
 
 class BatchNorm(nn.Module):
@@ -33,6 +67,12 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
     scale_init: Initializer = nn.initializers.ones
 
+    def relu(self, x: Array, train: bool) -> Array:
+        """Computes `nn.relu(self(x, train))`, in training as one layer, which passes over memory less often."""
+        if train and not self.is_mutable_collection("intermediates"):  # they hold what is ahead of the ReLU
+            return self(x, train, relu=True)
+        return nn.relu(self(x, train))
+
     @nn.compact
     def __call__(self, x: Array, train: bool, relu: bool = False) -> Array:
         """Maps (batch, ..., channels) to the same shape, through a ReLU as well if `relu`.
@@ -47,8 +87,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
         if not train:
-            y = normalise(x, running_mean.value, running_var.value, scale, bias, self.epsilon, self.dtype)
-            return jax.nn.relu(y) if relu else y
+            y = normalize(x, running_mean.value, running_var.value, scale, bias, self.epsilon, self.dtype)
+            return nn.relu(y) if relu else y
 
         size = self.group_size or x.shape[0]
         if x.shape[0] % size:
@@ -57,7 +97,7 @@ class BatchNorm(nn.Module):
                 f"choose a divisor of {x.shape[0]}, or 0 for the whole batch"
             )
         grouped = x.reshape(-1, size, *x.shape[1:])
-        y, mean, var = normalise_groups(grouped, scale, bias, self.epsilon, self.dtype, relu)
+        y, mean, var = batch_norm(grouped, scale, bias, self.epsilon, self.dtype, relu)
 
         if not self.is_initializing():
             count = grouped.size // mean.size  # positions of a group

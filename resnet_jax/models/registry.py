@@ -73,6 +73,16 @@ VARIANTS: dict[str, Variant] = {
     "resnet18_A": _imagenet(18, shortcut="A"),
     **{f"resnet34_{option}": _imagenet(34, shortcut=option) for option in "ABC"},
     **{f"preact_resnet{d}": _imagenet(d, **_PREACT) for d in (18, 34, 50, 101, 152, 200)},
+    # Wider bottlenecks, as torchvision has them: the 3x3 convolution strides.
+    **{
+        name: dataclasses.replace(_imagenet(depth, stride_on="3x3", **fields), source=source)
+        for name, depth, source, fields in (
+            ("resnext50_32x4d", 50, "Xie et al. 2017, table 1", {"groups": 32, "width_per_group": 4}),
+            ("resnext101_32x8d", 101, "Xie et al. 2017", {"groups": 32, "width_per_group": 8}),
+            ("wide_resnet50_2", 50, "Zagoruyko and Komodakis 2016, table 8", {"width_per_group": 128}),
+            ("wide_resnet101_2", 101, "Zagoruyko and Komodakis 2016", {"width_per_group": 128}),
+        )
+    },
     # CIFAR, and every other set of small images.
     **{f"cifar_resnet{d}": _cifar(d) for d in (20, 32, 44, 56, 110, 1202)},
     **{f"cifar_plain{d}": _cifar(d, shortcut="none") for d in (20, 32, 44, 56, 110)},
@@ -81,6 +91,15 @@ VARIANTS: dict[str, Variant] = {
     "cifar_preact_resnet110": _cifar(110, "2016 table 2", **_PREACT),
     "cifar_preact_resnet110_1layer": _cifar(110, "2016 table 3", "single", **_PREACT),
     **{f"cifar_preact_resnet{d}": _cifar(d, "2016 table 3", "bottleneck", **_PREACT) for d in (164, 1001)},
+    "cifar_wrn28_10": _cifar(
+        26,
+        "Zagoruyko and Komodakis 2016, table 1",
+        stage_sizes=(4, 4, 4),
+        widths=(160, 320, 640),
+        stem_width=16,
+        shortcut="B",
+        **_PREACT,
+    ),  # that paper calls 6n+4 what has 6n+2 weighted layers in sequence
     **{f"vgg{d}": _vgg(d) for d in _VGG},
 }
 

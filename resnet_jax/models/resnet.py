@@ -10,6 +10,7 @@ from flax.typing import Dtype
 from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.kernels import max_pool
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
 from resnet_jax.models.layers import (
@@ -19,7 +20,6 @@ from resnet_jax.models.layers import (
     Padding,
     average_pool,
     classifier,
-    max_pool,
 )
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
@@ -40,6 +40,11 @@ class ResNet(nn.Module):
       stage_sizes: number of units in each stage.
       widths: width of each stage; a bottleneck ends in four times as many features.
       block: "basic", "bottleneck" or "single".
+      groups, width_per_group: the 3x3 convolution of a bottleneck of width 64 has so many groups of so many features,
+        that of other widths in proportion, as in torchvision (Xie et al. 2017, "ResNeXt").
+      stem_width: features of the stem; None: the first stage's width.
+      unit_dropout: rate of dropout between the two 3x3 convolutions of a basic unit (Zagoruyko and Komodakis 2016,
+        "Wide residual networks", section 2.4).
       stem: "imagenet" (7x7/2 convolution, 3x3/2 max-pool) or "cifar" (3x3 convolution).
       num_classes: outputs of the classifier.
       shortcut: a key of `shortcuts.SHORTCUTS`; "none" makes the net plain.
@@ -98,6 +103,10 @@ class ResNet(nn.Module):
     features_only: bool = False
     output_stride: int | None = None
     pool_size: int | None = None
+    groups: int = 1
+    width_per_group: int = 64
+    stem_width: int | None = None
+    unit_dropout: float = 0.0
     remat: bool = False
     scan: bool = False
     dtype: Dtype = jnp.float32
@@ -114,8 +123,8 @@ class ResNet(nn.Module):
         finest first. The last one is what the classifier would average: behind the final BN and ReLU of a net with
         pre-activation, whose other stages end in a sum that neither has touched.
 
-        In training, `batch_stats` must be mutable; the shortcut "dropout" and `stochastic_depth` also need an rng
-        named "dropout".
+        In training, `batch_stats` must be mutable; the shortcut "dropout", `unit_dropout` and `stochastic_depth` also
+        need an rng named "dropout".
         """
         order = ORDERS[self.activation]
         conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding)
@@ -127,6 +136,9 @@ class ResNet(nn.Module):
             order=order,
             stride_on=self.stride_on,
             drop_per=self.stochastic_depth_per,
+            groups=self.groups,
+            width_per_group=self.width_per_group,
+            dropout=self.unit_dropout,
             conv=conv,
             norm=norm,
             last_norm=partial(norm, scale_init=zeros) if self.zero_init_last else norm,
@@ -141,8 +153,8 @@ class ResNet(nn.Module):
             ),
         )
 
-        ops = "bn relu" if self.stem_norm else ""
-        stem = Stem(self.stem, self.widths[0], ops, self.padding, conv, norm, name="stem")
+        ops = "bn+relu" if self.stem_norm else ""
+        stem = Stem(self.stem, self.stem_width or self.widths[0], ops, self.padding, conv, norm, name="stem")
         x = stem(x.astype(self.dtype), train)
         outputs = []
         plan = zip(self.stage_sizes, self.widths, stage_strides(self), strict=True)
@@ -265,9 +277,35 @@ def _check_fields(net: ResNet) -> None:
     possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
     if net.output_stride not in (None, *possible):
         raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")
-    if net.scan and (net.stochastic_depth or net.shortcut == "dropout"):
+    if net.scan and (net.stochastic_depth or net.unit_dropout or net.shortcut == "dropout"):
         raise UserError(
-            "scan is for units that are alike and draw nothing: not with stochastic_depth or shortcut 'dropout'"
+            "scan is for units that are alike and draw nothing: not with stochastic_depth, unit_dropout or "
+            "shortcut 'dropout'"
         )
+    _check_unit_fields(net)
     if not 0 <= net.shortcut_dropout < 1:
         raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")
+
+
+def _check_unit_fields(net: ResNet) -> None:
+    """Raises UserError for fields of the wider nets that the block cannot have."""
+    if min(net.groups, net.width_per_group, 1 if net.stem_width is None else net.stem_width) < 1:
+        raise UserError("groups, width_per_group and stem_width must be 1 or more")
+    if (net.groups, net.width_per_group) != (1, 64) and net.block != "bottleneck":
+        raise UserError(
+            f"groups={net.groups} and width_per_group={net.width_per_group} are for bottleneck blocks, "
+            f"not {net.block!r}"
+        )
+    for width in net.widths:
+        if net.width_per_group != 64 and width * net.width_per_group % 64:
+            raise UserError(f"width_per_group={net.width_per_group} gives width {width} no whole number of features")
+    features = net.widths[0] * BLOCKS[net.block][-1][1]
+    if net.stem_width and net.stem_width > features and net.shortcut not in ("none", "B", "C", "conv1x1"):
+        raise UserError(
+            f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow stem_width={net.stem_width} to "
+            f"{features}; use shortcut B or C"
+        )
+    if not 0 <= net.unit_dropout < 1:
+        raise UserError(f"unit_dropout={net.unit_dropout} must be in [0, 1)")
+    if net.unit_dropout and net.block != "basic":
+        raise UserError(f"unit_dropout={net.unit_dropout} is for basic blocks, not {net.block!r}")

@@ -8,7 +8,8 @@ from flax.typing import Dtype
 from jax import Array
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.layers import InitMode, classifier, conv, he_normal, max_pool, relu
+from resnet_jax.kernels import max_pool
+from resnet_jax.models.layers import InitMode, classifier, conv, he_normal
 
 
 class VGG(nn.Module):
@@ -57,7 +58,7 @@ class VGG(nn.Module):
             x = VGGStage(size, width, self.init_mode, self.dtype, name=f"stage{i}")(x)
         x = x.reshape(x.shape[0], -1)
         for i in (1, 2):
-            x = relu(nn.Dense(self.hidden, kernel_init=he_normal("fan_in"), dtype=self.dtype, name=f"fc{i}")(x))
+            x = nn.relu(nn.Dense(self.hidden, kernel_init=he_normal("fan_in"), dtype=self.dtype, name=f"fc{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return classifier(self.num_classes, jnp.float32, name="head")(x)
 
@@ -74,5 +75,5 @@ class VGGStage(nn.Module):
     def __call__(self, x: Array) -> Array:
         for i in range(1, self.size + 1):
             layer = conv(self.width, 3, use_bias=True, init_mode=self.init_mode, dtype=self.dtype, name=f"conv{i}")
-            x = relu(layer(x))
+            x = nn.relu(layer(x))
         return max_pool(x, 2, strides=2)

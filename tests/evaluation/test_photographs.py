@@ -14,7 +14,7 @@ from benchmarks.local_processes import Job
 from experiments import registry
 from experiments.experiment import row_config, run_folder, runnable
 from experiments.run_index import index_runs
-from experiments.scores import score
+from experiments.scores import paper_protocols, score
 from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
 from resnet_jax.errors import UserError
@@ -277,11 +277,16 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             protocol = next(one for one, known in paper.items() if known == metric)
             one = tested[protocol]
             # As ImageNet's validation set is, which the papers test on; a folder's val/ is not.
-            result = dataclasses.replace(one.result, metric=metric, top5_error=12.5, evaluated_on="test")
+            wanted = paper_protocols()[metric]
+            result = dataclasses.replace(
+                one.result, metric=metric, top5_error=12.5, evaluated_on="test", crop=wanted.crop,
+                shorter_sides=wanted.shorter_sides, recompute_bn=registry.asked_metric(experiment, row)[1],
+            )  # fmt: skip
             write_evaluation(dataclasses.replace(one, result=result), folder)
             filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_computed=False)
             (run,) = next(iter(filled.runs.values()))
-            assert score(run, metric, "top1") == one.result.test_error and score(run, metric, "top5") == 12.5
+            assert score(run, metric, "top1", result.recompute_bn) == one.result.test_error
+            assert score(run, metric, "top5", result.recompute_bn) == 12.5
             entry = next(entry for entry in filled.entries if entry.name == row.name)
             values = [measure.ours.mean for measure in entry.measures if measure.ours]
             assert one.result.test_error in values, (name, row.name)

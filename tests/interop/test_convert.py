@@ -29,7 +29,10 @@ V15, V2 = {"stride_on": "3x3"}, {"stem_norm": False}
 NETS = [
     ("torchvision", "resnet18", SMALL),
     ("torchvision", "resnet50", SMALL | V15),
+    ("torchvision", "resnext50_32x4d", SMALL | {"widths": (64, 128)}),
+    ("torchvision", "wide_resnet50_2", SMALL),
     ("torchvision", "cifar_resnet20", SMALL | {"shortcut": "B"}),
+    ("torchvision", "cifar_resnet20", SMALL | {"shortcut": "B", "stem_width": 3}),
     ("torchvision", "cifar_resnet20", SMALL),
     ("torchvision", "resnet34_C", SMALL),
     ("akamaster", "cifar_resnet20", SMALL),
@@ -51,13 +54,13 @@ def test_round_trips_are_bitwise(tmp_path, layout, model, fields):
     assert {f.name: getattr(base, f.name) for f in dataclasses.fields(base)} == {
         f.name: getattr(weights.create_model(), f.name) for f in dataclasses.fields(base)
     }
-    # theirs -> ours -> theirs
+    # to the net and back
     back = state_dict(weights, layout)
     assert back.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(back[name], tensor)
         assert back[name].dtype == tensor.dtype
-    # ours -> theirs -> ours, by a file
+    # to a file and back
     export_safetensors(weights, tmp_path / "x.safetensors", layout)
     again = load_weights(tmp_path / "x.safetensors")
     assert again.fields == weights.fields

@@ -1,12 +1,10 @@
 """Kernels by this processor's instructions, and by the least that a processor of its kind has."""
 
 import platform
-from functools import partial
 
-import jax
 import pytest
 
-from resnet_jax.kernels import batch_norm, build, convolution, max_pool
+from resnet_jax.kernels import build
 
 
 @pytest.fixture(scope="session")
@@ -28,19 +26,11 @@ def avx2(compiled_folder):
 def register(name, architecture, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "OPTIONS", tuple(o.replace("native", architecture) for o in build.OPTIONS))
-        library = build.ctypes.CDLL(str(build.build(folder)))
-    for target, symbol in build.TARGETS.items():
-        other = target.replace("resnet_jax.", f"resnet_jax.{name}_")
-        jax.ffi.register_ffi_target(other, jax.ffi.pycapsule(getattr(library, symbol)), platform="cpu")
+        build.register(build.build(folder), f"resnet_jax_{name}")
 
 
 @pytest.fixture(params=["this processor's", "portable", "avx2"])
 def instructions(request, kernels, monkeypatch):
     if request.param != "this processor's":
         request.getfixturevalue(request.param)
-        for module in (convolution, batch_norm, max_pool):
-            monkeypatch.setattr(module, "_call", partial(by_another_name, f"{request.param}_", module._call))
-
-
-def by_another_name(prefix, call, name, *args):
-    return call(prefix + name, *args)
+        monkeypatch.setattr(build, "PREFIX", f"resnet_jax_{request.param}")

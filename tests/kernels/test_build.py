@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
 from resnet_jax.kernels import build
@@ -135,8 +134,7 @@ class TestAvailable:
     """Without a library, convolutions are XLA's, and the log says why, once."""
 
     @pytest.fixture(autouse=True)
-    def one_device(self, asked_anew, compiler, tmp_path, monkeypatch):
-        monkeypatch.setattr(jax, "device_count", lambda: 1)
+    def empty_cache(self, asked_anew, compiler, tmp_path, monkeypatch):
         monkeypatch.setattr(build, "default_folder", lambda: tmp_path / "cache")
 
     def check_xlas(self, caplog, *words):

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.kernels import build
-from resnet_jax.models.layers import max_pool
+from resnet_jax.kernels import build, max_pool
 from tests.kernels.direct import calls
 
 #: Name: batch, height and width, channels; size, strides, padding below and above of rows and columns, as given.

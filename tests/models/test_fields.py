@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from flax import traverse_util
 
 from resnet_jax.errors import UserError
@@ -83,6 +84,15 @@ REFUSED = {
     "residual_scale": ({"shortcut": "C", "residual_scale": 0.5}, r"residual_scale=0.5 is for .*constant_scaling"),
     "shortcut_dropout": ({"shortcut": "A", "shortcut_dropout": 0.1}, r"shortcut_dropout=0.1 is for .*dropout, not 'A'"),
     "dropout of all": ({"shortcut": "dropout", "shortcut_dropout": 1.0}, r"shortcut_dropout=1.0 must be in \[0, 1\)"),
+    "groups of basic units": ({"groups": 2}, r"groups=2 and width_per_group=64 are for bottleneck blocks, not 'basic'"),
+    "width_per_group of single layers": ({"width_per_group": 4, "block": "single"}, r"width_per_group=4 .*'single'"),
+    "no whole width": ({"width_per_group": 3, "block": "bottleneck"}, r"width_per_group=3 gives width 4 no whole"),
+    "no groups": ({"groups": 0, "block": "bottleneck"}, r"groups.* must be 1 or more"),
+    "no stem": ({"stem_width": 0}, r"stem_width must be 1 or more"),
+    "a stem to narrow": ({"stem_width": 6, "shortcut": "A"}, r"cannot narrow stem_width=6 to 4; use shortcut B or C"),
+    "dropout in bottlenecks": ({"unit_dropout": 0.3, "block": "bottleneck"}, r"unit_dropout=0.3 is for basic blocks"),
+    "dropout of whole units": ({"unit_dropout": 1.0}, r"unit_dropout=1.0 must be in \[0, 1\)"),
+    "dropout in a loop": ({"unit_dropout": 0.3, "scan": True}, r"scan is for units .* draw nothing"),
     "negative dropout": ({"shortcut": "dropout", "shortcut_dropout": -0.1}, r"must be in \[0, 1\)"),
 }
 
@@ -221,3 +231,45 @@ def test_the_first_unit_has_a_pre_activation_of_its_own_without_the_stems():
     assert "bn" not in without["stem"] and "bn_before" in without["stage1"]["block1"]
     with pytest.raises(UserError, match="stem_norm=False is for pre-activation"):
         net(stem_norm=False)
+
+
+def test_groups_and_width_per_group_are_torchvisions():
+    """Of width 64: 32 groups of 4 features; twice as many where the width is twice as large."""
+    model = net(block="bottleneck", widths=(64, 128), groups=32, width_per_group=4)
+    shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 8, 8, 3)))["params"]
+    for stage, inner in (("stage1", 128), ("stage2", 256)):
+        unit = shapes[stage]["block1"]
+        assert unit["conv1"]["kernel"].shape[-1] == inner
+        assert unit["conv2"]["kernel"].shape == (3, 3, inner // 32, inner)
+        assert unit["conv3"]["kernel"].shape == (1, 1, inner, 2 * inner)
+
+
+def test_dropout_in_the_unit_is_between_its_convolutions():
+    """The second convolution's inputs vanish in training alone, and the others grow."""
+    x = ref.images(4, 8, 8, 3)
+    dropped, whole = net(unit_dropout=0.5), net()
+    variables = ref.random_variables(whole, x)
+    np.testing.assert_array_equal(dropped.apply(variables, x), whole.apply(variables, x))
+
+    def inputs(model):
+        found = {}
+
+        def record(next_call, args, kwargs, context):
+            found["/".join(context.module.path)] = args[0] if args else None
+            return next_call(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY})
+        return [np.asarray(found[f"stage1/block1/conv{i}"]) for i in (1, 2)]
+
+    (first, second), (first_whole, second_whole) = inputs(dropped), inputs(whole)
+    np.testing.assert_array_equal(first, first_whole)
+    kept = second != 0
+    np.testing.assert_allclose(second[kept], 2 * second_whole[kept], rtol=1e-6)
+    assert 0.4 < kept.sum() / (second_whole != 0).sum() < 0.6
+
+
+def test_the_stem_may_have_a_width_of_its_own():
+    shapes = jax.eval_shape(net(stem_width=6).init, KEY, jnp.zeros((1, 8, 8, 3)))["params"]
+    assert shapes["stem"]["conv"]["kernel"].shape[-1] == 6
+    assert shapes["stage1"]["block1"]["shortcut"]["conv"]["kernel"].shape == (1, 1, 6, 4)

@@ -20,10 +20,11 @@ PROMISED = """
     cifar_resnet20 cifar_resnet32 cifar_resnet44 cifar_resnet56 cifar_resnet110 cifar_resnet1202
     cifar_plain20 cifar_plain32 cifar_plain44 cifar_plain56 cifar_plain110
     cifar_preact_resnet110 cifar_preact_resnet164 cifar_preact_resnet1001 vgg16 vgg19
+    resnext50_32x4d resnext101_32x8d wide_resnet50_2 wide_resnet101_2 cifar_wrn28_10
 """.split()
 
-# torchvision (resnet18 to 152, vgg16, vgg19), akamaster/pytorch_resnet_cifar10 (option A),
-# osmr/imgclsmob (the bottleneck nets for CIFAR).
+# torchvision (resnet18 to 152, resnext, wide_resnet, vgg16, vgg19), akamaster/pytorch_resnet_cifar10 (option A),
+# osmr/imgclsmob (the bottleneck nets and WRN-28-10 for CIFAR).
 PUBLISHED_COUNTS = {
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
@@ -31,6 +32,11 @@ PUBLISHED_COUNTS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "cifar_wrn28_10": 36_479_194,
     "vgg16": 138_357_544,
     "vgg19": 143_667_240,
     "cifar_resnet20": 269_722,
@@ -102,7 +108,8 @@ def test_summary_counts_every_parameter_once(name):
 
 @pytest.mark.parametrize("name", list_models())
 def test_depth_is_the_number_in_the_name(name):
-    assert variant_summary(name).depth == int(re.search(r"\d+", name)[0])
+    shortcuts = 2 if "wrn" in name else 0  # that paper counts 6n+4 for 6n+2 weighted layers in sequence
+    assert variant_summary(name).depth == int(re.search(r"\d+", name)[0]) - shortcuts
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_a_linear_probe_is_logistic_regression_on_the_features(tiny_config, tmp_
     weights = a_folder_of_weights(tmp_path / "weights", 1)
     config = tiny_config(
         init_from=str(weights), finetune__linear_probe=True, data__padding=0, optimizer__weight_decay=0.05,
-        schedule__warmup="none",
+        optimizer__decay_scope="all", schedule__warmup="none",
     )  # fmt: skip
     trainer = make_trainer(config, jax.devices()[:1])
     states = steps(trainer, 3)

@@ -3,9 +3,11 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from benchmarks.resnet_jax_step import make_benchmark_trainer
+from resnet_jax.models import create_model
 
 #: Steps of a dispatch.
 STEPS = 5
@@ -14,9 +16,7 @@ BOTTLENECK = {"block": "bottleneck", "stage_sizes": (1, 1), "widths": (16, 32), 
 
 
 @pytest.fixture(params=["cuda", "tpu"])
-def accelerator(request, kernels, monkeypatch):
-    """A process whose default backend is no CPU, with one device, as far as anything here asks."""
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu" if request.param == "cuda" else "tpu")
+def accelerator(request, kernels):
     return request.param
 
 
@@ -59,3 +59,26 @@ def test_the_evaluation_step(accelerator):
     inputs = run.pipeline.train_inputs(0, 1)[0]
     program = text(run.eval_step, accelerator, tested, run.pipeline.train, inputs, mask)
     assert "@resnet_jax." not in program and len(operand_types(program, "convolution")) == 9
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_kernels_for_cpus_are_in_programs_for_one_cpu_alone(kernels, platform):
+    """Whatever the process's own devices are: a program is lowered for others as well."""
+    model = create_model("cifar_resnet20")
+    images = jnp.ones((8, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def loss(params, images):
+        logits, _ = model.apply(variables | {"params": params}, images, train=True, mutable=["batch_stats"])
+        return logits.sum()
+
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variables)
+    gradient = jax.jit(jax.grad(loss))
+    for devices in (1, 8):
+        mesh = jax.sharding.Mesh(jax.devices()[:devices], "batch")
+        shared = jax.device_put(images, jax.sharding.NamedSharding(mesh, jax.P("batch")))
+        params = jax.device_put(variables["params"], jax.sharding.NamedSharding(mesh, jax.P()))
+        program = gradient.trace(params, shared).lower(lowering_platforms=(platform,)).as_text()
+        # 19 convolutions with the gradients of their kernels, and of their images but for the first; 19 batch norms.
+        count = 19 * 2 + 18 + 19 * 2 if platform == "cpu" and devices == 1 else 0
+        assert program.count("custom_call @resnet_jax.") == count

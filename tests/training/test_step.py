@@ -109,7 +109,9 @@ def test_bfloat16_computes_near_float32_with_float32_state(tiny_config):
 
 def test_first_step_is_the_gradient_of_the_loss(tiny_config):
     """Parameters move by -rate * (dL/dw + decay * w); dL/dw of some weights by central differences."""
-    config = tiny_config(data__padding=0, schedule__warmup="none", optimizer__weight_decay=0.01)
+    config = tiny_config(
+        data__padding=0, schedule__warmup="none", optimizer__weight_decay=0.01, optimizer__decay_scope="all"
+    )
     trainer = make_trainer(config, jax.devices()[:1])
     state = trainer.init()
     before = jax.tree.map(np.asarray, state.params)
