@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.local_processes import Job
 from experiments import registry
-from experiments.experiment import row_config, run_folder, runnable
+from experiments.experiment import asked_metric, row_config, run_folder, runnable
 from experiments.run_index import index_runs
 from experiments.scores import paper_protocols, score
 from experiments.tables import fill as fill_table
@@ -280,7 +280,7 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             wanted = paper_protocols()[metric]
             result = dataclasses.replace(
                 one.result, metric=metric, top5_error=12.5, evaluated_on="test", crop=wanted.crop,
-                shorter_sides=wanted.shorter_sides, recompute_bn=registry.asked_metric(experiment, row)[1],
+                shorter_sides=wanted.shorter_sides, recompute_bn=asked_metric(experiment, row)[1],
             )  # fmt: skip
             write_evaluation(dataclasses.replace(one, result=result), folder)
             filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_computed=False)
