@@ -42,7 +42,7 @@ def test_the_lowest_hashes_of_each_class_are_held_out(flat):
         for i in range(len(part)):
             name, label, data = part.load(i)
             assert label == ["cat", "dog"].index(name.split("/")[0]) and data == (flat / name).read_bytes()
-    assert len(opened.notes) == 1 and "2 entries" in opened.notes[0] and ".txt" in opened.notes[0]
+    assert len(opened.remarks) == 1 and "2 entries" in opened.remarks[0] and ".txt" in opened.remarks[0]
 
 
 def test_another_image_moves_at_most_one_of_its_class(flat):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_jax.data.dataset import Dataset, Split, fitted
+from resnet_jax.data.dataset import Dataset, Split, resized
 from resnet_jax.data.imagenet.decode import decode
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import open_splits
@@ -86,12 +86,12 @@ def test_small_images_are_fitted_to_a_net():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
     dataset = Dataset("x", Split(images, np.zeros(3, np.int32)), Split(images[:1], np.zeros(1, np.int32)), 2)
-    small = fitted(dataset, 4, rgb=True).train.images
+    small = resized(dataset, 4, rgb=True).train.images
     assert small.shape == (3, 4, 4, 3) and small.dtype == np.uint8
     pooled = images.reshape(3, 4, 2, 4, 2, 1).mean(axis=(2, 4))
     assert np.abs(small - pooled).max() <= 0.5
-    large = fitted(dataset, 32, rgb=False).test.images
+    large = resized(dataset, 32, rgb=False).test.images
     assert large.shape == (1, 32, 32, 1)
     expected = np.asarray(Image.fromarray(images[0, ..., 0]).resize((32, 32), Image.Resampling.BILINEAR), int)
     assert np.abs(large[0, ..., 0].astype(int) - expected).max() <= 1
-    assert fitted(dataset, 0, rgb=False) is dataset
+    assert resized(dataset, 0, rgb=False) is dataset
