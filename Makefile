@@ -27,7 +27,7 @@ soak: $(VENV)/installed-dev ## kill a digits run 200 times and compare it with o
 imagenet-check: $(VENV)/installed-dev ## plain-18 and ResNet-18 at 224 pixels: prepare, train, kill, test in every way
 	$(BIN)/python -m tests.data.imagenet.end_to_end --size=224
 
-lint: $(VENV)/installed-dev ## ruff, ruff format and mypy
+lint: $(VENV)/installed-dev ## ruff, ruff format, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

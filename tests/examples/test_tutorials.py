@@ -48,7 +48,7 @@ def test_own_net(monkeypatch):
 
 def test_own_table():
     """The file of rows is a table whose configs can be run."""
-    from experiments.registry import row_config
+    from experiments.experiment import row_config
     from resnet_jax.training.config_checks import validate_config
 
     block = re.search(r"^```python\n(.*?)^```", (TUTORIALS / "own_table.md").read_text(), re.DOTALL | re.MULTILINE)
