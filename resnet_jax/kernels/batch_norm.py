@@ -16,7 +16,7 @@ from resnet_jax.kernels import build
 from resnet_jax.kernels.lowering import Computation, differentiable
 
 #: Outputs, means and variances of (x, scale, bias, epsilon, dtype, relu).
-BatchNorm = Callable[[Array, Array, Array, float, Dtype, bool], Sequence[Array]]
+BatchNorm = Callable[..., Sequence[Array]]
 
 
 def batch_norm_on_cpu(plain: BatchNorm) -> BatchNorm:

@@ -293,7 +293,8 @@ def _check_unit_fields(net: ResNet) -> None:
         raise UserError("groups, width_per_group and stem_width must be 1 or more")
     if (net.groups, net.width_per_group) != (1, 64) and net.block != "bottleneck":
         raise UserError(
-            f"groups={net.groups} and width_per_group={net.width_per_group} are for bottleneck blocks, not {net.block!r}"
+            f"groups={net.groups} and width_per_group={net.width_per_group} are for bottleneck blocks, "
+            f"not {net.block!r}"
         )
     for width in net.widths:
         if net.width_per_group != 64 and width * net.width_per_group % 64:
