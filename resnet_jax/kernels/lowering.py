@@ -85,6 +85,13 @@ def _outside_jit(*args: Array, computation: Computation) -> Any:
     return _layer.bind(*args, computation=computation)
 
 
+@_layer.def_impl
+def _evaluate(*args: Array, computation: Computation) -> Any:
+    if jax.config.read("jax_disable_jit"):
+        return computation(*args, cpus=0)
+    return _outside_jit(*args, computation=computation)
+
+
 @functools.lru_cache(maxsize=4096)
 def _outputs(computation: Computation, *args: jax.ShapeDtypeStruct) -> list[jax.core.ShapedArray]:
     outputs = jax.eval_shape(functools.partial(computation, cpus=0), *args)
@@ -115,6 +122,5 @@ def _batch(args: Sequence[Array], dims: Sequence[int | None], *, computation: Co
     return outputs, [0] * len(outputs)
 
 
-_layer.def_impl(_outside_jit)
 mlir.register_lowering(_layer, _lower)
 batching.primitive_batchers[_layer] = _batch

@@ -14,25 +14,25 @@ from resnet_jax.kernels.lowering import Computation, differentiable
 Pads = tuple[tuple[int, int], ...]
 
 
-def max_pool(images: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
+def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
     """Takes the maximum of each channel in square windows, as `nn.max_pool` does.
 
     Args:
-      images: (batch, height, width, channels).
+      x: (batch, height, width, channels).
       window: side of a window in pixels.
       strides: pixels from one window to the next.
       padding: pixels on every side, or XLA's SAME.
     """
     pads: str | Pads = padding if isinstance(padding, str) else ((padding, padding), (padding, padding))
-    if not build.supports(images, images.shape[0]):
-        return _plain(images, window, strides, pads)
+    if not build.supports(x, x.shape[0]):
+        return _plain(x, window, strides, pads)
     if isinstance(pads, str):
-        pads = tuple(jax.lax.padtype_to_pads(images.shape[1:3], (window,) * 2, (strides,) * 2, pads))
+        pads = tuple(jax.lax.padtype_to_pads(x.shape[1:3], (window,) * 2, (strides,) * 2, pads))
     only_padding = any(max(low, high) >= window for low, high in pads)
-    if only_padding or min(_shape(images, window, strides, pads)) <= 0:
-        return _plain(images, window, strides, pads)
+    if only_padding or min(_shape(x, window, strides, pads)) <= 0:
+        return _plain(x, window, strides, pads)
     sizes = {"window": window, "strides": strides, "pads": pads}
-    (pooled,) = differentiable(Computation(_forward, **sizes), Computation(_gradient, **sizes), kept=(0,))(images)
+    (pooled,) = differentiable(Computation(_forward, **sizes), Computation(_gradient, **sizes), kept=(0,))(x)
     return pooled
 
 

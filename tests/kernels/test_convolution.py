@@ -173,6 +173,12 @@ class TestTransformations:
         for _ in range(3):
             self.same(call(*operands), first)
 
+    def test_without_jit(self, kernels):
+        operands, window = example("3x3")
+        with jax.disable_jit():
+            found = gradients(*operands, window)
+        assert_sums(found, *operands, window)
+
     def test_vmap(self, kernels):
         several = [arrays(8, (4, 5), 16, 16, (3, 3), SAME, seed) for seed in range(3)]
         call = jax.jit(jax.vmap(gradients))
