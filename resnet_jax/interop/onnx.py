@@ -43,15 +43,15 @@ def export_onnx(weights: Weights, path: str | Path) -> Mapping[str, Any]:
 def _padding_by_itself() -> Iterator[None]:
     """Nets pad ahead of max-pools, not in them: jax2onnx 0.17.1 drops the padding of Flax's, and says nothing."""
 
-    def max_pool(images: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
+    def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
         spans, steps = (window, window), (strides, strides)
         sides = (
-            jax.lax.padtype_to_pads(images.shape[1:3], spans, steps, padding)
+            jax.lax.padtype_to_pads(x.shape[1:3], spans, steps, padding)
             if padding == "SAME"
             else [(padding,) * 2] * 2
         )
-        images = jnp.pad(images, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
-        return nn.max_pool(images, window_shape=(window, window), strides=(strides, strides), padding="VALID")
+        x = jnp.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
+        return nn.max_pool(x, window_shape=(window, window), strides=(strides, strides), padding="VALID")
 
     kept = resnet.max_pool, vgg.max_pool
     resnet.max_pool = vgg.max_pool = max_pool
