@@ -87,7 +87,7 @@ def _outside_jit(*args: Array, computation: Computation) -> Any:
 
 @_layer.def_impl
 def _evaluate(*args: Array, computation: Computation) -> Any:
-    if jax.config.read("jax_disable_jit"):
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         return computation(*args, cpus=0)
     return _outside_jit(*args, computation=computation)
 
