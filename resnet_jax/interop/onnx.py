@@ -46,9 +46,7 @@ def _padding_by_itself() -> Iterator[None]:
     def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
         spans, steps = (window, window), (strides, strides)
         sides = (
-            jax.lax.padtype_to_pads(x.shape[1:3], spans, steps, padding)
-            if padding == "SAME"
-            else [(padding,) * 2] * 2
+            jax.lax.padtype_to_pads(x.shape[1:3], spans, steps, padding) if padding == "SAME" else [(padding,) * 2] * 2
         )
         x = jnp.pad(x, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
         return nn.max_pool(x, window_shape=(window, window), strides=(strides, strides), padding="VALID")

@@ -27,7 +27,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(residual):
 def test_what_cannot_be_opened(tmp_path, tiny_config):
     with pytest.raises(UserError, match="holds no run"):
         open_run(tmp_path)
-    RunFolder(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).open(tiny_config())
     with pytest.raises(UserError, match="no checkpoint yet"):
         open_run(tmp_path)
 

@@ -91,7 +91,7 @@ def test_a_run_that_is_not_there_is_noticed_before_the_first_is_analysed(capsys,
 
 
 def test_a_run_without_checkpoint(capsys, tmp_path, tiny_config):
-    RunFolder(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).open(tiny_config())
     assert "no checkpoint yet" in fails(capsys, "lesion", f"--workdir={tmp_path}")
 
 

@@ -117,7 +117,7 @@ def test_no_network_and_no_data(capsys, tmp_path, monkeypatch):
 def test_evaluate_a_run_without_checkpoint(capsys, tmp_path, tiny_config):
     from resnet_jax.training.run_folder import RunFolder
 
-    RunFolder(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).open(tiny_config())
     assert "no checkpoint yet" in fails(capsys, "evaluate", f"--workdir={tmp_path}")
 
 

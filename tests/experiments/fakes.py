@@ -24,7 +24,7 @@ def write_run(
 ) -> Path:
     """A run whose errors fall from 90 % to these; returns its folder."""
     record = RunFolder(run_folder(out, config))
-    record.begin(config)
+    record.open(config)
     for point in range(1, POINTS + 1):
         part = point / POINTS
         train, test = (90 + part**0.3 * (end - 90) for end in (train_error, test_error))

@@ -38,7 +38,7 @@ def proof(tmp_path):
     trials = campaign.proof_trials(tmp_path, 1)
     config = trials[0].config
     record = RunFolder(trials[0].folder)
-    record.begin(config)
+    record.open(config)
     record.finish(
         Result(
             model="cifar_resnet20", dataset="cifar10", config_hash=config_hash(config), commit="", versions={},

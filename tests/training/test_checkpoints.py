@@ -30,7 +30,9 @@ def state(value):
 def save(directory, steps, keep=3, errors=None):
     checkpoints = Checkpoints(directory, keep)
     for step in steps:
-        checkpoints.save(step, state(step), {"n": step}, None if errors is None else errors.get(step))
+        checkpoints.save(
+            step, state(step), {"n": step}, {} if errors is None or step not in errors else {"test_error": errors[step]}
+        )
     checkpoints.close()
 
 
@@ -67,7 +69,7 @@ def test_what_the_host_saves_is_of_that_moment(tmp_path):
     """The run goes on and appends to its lists while a checkpoint is written in the background."""
     checkpoints = Checkpoints(tmp_path, 3)
     steps = [1]
-    checkpoints.save(1, state(1), {"pending": steps})
+    checkpoints.save(1, state(1), {"pending": steps}, {})
     steps.append(2)
     checkpoints.close()
     assert restore(tmp_path).host == {"pending": [1]}
@@ -241,4 +243,4 @@ def test_a_read_only_disk_is_an_error_and_can_be_evaluated(tiny_config, tmp_path
         fit(tiny_config(), small_disk / "run")
     assert evaluate(small_disk / "run").step == 4
     remount("rw")
-    assert fit(tiny_config(), small_disk / "run").test_error == whole.metrics["test_error"]
+    assert fit(tiny_config(), small_disk / "run").metrics["test_error"] == whole.metrics["test_error"]

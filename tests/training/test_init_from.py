@@ -138,7 +138,7 @@ def test_other_weights_are_another_run_and_another_place_is_not(tiny_config, tmp
     other = a_folder_of_weights(tmp_path / "other", 1, seed=1)
     a, b, c = (resolve(of(tiny_config, folder))[0] for folder in (one, tmp_path / "copy", other))
     assert config_hash(a) == config_hash(b) != config_hash(c)
-    RunFolder(tmp_path / "run").begin(a)
+    RunFolder(tmp_path / "run").open(a)
     shutil.copytree(other, one, dirs_exist_ok=True)
     with pytest.raises(UserError, match=f"another config .*init_hash: {a.init_hash} there, {c.init_hash} here"):
         fit(of(tiny_config, one), tmp_path / "run", devices=jax.devices()[:1])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.training import distributed
+from resnet_jax.training import multihost
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.run_folder import RunFolder
@@ -73,7 +73,7 @@ def test_evaluate_in_two_processes(whole, folder):
     ended = start("evaluate", workdir, 2, folder / "cache").wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     found = json.loads(ended[0].output.splitlines()[-1])
-    assert found["test_error"] == pytest.approx(RunFolder(workdir).result().test_error, abs=1e-9)
+    assert found["test_error"] == pytest.approx(RunFolder(workdir).result().metrics["test_error"], abs=1e-9)
     assert not [line for line in ended[1].output.splitlines() if line.startswith("{")]
 
 
@@ -163,7 +163,7 @@ def test_rollback_and_a_trace_in_two_processes(folder):
 )
 def test_incomplete_processes_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
-        distributed.initialize(**arguments)
+        multihost.initialize(**arguments)
 
 
 @pytest.mark.parametrize(("name", "value"), [("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")])
@@ -171,19 +171,19 @@ def test_one_process_of_a_launcher_is_alone(monkeypatch, name, value):
     """JAX would else give it the first of its host's devices only."""
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
     monkeypatch.setenv(name, value)
-    distributed.initialize()
-    distributed.initialize(num_processes=1)
+    multihost.initialize()
+    multihost.initialize(num_processes=1)
 
 
 def test_an_environment_that_is_not_understood_does_not_train_alone():
     """Only where JAX knows of no launcher at all is a process alone. In a process of its own: JAX must be asleep."""
     code = (
-        "import os; from resnet_jax.training import distributed; from resnet_jax.errors import UserError\n"
-        "distributed.initialize()\n"
+        "import os; from resnet_jax.training import multihost; from resnet_jax.errors import UserError\n"
+        "multihost.initialize()\n"
         "os.environ['JAX_COORDINATOR_ADDRESS'] = 'localhost:1234'\n"
-        "try: distributed.initialize()\n"
+        "try: multihost.initialize()\n"
         "except UserError as error: print('refused:', error)\n"
-        "import jax; print(jax.process_count(), distributed.is_chief())\n"
+        "import jax; print(jax.process_count(), multihost.is_chief())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     refused, alone = done.stdout.splitlines()

@@ -84,7 +84,7 @@ def test_unwritable_workdir(tiny_config, tmp_path):
 
 def test_a_folder_in_use_is_refused(tiny_config, tmp_path):
     other = RunFolder(tmp_path / "run")
-    other.begin(tiny_config())
+    other.open(tiny_config())
     with pytest.raises(UserError, match="another process trains in workdir"):
         fit(tiny_config(), tmp_path / "run")
     other.close()
