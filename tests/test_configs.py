@@ -92,7 +92,7 @@ def test_recipes_train_from_the_command_line(recipe, tiny_folder, tmp_path, caps
     workdir = tmp_path / "run"
     assert main(["train", f"--config=configs/imagenet_modern.py:{recipe}", f"--workdir={workdir}", *arguments]) == 0
     result = json.loads((workdir / "result.json").read_text())
-    assert result["steps"] == 2 and 0 <= result["test_error"] <= 100
+    assert result["steps"] == 2 and 0 <= result["metrics"]["test_error"] <= 100
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 2 and all(0 < loss < (2 if "rsb" in recipe else 20) for loss in losses)

@@ -71,7 +71,7 @@ def test_a_run_gives_its_weights_without_its_data(tmp_path, monkeypatch):
     config.steps = config.eval_every = config.log_every = config.checkpoint_every = 2
     config.batch_size = 16
     fit(config, tmp_path / "run")
-    monkeypatch.setattr("resnet_jax.training.trainer.load_dataset", lambda *a, **k: pytest.fail("opened the data"))
+    monkeypatch.setattr("resnet_jax.data.pipeline.load_dataset", lambda *a, **k: pytest.fail("opened the data"))
     weights = weights_of_run(tmp_path / "run")
     from sklearn import datasets
 
