@@ -118,10 +118,10 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
     batches = [(chosen[indices], mask) for indices, mask in padded_batches(len(chosen), size)]
 
     def evaluate(params: Any) -> tuple[float, float]:
-        step, stats = run.trainer.eval_step, run.state.tested_variables["batch_stats"]
-        sums = jax.device_get([step(params, stats, pipeline.train, *batch) for batch in batches])
-        total = {name: sum(float(s[name]) for s in sums) for name in sums[0]}
-        return total["loss"] / total["count"], 100 * total["error"] / total["count"]
+        variables = run.state.tested_variables | {"params": params}
+        sums = [run.trainer.eval_step(variables, pipeline.train, *batch) for batch in batches]
+        metrics = run.trainer.task.eval_metrics(jax.device_get(sums))
+        return metrics["test_loss"], metrics["test_error"]
 
     return evaluate
 

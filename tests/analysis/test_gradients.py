@@ -18,6 +18,7 @@ from resnet_jax.analysis.gradients import (
 from resnet_jax.errors import UserError
 from resnet_jax.models import ResNet
 from resnet_jax.models.summary import summarize
+from resnet_jax.tasks.classification import Classification
 from resnet_jax.training.loop import fit
 from resnet_jax.training.step import make_gradients
 from resnet_jax.training.trainer import make_trainer
@@ -46,7 +47,7 @@ def test_kernels_are_those_of_training(fields):
     net, variables, x, layers = make(**fields)
     assert layers[0] == "stem/conv" and layers[-1] == "head" and len(layers) == 6
     found = measured(net, variables, x, layers)["kernels"]
-    grads, _, _ = make_gradients(net)(
+    grads, _, _ = make_gradients(net, Classification(net.num_classes))(
         variables["params"], variables["batch_stats"], jnp.asarray(x), jnp.asarray(LABELS), jax.random.key(0)
     )
     for path in layers:

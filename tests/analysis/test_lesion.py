@@ -19,7 +19,6 @@ from resnet_jax.analysis.lesion import (
 from resnet_jax.analysis.run_files import open_run
 from resnet_jax.errors import UserError
 from resnet_jax.models import VGG, ResNet
-from resnet_jax.training.step import evaluate_test
 from tests.models import reference as ref
 
 
@@ -140,7 +139,7 @@ def test_study_of_a_run(residual):
     path = run_lesion(residual, repeats=2, report=lambda done, total: ticks.append((done, total)))
     found = json.loads(path.read_text())
     run = open_run(residual)
-    whole = evaluate_test(run.trainer.eval_step, run.state, run.trainer.pipeline, run.trainer.mesh)["test_error"]
+    whole = run.trainer.evaluate(run.state)["test_error"]
     assert found["error"] == pytest.approx(whole)
     assert [entry["block"] for entry in found["single"]] == [
         f"stage{i}/block{j}" for i, size in ((1, 2), (2, 3), (3, 1)) for j in range(1, size + 1)

@@ -68,6 +68,6 @@ def test_train_and_evaluate(capsys, tmp_path):
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert (result["seed"], result["steps"], result["model"]) == (7, 4, "cifar_plain20")
     assert main(["evaluate", workdir, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["test_error"] == result["test_error"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["test_error"] == result["metrics"]["test_error"]
     assert main(["evaluate", workdir]) == 0
     assert f"single view error {result['test_error']:.2f} %" in capsys.readouterr().out

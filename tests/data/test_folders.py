@@ -15,7 +15,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.loop import fit
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import fill, picture
-from tests.training.test_start import a_folder_of_weights
+from tests.training.test_init_from import a_folder_of_weights
 
 
 @pytest.fixture

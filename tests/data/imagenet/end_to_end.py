@@ -103,7 +103,7 @@ def evaluated(
         command(first, "evaluate", f"--workdir={first}", f"--protocol={protocol}", "--json", *more)
         told(f"{protocol}: {_check(first, metric.format(size=size))}, {time.monotonic() - began:.0f} s")
     single = json.loads((first / f"evaluations/single_crop_{size}.json").read_text())
-    assert single["test_error"] == json.loads((first / "result.json").read_text())["test_error"]
+    assert single["test_error"] == json.loads((first / "result.json").read_text())["metrics"]["test_error"]
     command(first, "evaluate", f"--workdir={first}", "--protocol=centre_crop", "--recompute_bn=16", "--json")
     again = json.loads((first / f"evaluations/single_crop_{size}.json").read_text())
     assert again["recompute_bn"] == 16 and again["test_loss"] != single["test_loss"]
