@@ -70,4 +70,4 @@ def test_train_and_evaluate(capsys, tmp_path):
     assert main(["evaluate", workdir, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["test_error"] == result["metrics"]["test_error"]
     assert main(["evaluate", workdir]) == 0
-    assert f"single view error {result['test_error']:.2f} %" in capsys.readouterr().out
+    assert f"single view error {result['metrics']['test_error']:.2f} %" in capsys.readouterr().out

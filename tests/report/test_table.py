@@ -25,8 +25,8 @@ def test_the_numbers_are_those_of_result_json(four_runs):
         assert shown["net"] == run.label
         assert shown["depth"] == str(recorded["depth"])
         assert shown["parameters"] == f"{recorded['params']:,}"
-        assert shown["training error (%)"] == f"{recorded['train_error']:.2f}"
-        assert shown["test error (%)"] == f"{recorded['test_error']:.2f}"
+        assert shown["training error (%)"] == f"{recorded['metrics']['train_error']:.2f}"
+        assert shown["test error (%)"] == f"{recorded['metrics']['test_error']:.2f}"
         assert shown["seconds"] == "1,234.6"
         assert shown["images/s"] == "2,411"
 

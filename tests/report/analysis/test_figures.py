@@ -109,7 +109,7 @@ def test_cost():
 def test_pictures_of_runs(name, tmp_path, tiny_config):
     """Two runs of one net are told apart by their folders; twice the same bytes; nothing of them is empty."""
     for folder in ("a", "b"):
-        RunFolder(tmp_path / folder).begin(tiny_config())
+        RunFolder(tmp_path / folder).open(tiny_config())
         (tmp_path / folder / f"{name}.json").write_text(json.dumps(FOUND[name]))
     folders = [tmp_path / "a", tmp_path / "b"]
     assert [net.label for net in load_nets(folders, f"{name}.json")] == ["ResNet-20 (a)", "ResNet-20 (b)"]
@@ -126,7 +126,7 @@ def test_what_cannot_be_drawn(tmp_path, tiny_config):
         plot_analysis("lesions", [tmp_path], tmp_path)
     with pytest.raises(UserError, match="holds no run"):
         plot_analysis("lesion", [tmp_path], tmp_path)
-    RunFolder(tmp_path).begin(tiny_config())
+    RunFolder(tmp_path).open(tiny_config())
     with pytest.raises(UserError, match="there is no .*lesion.json"):
         plot_analysis("lesion", [tmp_path], tmp_path)
     (tmp_path / "lesion.json").write_text("[]")
