@@ -14,6 +14,7 @@ from experiments.launchers.process import TrialProcess, request
 from experiments.plan import FAILURE, State, make_plan, status
 from experiments.train_run import locked
 from resnet_jax.errors import UserError
+from resnet_jax.kernels import build
 from resnet_jax.training.run_folder import RunFolder
 from tests.experiments.tiny import table, tiny_row
 
@@ -45,6 +46,7 @@ def launcher(tmp_path, row, *arguments):
     )
     command = [sys.executable, str(script), "he2015.tiny", "run", f"--out={tmp_path / 'runs'}", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    env.pop(build.SWITCH, None)
     return subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 

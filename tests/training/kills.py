@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resnet_jax.kernels import build
 from resnet_jax.training.run_folder import MACHINE_METRICS
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +35,11 @@ def command(workdir: Path, **fields: object) -> list[str]:
 
 
 def environment(workdir: Path) -> dict[str, str]:
-    """One CPU device, as a user has it (the tests' own process has eight), and compilations kept for the next start."""
-    return os.environ | {
+    """One CPU device with its layers in C++, as a user has it, and compilations kept for the next start.
+
+    The tests' own process has eight devices and no such layers.
+    """
+    return {name: value for name, value in os.environ.items() if name != build.SWITCH} | {
         "XLA_FLAGS": re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")),
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
