@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.experiment import ANALYSES, Experiment, asked_metric
 from experiments.plan import Plan, State, Status
-from experiments.scores import IN_RESULT, evaluation, mismatch, paper_protocols
+from experiments.scores import evaluation, mismatch, paper_protocols
 from resnet_jax.report.analysis.figures import is_measured
 
 
@@ -23,13 +23,15 @@ def evaluate_finished(experiments: Sequence[Experiment], plan: Plan, statuses: M
         metric, recompute_bn = asked_metric(by_name[line.experiment], line.row)
         for trial in line.trials:
             done = statuses[trial.folder].state is State.DONE and trial.config.data.name == "imagenet"
-            if not done or metric in IN_RESULT or metric not in paper_protocols():
+            if not done or metric not in paper_protocols():
                 continue
             found = evaluation(trial.folder, metric)
             if found is None or mismatch(found, metric, recompute_bn):
                 protocol = f"--protocol={paper_protocols()[metric].name}"
                 again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []
-                evaluate.main([f"--workdir={trial.folder}", protocol, *again, "--num_processes=1"])
+                data_dir = trial.config.data.data_dir  # may have moved since the run
+                moved = [f"--data_dir={data_dir}"] if data_dir else []
+                evaluate.main([f"--workdir={trial.folder}", protocol, *again, *moved, "--num_processes=1"])
 
 
 def analyse_finished(experiments: Sequence[Experiment], plan: Plan, statuses: Mapping[Path, Status]) -> None:

@@ -57,7 +57,7 @@ def fill(
     runs: dict[str, tuple[Run, ...]] = {}
     sentences: list[str] = []
     for row in experiment.rows:
-        found = _runs_by_kind(experiment, row, index, changes or {}) if row.config and experiment.metric else {}
+        found = _runs_by_kind(row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
             entry = _entry(experiment, row, scale, is_held_out, members, with_computed)
             entries.append(entry)
@@ -84,9 +84,7 @@ def _summary(name: str, data: str, overrides: tuple[tuple[str, Any], ...]) -> Su
     return summarize(create_model(name, **dict(overrides), **classes), name, get_variant(name).image_size)
 
 
-def _runs_by_kind(
-    experiment: Experiment, row: Row, index: RunIndex, changes: Mapping[str, Any]
-) -> dict[tuple[float, bool], list[Run]]:
+def _runs_by_kind(row: Row, index: RunIndex, changes: Mapping[str, Any]) -> dict[tuple[float, bool], list[Run]]:
     """Returns a row's runs by length and by whether they were tested on held-out examples; the paper's length first."""
     kinds: dict[tuple[float, bool], list[Run]] = {}
     for scale in index.scales:
@@ -174,18 +172,12 @@ def _with_pairs(experiment: Experiment, entries: Sequence[Entry]) -> list[Entry]
     return paired
 
 
-def _compared(entry: Entry) -> Measure:
-    """Returns the measure by which pairs are compared: a figure's test error, a table's first."""
-    return entry.measures[-1] if entry.measures[0].heading.startswith("training") else entry.measures[0]
-
-
 def _spread(entry: Entry | None) -> Spread | None:
-    return None if entry is None else _compared(entry).ours
+    return None if entry is None or entry.compared is None else entry.compared.ours
 
 
 def _paper_number(entry: Entry) -> float | None:
     """Returns the paper's number for differences between rows: its mean, where it reports the best of several."""
-    if not entry.measures:
+    if (measure := entry.compared) is None:
         return None
-    measure = _compared(entry)
     return measure.paper_mean if measure.statistic == "best" else measure.paper

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import registry
 from experiments.commands.options import RUNS, Parser, changes
-from experiments.experiment import ANALYSES, Experiment, asked_metric, runnable
+from experiments.experiment import ANALYSES, Experiment, asked_metric
 from experiments.plan import Plan, State, Status, make_plan
 from resnet_jax.cli.arguments import number
 from resnet_jax.cli.run_command import run_command
@@ -131,7 +131,8 @@ def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Na
     elif missing:  # the hardware is elsewhere: only records can say
         add_records(rates, options.out, None)
     console.print(plan_table(plan, statuses, rates, at_once, console.width))
-    metrics = {asked_metric(one, row)[0] for one in experiments for row in runnable(one)}
+    by_name = {one.name: one for one in experiments}
+    metrics = {asked_metric(by_name[line.experiment], line.row)[0] for line in plan.lines}
     if tests := sorted(metrics - {"test_error"}):
         print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
     if forms := [one.form for one in experiments if one.form in ANALYSES]:

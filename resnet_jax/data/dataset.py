@@ -56,21 +56,25 @@ class Dataset:
         return height, width, channels
 
 
-def hold_out(dataset: Dataset, count: int) -> Dataset:
-    """Holds out `count` training examples, to be evaluated on instead of the test set.
+def check_held_out(name: str, count: int, examples: int) -> None:
+    """Raises UserError unless `count` of so many training examples can be held out."""
+    if not 0 <= count < examples:
+        raise UserError(f"config.data.held_out={count} must be 0 or more and below {examples} for {name}")
+
+
+def hold_out(dataset: Dataset, count: int, share: float = 0.0) -> Dataset:
+    """Holds out `count` training examples, or without a count a share of each class, to be evaluated on.
 
     The 2015 paper chose its schedule on a 45k/5k split of CIFAR-10 (section 4.2). The split does not depend on the
-    run's seed, so that runs can be compared.
+    run's seed, so that runs can be compared. For a share see `held_out_split.stratified_split`, whose names are the
+    images' indices here.
     """
+    if not count:
+        labels = dataset.train.labels
+        classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
+        return _split(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
     order = np.random.Generator(np.random.Philox(0)).permutation(len(dataset.train))
     return _split(dataset, np.sort(order[count:]), np.sort(order[:count]))
-
-
-def hold_out_share(dataset: Dataset, share: float) -> Dataset:
-    """Holds out a share of each class: `held_out_split.stratified_split` with the images' indices as names."""
-    labels = dataset.train.labels
-    classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
-    return _split(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
 
 
 def _split(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_jax.data.dataset import Dataset, Split, hold_out, hold_out_share, resized
+from resnet_jax.data.dataset import Dataset, Split, check_held_out, hold_out, resized
 from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.tfds import open_tfds
@@ -78,8 +78,7 @@ def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, shar
     if data_dir is not None and name in BUILT_IN:
         raise UserError(f"config.data.data_dir={data_dir} is not for {name}, which needs no files; leave it out")
     dataset = SOURCES[name](data_dir)
-    if not 0 <= held_out < len(dataset.train):
-        raise UserError(f"config.data.held_out={held_out} must be 0 or more and below {len(dataset.train)} for {name}")
+    check_held_out(name, held_out, len(dataset.train))
     if choose_split(name, {"test"}, "held_out" if held_out else eval_split, bool(held_out or share)) == "held_out":
-        dataset = hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
+        dataset = hold_out(dataset, held_out, share)
     return resized(dataset, resize, rgb)

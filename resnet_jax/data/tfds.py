@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.dataset import Dataset, Split, hold_out, hold_out_share
+from resnet_jax.data.dataset import Dataset, Split, check_held_out, hold_out
 from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.source import Example, RecordError, Splits
@@ -19,7 +19,7 @@ from resnet_jax.errors import UserError
 RESIDENT_BYTES = 4 * 2**30
 
 #: What TFDS raises for a set that it cannot read.
-_READING = (RuntimeError, OSError, ValueError, NotImplementedError)
+_READING = (RuntimeError, OSError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TfdsSource:
     def load(self, index: int) -> Example:
         try:
             record = self.records[self._place(index)]
-        except (RuntimeError, OSError, ValueError) as error:
+        except _READING as error:
             raise RecordError(one_line(error)) from error
         return Example(self.name(index), int(record["label"]), bytes(record["image"]))
 
@@ -89,13 +89,10 @@ class TfdsSet:
         wanted = "held_out" if held_out else eval_split
         evaluated_on = choose_split(self.name, self._others(), wanted, bool(held_out or share))
         train = self._read("train")
-        if held_out >= len(train):
-            raise UserError(f"config.data.held_out={held_out} must be below {len(train)} for {self.name}")
+        check_held_out(self.name, held_out, len(train))
         test = train if evaluated_on == "held_out" else self._read(evaluated_on)
         dataset = Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
-        if evaluated_on != "held_out":
-            return dataset
-        return hold_out(dataset, held_out) if held_out else hold_out_share(dataset, share)
+        return hold_out(dataset, held_out, share) if evaluated_on == "held_out" else dataset
 
     def sources(self, share: float, eval_split: str) -> Splits:
         """Opens the encoded images; raises UserError as `load` does."""

@@ -153,7 +153,7 @@ def _width(stage: list[dict[str, tuple[int, ...]]]) -> int:
 def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, int]:
     """Returns `groups` and `width_per_group` of bottlenecks of this width."""
     for parts in stage:
-        if "conv2" in parts:
+        if "conv2" in parts and width and parts["conv2"][1]:
             features, per_group = parts["conv2"][:2]
             return features // per_group, per_group * 64 // width
     raise LookupError("a stage has no second convolution")

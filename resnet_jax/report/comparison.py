@@ -85,7 +85,7 @@ class Entry:
       unfinished: runs that have begun.
       computed, measures: numbers, the same headings in every entry of a table.
       against: label of the row that this one is compared with, empty if there is none.
-      difference: of the means of our runs, this row's less that row's, in the first measure.
+      difference: of the means of our runs, this row's less that row's, in the measure `compared`.
       paper_difference: the same of the paper's numbers.
     """
 
@@ -109,6 +109,11 @@ class Entry:
     def key(self) -> str:
         """The key of its runs, unique in a table."""
         return f"{self.name}-{self.steps_scale:g}" + ("-held-out" if self.held_out else "")
+
+    @property
+    def compared(self) -> Measure | None:
+        """The measure by which pairs are compared: a figure's test error, a table's first."""
+        return next((one for one in self.measures if not one.heading.startswith("training")), None)
 
     @property
     def full(self) -> bool:
@@ -190,14 +195,15 @@ def to_csv(entries: Sequence[Entry]) -> str:
         ]
         for fact in entry.computed:
             writer.writerow([*head, fact.heading, fact.paper, *[""] * 3, "net", fact.ours, *[""] * 12])
-        for i, m in enumerate(entry.measures):
-            s, d = m.ours, entry.difference if i == 0 else None
+        for m in entry.measures:
+            pair = m is entry.compared
+            s, d = m.ours, entry.difference if pair else None
             writer.writerow(
                 [*head, m.heading, m.paper, m.paper_mean, m.paper_std, m.above, m.statistic, m.compared]
                 + ([s.best, s.mean, s.std, s.median] if s else [""] * 4)
-                + [m.difference, m.within if entry.full else "", entry.against if i == 0 else ""]
+                + [m.difference, m.within if entry.full else "", entry.against if pair else ""]
                 + ([d.mean, d.low, d.high] if d else [""] * 3)
-                + [entry.paper_difference if i == 0 else "", " ".join(map(str, s.values)) if s else ""]
+                + [entry.paper_difference if pair else "", " ".join(map(str, s.values)) if s else ""]
             )
     return text.getvalue()
 

@@ -53,7 +53,7 @@ def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
     if devices[0].platform == "cpu":
-        found["convolutions"] = "compiled" if kernels_in_use() else "XLA"
+        found["convolutions"] = "compiled" if kernels_in_use(devices) else "XLA"
     return found
 
 

@@ -216,8 +216,10 @@ class RunFolder:
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
-        _write(self.workdir / "result.json", json.dumps(result.to_json(), indent=2) + "\n")
-        self.close()
+        try:
+            _write(self.workdir / "result.json", json.dumps(result.to_json(), indent=2) + "\n")
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Closes the TensorBoard file and unlocks the folder."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.pipeline import Pipeline
+from resnet_jax.errors import UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.finetune import TunedModel, changes_training, keep_frozen, make_tuned_optimizer
 from resnet_jax.training.mesh import batch_sharded, platform, replicated
@@ -70,6 +71,8 @@ def make_update(
 
     def update(state: TrainState, inputs: Any, targets: Any, key: Array) -> tuple[TrainState, Metrics]:
         grads, batch_stats, metrics = gradients(state.params, state.batch_stats, inputs, targets, key)
+        if config.schedule.warmup == "error" and "error" not in metrics:
+            raise UserError("config.schedule.warmup=error needs a task whose loss measures `error`; choose another")
         warming = in_warmup(config.schedule, state.step, state.warming, state.warmup_error)
         # A warm-up that has not ended by a drop of the schedule does not stay above it.
         rate = schedule(state.step)

@@ -48,6 +48,11 @@ def test_a_set_of_one_size_is_in_memory(tmp_path):
     for split in (dataset.train, dataset.test):
         assert sorted(split.images[:, 0, 0, 0] // 10) == list(range(len(split)))
         np.testing.assert_array_equal(split.labels, split.images[:, 0, 0, 0] // 10 % 2)
+    counted = load_dataset("tfds:little_ants", where, 3)
+    assert (len(counted.train), len(counted.test)) == (7, 3)
+    for count in (-3, 10):
+        with pytest.raises(UserError, match=f"held_out={count} must be 0 or more and below 10 for tfds:little_ants"):
+            load_dataset("tfds:little_ants", where, count)
     held = load_dataset("tfds:little_ants", where, 0, 0.4, "held_out")
     assert (len(held.train), len(held.test), held.evaluated_on) == (6, 4, "held_out")
     assert sorted(held.test.labels) == [0, 0, 1, 1]

@@ -26,6 +26,12 @@ def test_nets_from_flax_nnx():
     assert np.array_equal(names["net"].head["kernel"], fresh["params"]["head"]["kernel"])
 
 
+def test_first_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page("first_run.md")
+    assert (tmp_path / "runs/plain20/result.json").is_file()
+
+
 def test_own_data_writes_two_classes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_page("own_data.md")

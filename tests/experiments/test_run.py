@@ -104,6 +104,13 @@ def test_dry_run_runs_nothing(tmp_path, listed, in_process, capsys, monkeypatch)
     assert len(in_process.started) == 1
 
 
+def test_dry_run_names_the_tests_of_the_rows_that_were_asked_for(tmp_path, capsys):
+    rows = "--rows=resnet152_original_224"
+    assert main(["he2016.table5", "run", f"--out={tmp_path}", rows, "--launcher=ray", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "single_crop_224" in printed and "single_crop_320" not in printed
+
+
 def test_dry_run_times_some_steps_where_there_is_no_record(tmp_path, listed, capsys, monkeypatch):
     listed(table(tiny_row("one", steps=60_000)))
     monkeypatch.setenv("COLUMNS", "120")

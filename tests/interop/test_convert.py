@@ -106,6 +106,13 @@ def save(path, tensors):
     return path
 
 
+def test_a_bottleneck_without_channels_is_refused_in_a_sentence():
+    shapes = {"conv1.weight": (8, 3, 7, 7), "fc.weight": (7, 8), "layer1.0.conv1.weight": (3, 8, 1, 1),
+              "layer1.0.conv2.weight": (3, 3, 3, 3), "layer1.0.conv3.weight": (3, 3, 1, 1)}  # fmt: skip
+    with pytest.raises(UserError, match="does not say what net it is of"):
+        convert(file_of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}))
+
+
 def test_everything_that_does_not_fit_is_in_one_error():
     tensors = dict(TENSORS, **{"se.weight": np.zeros(3, np.float32), "linear.bias": np.zeros(9, np.float32)})
     del tensors["layer1.1.bn2.running_var"]

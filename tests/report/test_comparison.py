@@ -95,5 +95,14 @@ def test_csv_is_unrounded():
     assert row["values"] == "6.512345 6.7" and row["steps_scale"] == "1.0" and row["evaluated_on"] == "test"
 
 
+def test_csv_has_a_figures_pair_beside_its_test_error():
+    one, other = spread([6.0, 6.2]), spread([7.0, 7.4])
+    measures = (Measure("training error (%)", ours=spread([1.0, 1.2])), Measure("test error (%)", ours=one))
+    entry = Entry("a", "A", done=2, wanted=2, measures=measures, against="B", difference=difference(one, other))
+    training, test = csv.DictReader(io.StringIO(to_csv([entry])))
+    assert (training["against"], training["pair_difference"]) == ("", "")
+    assert test["against"] == "B" and float(test["pair_difference"]) == pytest.approx(-1.1)
+
+
 def test_no_entries():
     assert to_grid([]).lines == ()

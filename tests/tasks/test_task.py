@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from resnet_jax.errors import UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.progress import PlainProgress
-from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
 from resnet_jax.training.trainer import make_trainer
 from tests.training.interruptions import DiesAt, Killed
+from tests.training.kills import lines
 
 
 class Autoencoding(Task):
@@ -40,10 +41,6 @@ class Autoencoder(nn.Module):
 @pytest.fixture
 def config(tiny_config):
     return tiny_config(steps=40, log_every=10, eval_every=10, checkpoint_every=10, schedule__warmup="none")
-
-
-def lines(workdir):
-    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
 
 
 def test_an_autoencoder_trains_is_killed_and_goes_on(config, tmp_path):
@@ -86,3 +83,10 @@ def test_the_task_says_what_is_best(config, tmp_path, task, pick):
     assert result.metrics["best_test_loss"] == tested[best]
     kept = {int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit()}
     assert kept == {best, 40}
+
+
+def test_a_warmup_by_an_error_that_the_task_does_not_measure_is_refused(config, tmp_path):
+    """It would never end."""
+    config.schedule.warmup = "error"
+    with pytest.raises(UserError, match="warmup=error needs a task whose loss measures `error`"):
+        fit(config, tmp_path / "run", task=Autoencoding(), model=Autoencoder(), devices=jax.devices()[:1])

@@ -17,6 +17,7 @@ from resnet_jax.training import loop, step
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.loop import fit
 from resnet_jax.training.mesh import replicated
+from resnet_jax.training.provenance import hardware
 from resnet_jax.training.result import last_epoch_means
 from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
 from resnet_jax.training.stepper import steps_to_dispatch
@@ -269,6 +270,12 @@ def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):
     assert result.hardware["devices"] == 2
 
 
+@pytest.mark.parametrize(("devices", "layers"), [(1, "compiled"), (2, "XLA")])
+def test_the_layers_are_recorded_of_the_devices_that_train(kernels, devices, layers):
+    """Not of all devices of the process: the program for one CPU device has the layers in C++."""
+    assert hardware(jax.devices()[:devices])["convolutions"] == layers
+
+
 def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_path):
     fit(tiny_config(), tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/6/state")
@@ -299,3 +306,13 @@ def test_held_out_examples_replace_the_test_set(tiny_config, tmp_path):
 
 def test_datasets_are_read_once(tiny_config):
     assert load_dataset("digits") is load_dataset("digits")
+
+
+def test_a_result_that_cannot_be_written_leaves_the_folder_to_others(tiny_config, tmp_path):
+    """The same process tries again."""
+    (tmp_path / "run/result.json").mkdir(parents=True)
+    with pytest.raises(UserError, match="result.json") as kept:
+        fit(tiny_config(), tmp_path / "run")
+    (tmp_path / "run/result.json").rmdir()
+    assert fit(tiny_config(), tmp_path / "run").metrics["test_error"] >= 0
+    assert kept.value is not None  # its traceback holds the folder's lock, if nobody let it go
