@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from benchmarks.docs_tables import machine, measured_on, write_between
+from benchmarks.local_processes import ROOT
 from resnet_jax.cli.arguments import number
 from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def note(text: str) -> None:

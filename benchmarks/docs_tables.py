@@ -32,15 +32,19 @@ def measured_on() -> str:
 
 
 def write_between(path: Path, name: str, text: str) -> None:
-    """Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+    """Replaces a block of a page; see `replaced`."""
+    path.write_text(replaced(path.read_text(), name, text, path))
+
+
+def replaced(page: str, name: str, text: str, path: str | Path) -> str:
+    """Returns a page with other text between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
     Raises:
-      UserError: if the page lacks the markers.
+      UserError: if the page, which is that of `path`, lacks the markers.
     """
     begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
-    page = path.read_text()
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise UserError(f"{path} lacks the markers {begin.strip()} and {end}")
-    path.write_text(f"{before}{begin}{text.strip()}\n{end}{after}")
+    return f"{before}{begin}{text.strip()}\n{end}{after}"

@@ -73,7 +73,7 @@ def make_benchmark_trainer(
     model = create_model(name, **model_overrides(config), num_classes=classes, dtype=dtype)
     task = Classification.from_config(config, classes)
     return Trainer(
-        config, mesh, model, task, summarize(model, name, size), classes, (), pipeline,
+        config, mesh, model, task, summarize(model, name, size), pipeline,
         make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ TOLERANCE = {"float32": Tolerance(2e-5, 0.1, 5e-3, 0.1), "bfloat16": Tolerance(2
 ROUNDED = {"gpu": Tolerance(2e-3, 0.2, 2e-2, 0.2), "tpu": TOLERANCE["bfloat16"]}
 
 
-def implementations_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> list[Implementation]:
+def implementations_of(peer: str, trainer: Trainer, task: Task, variants: Sequence[str]) -> list[Implementation]:
     """Returns the peer's implementations, see `PEERS`.
 
     Raises:
@@ -69,7 +69,6 @@ def implementations_of(peer: str, trainer: Trainer, variants: Sequence[str]) -> 
         return [resnet_jax_step.xla_implementation(trainer)]
     if peer == "whole_batch":
         return [resnet_jax_step.whole_batch_implementation(trainer)]
-    task = resnet_jax_step.task(trainer)
     if peer == "torch":
         from benchmarks.peers import pytorch
 
@@ -192,9 +191,9 @@ def measure(
             note(f"{kind}: {name} at {trainer.summary.image_size} pixels beside {peer}, batch {batch}, {dtype}")
             stepper = Stepper(trainer)
             mine = resnet_jax_step.implementation(trainer, stepper)
-            theirs = implementations_of(peer, trainer, variants)
-            # Statistics over groups are other numbers than those over the batch.
             task = resnet_jax_step.task(trainer)
+            theirs = implementations_of(peer, trainer, task, variants)
+            # Statistics over groups are other numbers than those over the batch.
             found_equal = Differences() if bn_group_size else check(kind, mine, theirs, task, jax.default_backend())
             # A peer's step is one step; ours may go several to a dispatch.
             unit = resnet_jax_step.steps_per_dispatch(trainer) if kind == "train_step" else 1

@@ -74,28 +74,21 @@ def grid(filled: Filled) -> Grid:
 
 
 def state(filled: Filled) -> str:
-    """Returns how many runs of the paper's length are done, in words."""
-    wanted = runs_wanted(filled)
+    """Returns how many runs are done as the paper did, and how many others, in words.
+
+    Rows that share their runs, as in figure 6, count once.
+    """
+    rows = _rows(filled).values()
+    wanted = sum(made for _, made in rows)
     if not wanted:
         return "computed" if not filled.experiment.metric else "nothing to run"
-    done, short = runs_done(filled)
-    text = f"{done} of {wanted} runs" + (f", {short} others" if short else "")
+    done = sum(min(found, made) for found, made in rows)
+    others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
+    text = f"{done} of {wanted} runs" + (f", {len(others)} others" if others else "")
     if filled.experiment.form in ANALYSES:
         folders = {folder for entry in filled.entries for folder in measured(filled, entry)}
         text += f"; {filled.experiment.form} measured in {len(folders)}"
     return text
-
-
-def runs_wanted(filled: Filled) -> int:
-    """Returns how many runs the paper made. Rows that share their runs, as in figure 6, count once."""
-    return sum(wanted for _, wanted in _rows(filled).values())
-
-
-def runs_done(filled: Filled) -> tuple[int, int]:
-    """Returns how many of the paper's runs are done, and how many runs have another length or another test."""
-    done = sum(min(found, wanted) for found, wanted in _rows(filled).values())
-    others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
-    return done, len(others)
 
 
 def _rows(filled: Filled) -> dict[str, tuple[int, int]]:

@@ -1,15 +1,14 @@
 """Writes the tables of README.md and docs/ that follow from the committed run records and the code alone."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from experiments import ablation, registry
+from benchmarks.docs_tables import replaced
+from experiments import ROOT, ablation, registry
 from experiments.outputs import draw, lengths
 from experiments.run_index import index_runs
 from experiments.tables import Filled, fill
-from resnet_jax.errors import UserError
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.summary import variant_summary
 from resnet_jax.report.comparison import to_grid
@@ -20,7 +19,6 @@ from resnet_jax.report.style import save
 from resnet_jax.report.table import to_markdown as to_ablation_table
 from resnet_jax.training.result import Result
 
-ROOT = Path(__file__).resolve().parents[1]
 DIGITS = Path("results/digits_ablation")
 PAPERS = Path("results/papers")
 
@@ -105,11 +103,7 @@ def regenerated(root: Path = ROOT) -> dict[str, str]:
     pages: dict[str, str] = {}
     for page, block, write in BLOCKS:
         text = pages.get(page) or (root / page).read_text()
-        begin, end = f"<!-- begin {block} -->", f"<!-- end {block} -->"
-        found = re.search(f"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
-        if found is None:
-            raise UserError(f"{page} lacks the markers {begin} and {end}")
-        pages[page] = f"{text[: found.start()]}{begin}\n{write(root).strip()}\n{end}{text[found.end() :]}"
+        pages[page] = replaced(text, block, write(root), page)
     return pages
 
 

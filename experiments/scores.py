@@ -67,7 +67,7 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
     Raises:
       UserError: if it cannot be read.
     """
-    path = _path(folder, metric)
+    path = folder / "evaluations" / f"{metric}.json"
     if not path.exists():
         return None
     try:
@@ -104,7 +104,3 @@ def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:
     if count and not recompute_bn:
         return "batch norm's statistics were computed again, and the row asks for those of training"
     return ""
-
-
-def _path(folder: Path, metric: str) -> Path:
-    return folder / "evaluations" / f"{metric}.json"

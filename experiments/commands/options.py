@@ -27,7 +27,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, with exit status 2 through `door.run`."""
+    """Reports a mistake in one line, with exit status 2 through `run_command`."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(allow_abbrev=False, **arguments)

@@ -12,3 +12,6 @@ UNITS = {
     "relu_only_preactivation": "ReLU-only pre-activation",
     "full_preactivation": "full pre-activation",
 }
+
+#: Data sets as the tables call them.
+SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -1,7 +1,7 @@
 """Table 3: original and pre-activation units by depth, on CIFAR-10 and CIFAR-100."""
 
 from experiments.experiment import Experiment, Row
-from experiments.he2016.common import WARMUP
+from experiments.he2016.common import SETS, WARMUP
 
 #: Error with original and with pre-activation units, by set and net.
 ERRORS = {
@@ -22,7 +22,6 @@ LABELS = {
     "resnet164": "ResNet-164",
     "resnet1001": "ResNet-1001",
 }
-SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 def _row(data: str, net: str, unit: str, error: float) -> Row:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.experiment import Experiment, Row
-from experiments.he2016.common import WARMUP
+from experiments.he2016.common import SETS, WARMUP
 
 #: What the paper marks with a dagger was trained by the authors' Torch code (github.com/KaimingHe/resnet-1k-layers), a
 #: file beside github.com/facebookarchive/fb.resnet.torch, whose recipe it takes: 200 epochs, drops after epochs 80 and
@@ -21,7 +21,6 @@ RESNET_1K_LAYERS = {
     "data.normalization": "per_channel",
 }
 
-SETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 #: Errors of other works, which the paper quotes.
 QUOTED = {

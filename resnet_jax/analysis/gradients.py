@@ -15,9 +15,10 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.analysis.run_files import Report, no_report, write_json
+from resnet_jax.analysis.run_files import write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import resident_pipeline, run_config
+from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
 from resnet_jax.tasks.classification import cross_entropy
@@ -106,7 +107,7 @@ def measurement_steps(steps: int, moments: Sequence[float] = MOMENTS) -> list[in
 
 
 def train_and_measure(
-    trainer: Trainer, steps: Sequence[int], report: Report = no_report
+    trainer: Trainer, steps: Sequence[int], report: Report = silent
 ) -> list[tuple[int, dict[str, np.ndarray]]]:
     """Trains from the start and measures the norms at some steps; nothing is written.
 
@@ -156,7 +157,7 @@ def run_gradients(
     workdir: str | Path,
     steps: Sequence[int] | None = None,
     data_dir: str | None = None,
-    report: Report = no_report,
+    report: Report = silent,
 ) -> Path:
     """Trains a run's net again, and writes `gradients.json` into the run's folder.
 

@@ -24,10 +24,11 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
+from resnet_jax.analysis.run_files import open_run, write_json
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
+from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.tasks.classification import is_error
@@ -169,7 +170,7 @@ def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPi
     return score
 
 
-def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report = no_report) -> dict[str, Any]:
+def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report = silent) -> dict[str, Any]:
     """Measures test errors, in percent, without single units, without several, and with units exchanged.
 
     Several units are drawn from those that keep the shape, so that a plain net and its residual twin lose the same.
@@ -236,7 +237,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
 
 
 def run_lesion(
-    workdir: str | Path, repeats: int = 10, seed: int = 0, data_dir: str | None = None, report: Report = no_report
+    workdir: str | Path, repeats: int = 10, seed: int = 0, data_dir: str | None = None, report: Report = silent
 ) -> Path:
     """Writes `lesion.json` into a trained run's folder: `settings` and the result of `lesion_study`.
 

@@ -16,10 +16,11 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import Report, no_report, open_run, write_json
+from resnet_jax.analysis.run_files import open_run, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
 from resnet_jax.evaluation.open_run import resident_pipeline
+from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.summary import summarize
 
@@ -49,7 +50,7 @@ def layer_responses(
     variables: Mapping[str, Any],
     images: np.ndarray | Array,
     batch_size: int = 500,
-    report: Report = no_report,
+    report: Report = silent,
 ) -> list[dict[str, Any]]:
     """Computes the standard deviation of each 3x3 layer's response over images, positions and channels.
 
@@ -104,7 +105,7 @@ def _merge(one: tuple[int, float, float], other: tuple[int, float, float]) -> tu
 
 
 def run_responses(
-    workdir: str | Path, split: str = "test", data_dir: str | None = None, report: Report = no_report
+    workdir: str | Path, split: str = "test", data_dir: str | None = None, report: Report = silent
 ) -> Path:
     """Writes `responses.json` into a trained run's folder: the list of `layer_responses`.
 

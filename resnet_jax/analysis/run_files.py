@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,6 @@ from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
-
-#: Called with (done, total) as the work proceeds.
-Report = Callable[[int, int], None]
-
-
-def no_report(done: int, total: int) -> None:
-    """Reports to nobody."""
 
 
 def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:

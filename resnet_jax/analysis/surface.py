@@ -18,10 +18,11 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import Report, no_report, open_run, resume, write_json
+from resnet_jax.analysis.run_files import open_run, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
+from resnet_jax.evaluation.scoring import Report, silent
 
 FILE = "surface.json"
 
@@ -61,7 +62,7 @@ def loss_surface(
     xs: Sequence[float],
     ys: Sequence[float],
     done: Sequence[Row] = (),
-    report: Report = no_report,
+    report: Report = silent,
     save: Callable[[list[Row]], None] = lambda rows: None,
 ) -> list[Row]:
     """Computes loss and error at params + x * directions[0] + y * directions[1].
@@ -134,7 +135,7 @@ def run_surface(
     images: int = 0,
     seed: int = 0,
     data_dir: str | None = None,
-    report: Report = no_report,
+    report: Report = silent,
 ) -> Path:
     """Writes `surface.json` into a trained run's folder, row by row; a killed analysis continues where it was.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from resnet_jax.cli.flags import JSON, define_config, define_processes, join_processes, parse, read_config, verb_flags
+from resnet_jax.cli.flags import JSON, PROCESSES, define_config, join_processes, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = (
@@ -29,10 +29,9 @@ def main(arguments: Sequence[str]) -> None:
          "run, nothing is written then"),
         ("list", "scales", [], "shorter sides for multi_scale; unset: the paper's"),
         ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
-        ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON,
+        ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON, *PROCESSES,
     )  # fmt: skip
     define_config(values, arguments)
-    define_processes(values)
     extra = parse(values, USAGE, arguments)
     workdirs: list[Any] = [part for part in (values.workdir or values.weights or "").split(",") if part]
     if extra or not workdirs or (values.workdir and values.weights):

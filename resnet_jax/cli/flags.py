@@ -15,6 +15,15 @@ Definition = tuple[str, str, Any, str]
 
 JSON: Definition = ("bool", "json", False, "print one JSON object as the last line")
 
+#: The flags of a run in several processes; see `multihost.initialize`.
+PROCESSES: tuple[Definition, ...] = (
+    ("string", "coordinator_address", None,
+     "HOST:PORT of process 0; unset: found from the environment (TPU pods, SLURM, MPI)"),
+    ("integer", "num_processes", None, "how many processes there are; 1: this one alone"),
+    ("integer", "process_id", None, "which of them this is, from 0"),
+    ("integer", "heartbeat_timeout", 60, "seconds after which a lost process ends the others"),
+)  # fmt: skip
+
 
 def verb_flags(*definitions: Definition) -> flags.FlagValues:
     """Defines flags, which may stand before and after positional arguments."""
@@ -32,19 +41,6 @@ def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
         "config", None, "config file, with the net's name after a colon; --config.FIELD=VALUE changes a field",
         flag_values=values, sys_argv=["resnet_jax", *arguments],
     )  # fmt: skip
-
-
-def define_processes(values: flags.FlagValues) -> None:
-    """Adds the flags of a run in several processes; see `distributed.initialize`."""
-    flags.DEFINE_string(
-        "coordinator_address", None, "HOST:PORT of process 0; unset: found from the environment (TPU pods, SLURM, MPI)",
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_integer("num_processes", None, "how many processes there are; 1: this one alone", flag_values=values)
-    flags.DEFINE_integer("process_id", None, "which of them this is, from 0", flag_values=values)
-    flags.DEFINE_integer(
-        "heartbeat_timeout", 60, "seconds after which a lost process ends the others", flag_values=values
-    )
 
 
 def join_processes(values: flags.FlagValues) -> None:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from absl import flags
-
-from resnet_jax.cli.flags import define_config, define_processes, join_processes, parse, read_config, verb_flags
+from resnet_jax.cli.flags import PROCESSES, define_config, join_processes, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,11 +14,11 @@ USAGE = "train --config=configs/cifar10.py:resnet20 --workdir=DIR [--config.FIEL
 
 def main(arguments: Sequence[str]) -> None:
     """Trains, shows progress on stderr and prints the result."""
-    values = verb_flags()
+    values = verb_flags(
+        ("string", "workdir", None, "the run's folder; the same command goes on with it"),
+        ("list", "force", [], "fields that may differ from those of the run that goes on"), *PROCESSES,
+    )  # fmt: skip
     define_config(values, arguments)
-    flags.DEFINE_string("workdir", None, "the run's folder; the same command goes on with it", flag_values=values)
-    flags.DEFINE_list("force", [], "fields that may differ from those of the run that goes on", flag_values=values)
-    define_processes(values)
     extra = parse(values, USAGE, arguments)
     if extra:
         raise UserError(f"train takes no argument {extra[0]!r}; usage: {USAGE}")

@@ -88,7 +88,7 @@ class Augmentation:
       padding, flip: see `pad_crop_flip`.
       colour_deviation, colour_basis: see `colour.shift_colours`; 0 and None: off.
       random_erasing: probability, see `erasing.random_erasing`; 0: off.
-      rand_augment: see there; None: off.
+      rand_augment: random operations, see `RandAugment`; None: off.
       colour_jitter: strength, see `colour.colour_jitter`; 0: off.
     """
 
@@ -101,12 +101,11 @@ class Augmentation:
     colour_jitter: float = 0.0
 
     @classmethod
-    def of_config(cls, data: ConfigDict, channels: int = 3, images: np.ndarray | None = None) -> "Augmentation":
+    def of_config(cls, data: ConfigDict, images: np.ndarray | None = None) -> "Augmentation":
         """Reads `config.data`.
 
         Args:
           data: the fields.
-          channels: of the images.
           images: training images, whose colours shift along their own principal components. Without them, and with
             ImageNet's normalisation, those published for ImageNet are used.
 
@@ -114,7 +113,7 @@ class Augmentation:
           UserError: for a change of colours of images that are not RGB.
         """
         if data.colour_jitter:
-            check_rgb("colour_jitter", channels)
+            check_rgb("colour_jitter", 3 if images is None else images.shape[-1])
         basis = None
         if data.colour_pca:
             basis = colour_basis(None if data.normalization == "imagenet" else images)

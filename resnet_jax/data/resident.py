@@ -117,7 +117,7 @@ def make_resident(dataset: Dataset, config: ConfigDict, mesh: Mesh) -> ResidentP
     data, shape = config.data, dataset.image_shape
     if data.padding > min(shape[:2]):
         raise UserError(f"config.data.padding={data.padding} is more than the images' {shape[0]} pixels")
-    augmentation = Augmentation.of_config(data, shape[2], dataset.train.images)
+    augmentation = Augmentation.of_config(data, dataset.train.images)
     if data.normalization == "weights":
         mean, std = (np.array(values, np.float32) for values in (data.mean, data.std))
         if mean.shape != shape[2:]:

@@ -16,7 +16,7 @@ from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
 from resnet_jax.models.summary import summarize
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.mesh import replicated
 from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
@@ -87,9 +87,7 @@ def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     if not directory.is_dir():  # before the data set is read, which takes long
         raise missing
     trainer = make_trainer(config)
-    checkpoints = Checkpoints(directory, config.keep_checkpoints, read_only=True)
-    restored = checkpoints.restore(trainer.random_init(), replicated(trainer.mesh))
-    checkpoints.close()
+    restored = read_newest(directory, trainer.random_init(), replicated(trainer.mesh))
     if restored is None:
         raise missing
     return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
@@ -145,10 +143,9 @@ def open_weights(path: str | Path, config: ConfigDict,
 
 
 def _with_net(trainer: Trainer, weights: Weights, path: str | Path) -> Trainer:
-    if trainer.num_classes != weights.num_classes:
-        raise UserError(
-            f"{path} has {weights.num_classes} classes and {trainer.config.data.name} has {trainer.num_classes}"
-        )
+    classes = trainer.pipeline.num_classes
+    if classes != weights.num_classes:
+        raise UserError(f"{path} has {weights.num_classes} classes and {trainer.config.data.name} has {classes}")
     height, _, channels = trainer.pipeline.image_shape
     if channels != weights.channels:
         raise UserError(f"{path} takes images of {weights.channels} channel(s), not of {channels}")

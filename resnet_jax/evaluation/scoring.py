@@ -17,7 +17,7 @@ from resnet_jax.training.mesh import batch_sharded, replicated
 
 Variables = Mapping[str, Any]
 
-#: Called with (images done, images in all) while a test runs.
+#: Called with (done, total) as the work proceeds; of a test they are images.
 Report = Callable[[int, int], None]
 
 #: (variables, normalised images of one view) -> logits.

@@ -18,7 +18,7 @@ from resnet_jax.models.scan import scan_units
 
 
 class Order(NamedTuple):
-    """What happens around the weight layers of a unit; each entry is a sequence of "bn", "relu" and "bn+relu".
+    """What happens around the weight layers of a unit; each entry is "bn", "relu", "bn+relu" or empty.
 
     Attributes:
       before: ahead of the first weight layer (pre-activation).
@@ -47,13 +47,12 @@ ORDERS: dict[str, Order] = {
 
 
 def apply_order(layers: str, x: Array, norm: ModuleFactory, train: bool) -> Array:
-    """Applies a sequence of "bn", "relu" and "bn+relu" to x; `norm()` makes the batch norm."""
-    for layer in layers.split():
-        if layer == "relu":
-            x = nn.relu(x)
-        else:
-            x = norm().relu(x, train) if layer == "bn+relu" else norm()(x, train)
-    return x
+    """Applies an entry of `Order` to x; `norm()` makes the batch norm."""
+    if layers == "bn+relu":
+        return norm().relu(x, train)
+    if layers == "bn":
+        return norm()(x, train)
+    return nn.relu(x) if layers == "relu" else x
 
 
 #: The weight layers of a unit: (kernel size, features as a multiple of the unit's width). He et al. 2015, figure 5;

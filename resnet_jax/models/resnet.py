@@ -28,6 +28,8 @@ STEMS = ("imagenet", "cifar")
 STRIDE_ON = ("1x1", "3x3")
 DRAWN_FOR = ("batch", "example")
 ZEROS = ("sides", "end")
+#: Shortcuts behind which a unit may have fewer channels than ahead of it.
+CAN_NARROW = ("none", "B", "C", "conv1x1")
 
 
 class ResNet(nn.Module):
@@ -243,7 +245,7 @@ def _check_fields(net: ResNet) -> None:
     if net.bn_group_size < 0:
         raise UserError(f"bn_group_size={net.bn_group_size} must be 0 (the whole batch) or more")
 
-    needs_identity = net.shortcut not in ("none", "B", "C", "conv1x1")
+    needs_identity = net.shortcut not in CAN_NARROW
     narrows = any(b < a for a, b in zip(net.widths, net.widths[1:], strict=False))
     if needs_identity and narrows:
         raise UserError(
@@ -300,7 +302,7 @@ def _check_unit_fields(net: ResNet) -> None:
         if net.width_per_group != 64 and width * net.width_per_group % 64:
             raise UserError(f"width_per_group={net.width_per_group} gives width {width} no whole number of features")
     features = net.widths[0] * BLOCKS[net.block][-1][1]
-    if net.stem_width and net.stem_width > features and net.shortcut not in ("none", "B", "C", "conv1x1"):
+    if net.stem_width and net.stem_width > features and net.shortcut not in CAN_NARROW:
         raise UserError(
             f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow stem_width={net.stem_width} to "
             f"{features}; use shortcut B or C"

@@ -20,7 +20,7 @@ def scan_units(stage: nn.Module, unit: nn.Module, names: Sequence[str], x: Array
       unit: such a unit, bound to nothing.
       names: of the units in `stage`, in order.
       x: input of the first, (batch, height, width, channels), which must also be the shape of every output.
-      train: see there.
+      train: whether batch norm takes the batch's statistics, as in `ResNet`.
     """
     own = [{kind: tree[name] for kind, tree in stage.variables.items() if name in tree} for name in names]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)

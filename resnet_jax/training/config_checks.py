@@ -41,7 +41,7 @@ LEAST = {
     **dict.fromkeys(("data.colour_pca", "data.colour_jitter", "data.random_erasing"), 0),
     **dict.fromkeys((f"data.rand_augment.{n}" for n in ("operations", "magnitude", "deviation", "probability")), 0),
     **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
-    **dict.fromkeys(("regularization.target_threshold",), 0),
+    "regularization.target_threshold": 0,
     **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
 }
 

@@ -91,7 +91,7 @@ class EarlyStopping:
       task: whose best metric counts.
       patience: evaluations without a better one after which the run is over; 0: never.
       best_step: step of the best evaluation, the first of several alike; None ahead of the first.
-      best: its metric.
+      best: its metric, negated where higher is better.
       waited: evaluations since.
     """
 

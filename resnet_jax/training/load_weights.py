@@ -95,13 +95,14 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
 
     Args:
       source: a file, a folder of Orbax's or transformers', or `hf:OWNER/NAME[@REVISION][:FILE]`.
-      model, fields, num_classes: see there.
+      model, fields, num_classes: as `interop.convert.convert` takes them.
       mean, std: of pixels in [0, 1], instead of what is known of the layout.
       image_size: side of the images in pixels, instead of the net's own.
       classes: a text file with a name for each output, a line each. Unset: the WordNet ids of ImageNet for 1,000.
 
     Raises:
-      UserError: see there; for a file of classes, means or deviations that do not fit; if the hub cannot be reached.
+      UserError: as `interop.convert.convert` does; also for a file of classes, means or deviations that do
+        not fit, and if the hub cannot be reached.
     """
     found = hub.fetch(str(source)) if str(source).startswith(hub.PREFIX) else None
     converted = convert(read_tensors(found.path if found else source), model, fields=fields, num_classes=num_classes)

@@ -236,7 +236,7 @@ def _restore(trainer: Trainer, checkpoints: Checkpoints) -> tuple[TrainState, Re
     restored = checkpoints.restore(like, replicated(trainer.mesh))
     if restored is not None:
         return restored.state, restored
-    return (trainer.init() if trainer.config.init_from is not None else like), None
+    return trainer.init(like), None
 
 
 def _pending(restored: Restored | None) -> list[dict[str, float]]:

@@ -33,7 +33,8 @@ class Stepper:
 
         Args:
           state: after `step` steps; its memory is given away.
-          step, count: see there.
+          step: steps that are done.
+          count: steps to dispatch.
           skipped: numbers of the batches that are left out.
         """
         began = time.monotonic()

@@ -44,8 +44,6 @@ class Trainer:
       model: the net.
       task: what it is trained for.
       summary: its layers at the set's image size.
-      num_classes: of the set.
-      classes: their names, by label; empty if they have none.
       pipeline: the data on the devices, or on its way there.
       train_step, eval_step: the jitted steps.
       weights: those that the run starts from, if they were read already.
@@ -56,8 +54,6 @@ class Trainer:
     model: nn.Module
     task: Task
     summary: Summary
-    num_classes: int
-    classes: tuple[str, ...]
     pipeline: Pipeline
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
@@ -68,17 +64,20 @@ class Trainer:
         """Returns what is evaluated on: "test", "validation", or "held_out" for a part of the training set."""
         return self.pipeline.evaluated_on
 
-    def init(self) -> TrainState:
+    def init(self, random: TrainState | None = None) -> TrainState:
         """Returns the state before the first step, on every device; all processes call it together.
+
+        Args:
+          random: `random_init`'s, if there is one already.
 
         Raises:
           UserError: if the weights to start from are gone, or are not those that the run began with.
         """
-        state = self.random_init()
+        state = self.random_init() if random is None else random
         if self.config.init_from is None:
             return state
         weights = self.weights or load_recorded_weights(self.config)
-        return place(with_weights(state, weights, self.config, self.classes), replicated(self.mesh))
+        return place(with_weights(state, weights, self.config, self.pipeline.classes), replicated(self.mesh))
 
     def random_init(self) -> TrainState:
         """Returns a state of the run's structure, with random parameters, for a checkpoint to be read into."""
@@ -101,7 +100,7 @@ class Trainer:
     def dataset_info(self) -> DatasetInfo:
         """Returns what the net's weights need of the data set."""
         return DatasetInfo(
-            self.num_classes, tuple(self.pipeline.image_shape), self.classes,
+            self.pipeline.num_classes, tuple(self.pipeline.image_shape), self.pipeline.classes,
             np.asarray(self.pipeline.test["mean"]), np.asarray(self.pipeline.test["std"]),
         )  # fmt: skip
 
@@ -114,7 +113,7 @@ class Trainer:
                 "with config.model.bn_group_size set, the result does not depend on config.accumulate"
             )
         if self.summary.depth >= LONG_TO_COMPILE and not getattr(self.model, "scan", False):
-            slower = platform(self.mesh) == "cpu" and not kernels_in_use()
+            slower = platform(self.mesh) == "cpu" and not kernels_in_use(list(self.mesh.devices.flat))
             yield (
                 f"{self.summary.depth} layers take long to compile, once; config.model.scan=True compiles like units "
                 f"as one loop{', whose steps are slower on this CPU' if slower else ''}"
@@ -150,7 +149,6 @@ def make_trainer(
     mesh = make_mesh(devices)
     create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
     pipeline = make_pipeline(config, mesh)
-    num_classes, classes = pipeline.num_classes, pipeline.classes
     if config.early_stopping.patience and pipeline.evaluated_on == "test":
         raise UserError(
             f"config.early_stopping would choose the weights on the test images of {config.data.name}; evaluate on "
@@ -158,17 +156,17 @@ def make_trainer(
             "--config.data.eval_split=held_out --config.data.held_out_share=0.1"
         )
     if model is None:
-        model = _build_model(config, num_classes, pipeline.image_shape)
+        model = _build_model(config, pipeline.num_classes, pipeline.image_shape)
     height, _, channels = pipeline.image_shape
     summary = summarize(model, config.model.name, height, channels)
     if changes_training(config) or weights is not None:
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *pipeline.image_shape))))
         check_parts(config, shapes["params"])
         if weights is not None:
-            check_weights(weights, config, shapes, classes)
-    task = task or Classification.from_config(config, num_classes)
+            check_weights(weights, config, shapes, pipeline.classes)
+    task = task or Classification.from_config(config, pipeline.num_classes)
     return Trainer(
-        config, mesh, model, task, summary, num_classes, classes, pipeline,
+        config, mesh, model, task, summary, pipeline,
         make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
         weights,
     )  # fmt: skip

@@ -57,7 +57,7 @@ def test_streamed_sets(no_arrays):
 def test_they_are_those_of_the_pipeline():
     config, dataset = config_with_everything(), load_dataset("synthetic")
     pipeline = make_resident(dataset, config, make_mesh(jax.devices()[:1]))
-    alone = ResidentBatches(Augmentation.of_config(config.data, 3, dataset.train.images))
+    alone = ResidentBatches(Augmentation.of_config(config.data, dataset.train.images))
     arguments = pipeline.train, pipeline.train_inputs(3, 1)[0], jax.random.key(1)
     for one, other in zip(alone.train_batch(*arguments), pipeline.train_batch(*arguments), strict=True):
         np.testing.assert_array_equal(one, other)

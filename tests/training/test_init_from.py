@@ -54,7 +54,7 @@ def test_all_but_a_new_head_is_that_of_the_weights(tiny_config, tmp_path):
         of(tiny_config, folder, data__rgb=True, data__resize=16, regularization__ema_decay=0.5), jax.devices()[:1]
     )
     assert (trainer.model.stage_sizes, trainer.model.widths, trainer.model.bn_group_size) == ((1, 1, 1), (4, 8, 8), 0)
-    assert trainer.pipeline.image_shape == (16, 16, 3) and trainer.num_classes == 10
+    assert trainer.pipeline.image_shape == (16, 16, 3) and trainer.pipeline.num_classes == 10
     np.testing.assert_array_equal(trainer.pipeline.test["mean"], weights.mean)
     np.testing.assert_array_equal(trainer.pipeline.test["std"], weights.std)
     state = trainer.init()

@@ -24,8 +24,8 @@ def trainer(dtype):
     return make_benchmark_trainer("cifar_resnet20", 8, 32, dtype, jax.devices()[:1], **BOTTLENECK)
 
 
-def text(step, accelerator, *arguments):
-    return step.trace(*arguments).lower(lowering_platforms=(accelerator,)).as_text()
+def text(step, platform, *arguments):
+    return step.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
 
 
 def operand_types(program, operation):
@@ -78,7 +78,7 @@ def test_kernels_for_cpus_are_in_programs_for_one_cpu_alone(kernels, platform):
         mesh = jax.sharding.Mesh(jax.devices()[:devices], "batch")
         shared = jax.device_put(images, jax.sharding.NamedSharding(mesh, jax.P("batch")))
         params = jax.device_put(variables["params"], jax.sharding.NamedSharding(mesh, jax.P()))
-        program = gradient.trace(params, shared).lower(lowering_platforms=(platform,)).as_text()
+        program = text(gradient, platform, params, shared)
         # 19 convolutions with the gradients of their kernels, and of their images but for the first; 19 batch norms.
         count = 19 * 2 + 18 + 19 * 2 if platform == "cpu" and devices == 1 else 0
         assert program.count("custom_call @resnet_jax.") == count

@@ -72,7 +72,7 @@ def prepare(
     plans = {split: _plan(source, recipe) for split, source in splits.items()}
     for split, source in splits.items():
         for task in _tasks(split, source, directory, recipe, plans[split]):
-            kept = _kept(task, directory)
+            kept = _kept(task)
             before += kept * task.count
             if not kept:
                 tasks.append(task)
@@ -93,6 +93,11 @@ class _Task:
     recipe: Recipe
     plan: str
 
+    @property
+    def record(self) -> Path:
+        """The file beside the shard that marks it as complete."""
+        return self.directory / f"{self.file}.json"
+
 
 def _plan(source: Source, recipe: Recipe) -> str:
     """Returns a hash of everything that the shards depend on, except the images' bytes."""
@@ -111,18 +116,18 @@ def _tasks(split: str, source: Source, directory: Path, recipe: Recipe, plan: st
     ]  # fmt: skip
 
 
-def _kept(task: _Task, directory: Path) -> bool:
+def _kept(task: _Task) -> bool:
     """Returns whether the shard is complete; raises UserError if it belongs to another preparation."""
     try:
-        shard = Shard(**json.loads((directory / f"{task.file}.json").read_text()))
+        shard = Shard(**json.loads(task.record.read_text()))
     except (OSError, ValueError, TypeError):
         return False
     if shard.plan != task.plan:
         raise UserError(
-            f"{directory} holds shards of another preparation ({task.file}: another source, size or quality); "
+            f"{task.directory} holds shards of another preparation ({task.file}: another source, size or quality); "
             "give another --out"
         )
-    path = directory / task.file
+    path = task.directory / task.file
     return path.is_file() and path.stat().st_size == shard.bytes
 
 
@@ -180,7 +185,7 @@ def write_shard(task: _Task) -> Shard:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.rename(task.directory / task.file)
-    _write_json(task.directory / f"{task.file}.json", dataclasses.asdict(shard))
+    _write_json(task.record, dataclasses.asdict(shard))
     return shard
 
 
@@ -202,7 +207,7 @@ def convert(data: bytes, what: str, recipe: Recipe) -> bytes:
 
 def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: str) -> dict[str, Any]:
     tasks = _tasks(split, source, directory, recipe, plan)
-    shards = [Shard(**json.loads((directory / f"{task.file}.json").read_text())) for task in tasks]
+    shards = [Shard(**json.loads(task.record.read_text())) for task in tasks]
     counts = sum((collections.Counter(shard.counts) for shard in shards), collections.Counter())
     skipped = [list(entry) for shard in shards for entry in shard.skipped]
     manifest: dict[str, Any] = {
