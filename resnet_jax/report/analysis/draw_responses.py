@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.analysis.responses import FILE
 from resnet_jax.errors import UserError
@@ -58,6 +59,7 @@ def draw_responses(nets: Mapping[str, Sequence[float] | np.ndarray], title: str 
         quiet(panel, "ranked by magnitude" if ranked else "in layer order")
         panel.set_xlabel("rank" if ranked else "layer")
         panel.set_ylabel("std")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         if nets:
             panel.set_xlim(left=1)
         else:
