@@ -54,8 +54,7 @@ def conv_general_dilated(
         padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], window_strides, padding)
     window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
     bound = {"window": window, "options": tuple(options.items()), "supported": _supported(images, kernel, window)}
-    ways = (Computation(way, **bound) for way in (_outputs, _images_gradient, _kernel_gradient))
-    (outputs,) = differentiable(*ways)(images, kernel)
+    (outputs,) = differentiable(Computation(_outputs, **bound), Computation(_gradients, **bound))(images, kernel)
     return outputs
 
 
@@ -84,32 +83,40 @@ def _outputs(
     return [_fastest(images, kernel, cpus, window, options)(images, kernel)]
 
 
+def _gradients(images: Array, kernel: Array, cotangent: Array, **options: Any) -> Sequence[Array]:
+    return [
+        _images_gradient(images, kernel, cotangent, **options),
+        _kernel_gradient(images, kernel, cotangent, **options),
+    ]
+
+
 def _images_gradient(
     images: Array, kernel: Array, cotangent: Array, *, cpus: int, window: Window, options: Options, supported: bool
-) -> Sequence[Array]:
+) -> Array:
     # The channels of a first layer come in no blocks; training does not need this gradient there.
     if supported and kernel.shape[2] % build.BLOCK == 0 and build.runs_on(cpus):
-        return [images_gradient(cotangent, kernel, images.shape, window)]
+        return images_gradient(cotangent, kernel, images.shape, window)
     conv = _fastest(images, kernel, cpus, window, options)
-    return jax.linear_transpose(lambda x: conv(x, kernel), images)(cotangent)
+    (gradient,) = jax.linear_transpose(lambda x: conv(x, kernel), images)(cotangent)
+    return gradient
 
 
 def _kernel_gradient(
     images: Array, kernel: Array, cotangent: Array, *, cpus: int, window: Window, options: Options, supported: bool
-) -> Sequence[Array]:
+) -> Array:
     pointwise = kernel.shape[:2] == (1, 1) and not any(map(any, window[1]))
     if cpus and pointwise:  # one matrix product over all positions
         used = images[:, :: window[0][0], :: window[0][1]]
-        return [jnp.einsum("bhwc,bhwf->cf", used, cotangent)[None, None].astype(kernel.dtype)]
+        return jnp.einsum("bhwc,bhwf->cf", used, cotangent)[None, None].astype(kernel.dtype)
     if supported and build.runs_on(cpus):
-        return [kernel_gradient(images, cotangent, kernel.shape, window)]
+        return kernel_gradient(images, cotangent, kernel.shape, window)
     conv = _fastest(images, kernel, cpus, window, options)
     # XLA's convolution of whole batches with one another runs out of a CPU's cache. Several devices share a batch, and
     # each slice would be one device's images.
     slices = _slices(len(images), 4 * max(images.size, cotangent.size)) if cpus == 1 else 1
     parts = zip(jnp.split(images, slices), jnp.split(cotangent, slices), strict=True)
     gradients = [jax.linear_transpose(lambda w, x=x: conv(x, w), kernel)(g)[0] for x, g in parts]
-    return [sum(gradients[1:], start=gradients[0])]
+    return sum(gradients[1:], start=gradients[0])
 
 
 def _fastest(images: Array, kernel: Array, cpus: int, window: Window, options: Options) -> Convolve:

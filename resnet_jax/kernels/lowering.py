@@ -1,14 +1,13 @@
 """A JAX primitive whose computation is chosen when a program is lowered, by the devices that the program is for."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import ad, batching, mlir
 
 
 class Computation(functools.partial):
@@ -25,102 +24,147 @@ class Computation(functools.partial):
         return isinstance(other, Computation) and (self.func, self.keywords) == (other.func, other.keywords)
 
 
+class Layer(NamedTuple):
+    """What a layer computes; `gradient` is None where JAX differentiates `forward` itself."""
+
+    forward: Computation
+    gradient: Computation | None = None
+    kept: tuple[int, ...] = ()
+
+
 _layer = Primitive("resnet_jax_layer")
 _layer.multiple_results = True
 
+# The outputs' tangents, linear in those of some arrays. Its transpose is the layer's gradient.
+_tangents = Primitive("resnet_jax_layer_tangents")
+_tangents.multiple_results = True
+
 
 def differentiable(
-    forward: Computation, *gradients: Computation, kept: Sequence[int] = ()
+    forward: Computation, gradient: Computation, kept: Sequence[int] = ()
 ) -> Callable[..., tuple[Array, ...]]:
-    """Returns `forward` as a function of arrays, with gradients of its own.
+    """Returns `forward` as a function of arrays, with a gradient of its own.
 
-    Second derivatives are those of `forward` with `cpus=0`.
+    In forward mode, and for second derivatives, JAX differentiates `forward` with `cpus=0`.
 
     Args:
       forward: takes arrays.
-      gradients: each takes the same arrays, the outputs that are kept, and the cotangents of all outputs. They return
-        the gradients of the arrays, one after another. One whose results nobody needs is not computed.
-      kept: indices of the outputs that gradients take.
+      gradient: takes the same arrays, the outputs that are kept, and the cotangents of all outputs, and returns the
+        gradient of each array. What nobody needs of it is not computed.
+      kept: indices of the outputs that the gradient takes.
     """
-
-    @jax.custom_vjp
-    def function(*args: Array) -> tuple[Array, ...]:
-        return tuple(_layer.bind(*args, computation=forward))
-
-    def function_forward(*args: Array) -> Any:
-        outputs = function(*args)
-        return outputs, (args, tuple(outputs[i] for i in kept))
-
-    @jax.custom_vjp
-    def pullback(args: tuple[Array, ...], saved: tuple[Array, ...], cotangents: tuple[Array, ...]) -> Any:
-        found = (_layer.bind(*args, *saved, *cotangents, computation=gradient) for gradient in gradients)
-        return tuple(itertools.chain.from_iterable(found))
-
-    def pullback_forward(*saved: Any) -> Any:
-        return pullback(*saved), saved
-
-    def pullback_backward(inputs: Any, cotangents: Any) -> Any:
-        args, saved, of_outputs = inputs
-
-        def plain(*args: Array) -> tuple[Array, ...]:
-            return tuple(forward(*args, cpus=0))
-
-        def plain_pullback(args: tuple[Array, ...], of_outputs: tuple[Array, ...]) -> Any:
-            return jax.vjp(plain, *args)[1](of_outputs)
-
-        of_args, of_cotangents = jax.vjp(plain_pullback, args, of_outputs)[1](cotangents)
-        return (
-            of_args,
-            jax.tree.map(jax.numpy.zeros_like, saved),
-            of_cotangents,
-        )  # what is saved follows from the arrays
-
-    function.defvjp(function_forward, lambda saved, cotangents: pullback(*saved, cotangents))
-    pullback.defvjp(pullback_forward, pullback_backward)
-    return function
+    layer = Layer(forward, gradient, tuple(kept))
+    return lambda *args: tuple(_layer.bind(*args, layer=layer))
 
 
-@functools.partial(jax.jit, static_argnames="computation")
-def _outside_jit(*args: Array, computation: Computation) -> Any:
-    return _layer.bind(*args, computation=computation)
+def _compute(*args: Array, cpus: int, layer: Layer) -> Sequence[Array]:
+    return tuple(layer.forward(*args, cpus=cpus))
 
 
-@_layer.def_impl
-def _evaluate(*args: Array, computation: Computation) -> Any:
-    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-        return computation(*args, cpus=0)
-    return _outside_jit(*args, computation=computation)
+def _compute_tangents(*operands: Array, cpus: int, layer: Layer, moving: tuple[int, ...]) -> Sequence[Array]:
+    """Takes the arrays, the outputs that are kept, and the tangents of the arrays at the indices `moving`."""
+    del cpus  # XLA computes on every platform
+    args = operands[: len(operands) - len(layer.kept) - len(moving)]
+    tangents = [jax.numpy.zeros_like(x) for x in args]
+    for i, tangent in zip(moving, operands[len(operands) - len(moving) :], strict=True):
+        tangents[i] = tangent
+    return jax.jvp(functools.partial(_compute, cpus=0, layer=layer), args, tuple(tangents))[1]
+
+
+def _jvp(args: Sequence[Array], tangents: Sequence[Any], *, layer: Layer) -> Any:
+    outputs = _layer.bind(*args, layer=layer)
+    moving = tuple(i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero))
+    kept = [outputs[i] for i in layer.kept]
+    operands = (*args, *kept, *(tangents[i] for i in moving))
+    if layer.gradient is None:
+        return outputs, _compute_tangents(*operands, cpus=0, layer=layer, moving=moving)
+    return outputs, _tangents.bind(*operands, layer=layer, moving=moving)
+
+
+def _transpose(cotangents: Sequence[Any], *operands: Any, layer: Layer, moving: tuple[int, ...]) -> Sequence[Any]:
+    assert layer.gradient is not None
+    fixed = operands[: len(operands) - len(moving)]
+    gradient = Layer(layer.gradient)
+    gradients = _layer.bind(*fixed, *map(ad.instantiate_zeros, cotangents), layer=gradient)
+    return [None] * len(fixed) + [gradients[i] for i in moving]
+
+
+def _jvp_of_tangents(
+    operands: Sequence[Array], tangents: Sequence[Any], *, layer: Layer, moving: tuple[int, ...]
+) -> Any:
+    # What is kept follows from the arrays, so that no tangent of it counts.
+    compute = functools.partial(_compute_tangents, cpus=0, layer=layer, moving=moving)
+    return jax.jvp(compute, tuple(operands), tuple(map(ad.instantiate_zeros, tangents)))
+
+
+def _batch(args: Sequence[Array], dims: Sequence[int | None], *, layer: Layer) -> Any:
+    forward = Computation(_vmapped, computation=layer.forward, dims=tuple(dims))
+    gradient = layer.gradient and Computation(_vmapped_gradient, computation=layer.gradient, dims=tuple(dims))
+    outputs = _layer.bind(*args, layer=Layer(forward, gradient, layer.kept))
+    return outputs, [0] * len(outputs)
+
+
+def _vmapped(*args: Array, cpus: int, computation: Computation, dims: tuple[int | None, ...]) -> Sequence[Array]:
+    return jax.vmap(functools.partial(computation, cpus=cpus), dims)(*args)
+
+
+def _vmapped_gradient(
+    *operands: Array, cpus: int, computation: Computation, dims: tuple[int | None, ...]
+) -> Sequence[Array]:
+    out_dims = [0 if dim is None else dim for dim in dims]
+    of_outputs = [0] * (len(operands) - len(dims))
+    gradients = jax.vmap(
+        lambda *operands: tuple(computation(*operands, cpus=cpus)), (*dims, *of_outputs), tuple(out_dims)
+    )(*operands)
+    return [g.sum(0) if dim is None else g for g, dim in zip(gradients, dims, strict=True)]
+
+
+def _batch_tangents(operands: Sequence[Array], dims: Sequence[int | None], **parameters: Any) -> Any:
+    compute = functools.partial(_compute_tangents, cpus=0, **parameters)
+    outputs = jax.vmap(compute, tuple(dims))(*operands)
+    return outputs, [0] * len(outputs)
 
 
 @functools.lru_cache(maxsize=4096)
-def _outputs(computation: Computation, *args: jax.ShapeDtypeStruct) -> list[jax.core.ShapedArray]:
-    outputs = jax.eval_shape(functools.partial(computation, cpus=0), *args)
+def _shapes(layer: Layer, *args: jax.ShapeDtypeStruct) -> list[jax.core.ShapedArray]:
+    outputs = jax.eval_shape(functools.partial(_compute, cpus=0, layer=layer), *args)
     return [jax.core.ShapedArray(x.shape, x.dtype) for x in outputs]
 
 
-@_layer.def_abstract_eval
-def _abstract_eval(*args: Any, computation: Computation) -> list[jax.core.ShapedArray]:
-    return _outputs(computation, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
+def _abstract_eval(*operands: Any, layer: Layer, moving: tuple[int, ...] | None = None) -> list[jax.core.ShapedArray]:
+    args = operands if moving is None else operands[: len(operands) - len(layer.kept) - len(moving)]
+    return _shapes(layer, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args))
 
 
-def _lower(context: mlir.LoweringRuleContext, *operands: Any, computation: Computation) -> Any:
+def _lower(compute: Callable[..., Any], context: mlir.LoweringRuleContext, *operands: Any, **parameters: Any) -> Any:
     module = context.module_context
     cpus = 0
     if tuple(module.platforms) == ("cpu",) and not module.lowering_parameters.for_export:
         axes: Any = module.axis_context  # has a mesh inside shard_map
         cpus = axes.mesh.size if hasattr(axes, "mesh") else axes.num_devices
-    lower = mlir.lower_fun(functools.partial(computation, cpus=cpus), multiple_results=True)
+    lower = mlir.lower_fun(functools.partial(compute, cpus=cpus, **parameters), multiple_results=True)
     return lower(context, *operands)
 
 
-def _vmapped(*args: Array, cpus: int, computation: Computation, dims: tuple[int | None, ...]) -> Any:
-    return jax.vmap(functools.partial(computation, cpus=cpus), dims)(*args)
+def _register(primitive: Primitive, compute: Callable[..., Any]) -> None:
+    outside_jit = jax.jit(
+        lambda *operands, parameters: primitive.bind(*operands, **dict(parameters)), static_argnames="parameters"
+    )
+
+    @primitive.def_impl
+    def evaluate(*operands: Array, **parameters: Any) -> Any:
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+            return compute(*operands, cpus=0, **parameters)
+        return outside_jit(*operands, parameters=tuple(parameters.items()))
+
+    primitive.def_abstract_eval(_abstract_eval)
+    mlir.register_lowering(primitive, functools.partial(_lower, compute))
 
 
-def _batch(args: Sequence[Array], dims: Sequence[int | None], *, computation: Computation) -> Any:
-    outputs = _layer.bind(*args, computation=Computation(_vmapped, computation=computation, dims=tuple(dims)))
-    return outputs, [0] * len(outputs)
-
-
-mlir.register_lowering(_layer, _lower)
+_register(_layer, _compute)
+_register(_tangents, _compute_tangents)
+ad.primitive_jvps[_layer] = _jvp
+ad.primitive_jvps[_tangents] = _jvp_of_tangents
+ad.primitive_transposes[_tangents] = _transpose
 batching.primitive_batchers[_layer] = _batch
+batching.primitive_batchers[_tangents] = _batch_tangents
