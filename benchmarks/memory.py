@@ -59,10 +59,9 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
     from resnet_jax.config import base_config, model_overrides
     from resnet_jax.models.registry import create_model, get_variant
     from resnet_jax.tasks.classification import Classification
-    from resnet_jax.training.mesh import make_mesh
+    from resnet_jax.training.distributed import make_mesh
     from resnet_jax.training.optimizer import make_optimizer
-    from resnet_jax.training.state import init_state
-    from resnet_jax.training.step import make_update
+    from resnet_jax.training.step import init_state, make_update
 
     jax.config.update("jax_enable_compilation_cache", False)
     batch, variant = batch_size or paper_batch(name), get_variant(name)

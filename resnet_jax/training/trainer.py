@@ -23,12 +23,17 @@ from resnet_jax.models.vgg import VGG
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.config_checks import validate_config
-from resnet_jax.training.finetune import changes_training, check_parts, make_tuned_optimizer
-from resnet_jax.training.init_from import check_weights, load_recorded_weights, resolve, with_weights
-from resnet_jax.training.mesh import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.distributed import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.finetune import (
+    changes_training,
+    check_parts,
+    check_weights,
+    make_tuned_optimizer,
+    with_weights,
+)
+from resnet_jax.training.load_weights import load_recorded_weights, resolve
 from resnet_jax.training.result import DatasetInfo
-from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import make_eval_step, make_train_step
+from resnet_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 
 #: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
 LONG_TO_COMPILE = 300

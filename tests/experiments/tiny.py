@@ -9,7 +9,7 @@ from experiments.launchers.process import Outcome, write_failure
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 
 #: An 8-layer net with narrow stages, as tests/conftest.py has it.
 TINY = {
@@ -28,7 +28,7 @@ def table(*rows: Row, seeds: int = 1, name: str = "he2015.tiny") -> Experiment:
     return Experiment(name, "A tiny table", rows, ("error",), protocol="best", seeds=seeds)
 
 
-class DiesAt(NoProgress):
+class DiesAt(ProgressDisplay):
     """Ends a run at a step without a trace, as a kill does."""
 
     def __init__(self, step: int | None) -> None:
