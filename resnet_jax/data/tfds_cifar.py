@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from resnet_jax.data.dataset import Dataset
-from resnet_jax.data.tfds import TfdsSet, one_line, open_builder
-from resnet_jax.errors import UserError
+from resnet_jax.data.tfds import TfdsSet, open_builder
+from resnet_jax.errors import UserError, one_line
 
 #: Where TFDS downloads CIFAR from.
 CIFAR_HOST = "www.cs.toronto.edu"
@@ -30,7 +30,7 @@ def load_tfds(name: str, data_dir: str | None = None) -> Dataset:
     Raises:
       UserError: if `data_dir` does not hold the set, or the download fails.
     """
-    return TfdsSet(name, open_builder(name, data_dir, _download)).load(0, 0, "test")
+    return TfdsSet(name, open_builder(name, data_dir, _download)).load("test")
 
 
 def _download(builder: Any) -> None:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, some, unknown_name
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.layouts import COUNTER, IMAGENET_MEAN, IMAGENET_STD, their_name, to_ours, to_theirs
 from resnet_jax.interop.structure import Structure, agree, nearest_name, recognise
@@ -161,7 +161,7 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
     ]  # fmt: skip
     if missing or extra or misshapen:
         parts = [
-            f"{len(names)} {kind}: {_some(names)}"
+            f"{len(names)} {kind}: {some(names, MOST)}"
             for kind, names in (("missing", missing), ("too many", extra), ("of another shape", misshapen))
             if names
         ]
@@ -182,11 +182,6 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
             raise UserError(f"{file.path}: tensor {theirs} has numbers that are not finite")
     notes = tuple(f"{count} tensors were {kind} and are float32 now" for kind, count in changed.items())
     return flat, notes
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(names[:MOST]) + more
 
 
 def tensors_of(weights: Weights, layout: Any) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from resnet_jax.atomic_write import atomic_write
+from resnet_jax.atomic_write import write_file
 from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
@@ -60,13 +60,8 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
     """
     layout = layout or natural_layout(weights)
     tensors = state_dict(weights, layout)
-    out = Path(out).expanduser()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # transformers refuses a file that does not say so.
-        atomic_write(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    # transformers refuses a file that does not say so.
+    write_file(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     return {"layout": layout, "tensors": len(tensors), "notes": _notes(weights, _BY_NAME[layout])}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 from flax import serialization, traverse_util
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.interop.torch_files import LEGACY_START, Tensor, read_torch
 
 #: Names of a file's dict under which a state dict lies, best first: averaged weights are those that are published.
@@ -132,7 +132,7 @@ def _read_orbax(path: Path) -> Any:
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return checkpointer.restore(folder.absolute(), restore_args=arguments)
     except Exception as error:  # Orbax and TensorStore have many
-        raise UserError(f"cannot read the Orbax checkpoint {path}: {' '.join(str(error).split()):.300}") from error
+        raise UserError(f"cannot read the Orbax checkpoint {path}: {one_line(error, 300)}") from error
 
 
 def _state_dict(found: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:

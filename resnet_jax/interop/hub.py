@@ -10,7 +10,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.interop.files import HUB_FILES
 
 #: What begins an address: hf:OWNER/NAME, hf:OWNER/NAME@REVISION, hf:OWNER/NAME@REVISION:FILE.
@@ -64,8 +64,7 @@ def fetch(address: str) -> HubFile:
         except RepositoryNotFoundError as error:
             raise UserError(f"cannot get {address}: no such model, or it needs a login") from error
         except Exception as error:  # of the client, of whatever carries its requests, of the disk
-            line = " ".join(str(error).split())
-            raise UserError(f"cannot get {address}: {type(error).__name__}: {line:.200}") from error
+            raise UserError(f"cannot get {address}: {type(error).__name__}: {one_line(error)}") from error
         with contextlib.suppress(Exception):  # says where bottlenecks stride; most have none, or need none
             hf_hub_download(repo, "config.json", **here)
         return HubFile(path, repo, _commit(path) or revision or "unknown", name)

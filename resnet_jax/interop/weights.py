@@ -17,7 +17,7 @@ from flax import linen as nn
 from flax import traverse_util
 from safetensors import SafetensorError
 
-from resnet_jax.atomic_write import atomic_write
+from resnet_jax.atomic_write import write_file
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 
@@ -95,13 +95,9 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
         "classes": list(weights.classes),
         "source": dict(weights.source),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        atomic_write(folder / TENSORS, safetensors.numpy.save(contiguous))
-        atomic_write(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write weights to {folder}: {error.strerror or error}") from error
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_file(folder / TENSORS, safetensors.numpy.save(contiguous))
+    write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return folder
 
 
