@@ -166,7 +166,8 @@ def _numbers(values: Sequence[float] | np.ndarray) -> str:
     return ",".join(f"{value:g}" for value in np.ravel(values))
 
 
-def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[ConfigDict, Weights | None]:
+def resolve(config: ConfigDict, folder: RunFolder | None = None, force: Collection[str] = ()
+            ) -> tuple[ConfigDict, Weights | None]:  # fmt: skip
     """Returns the config with everything that it takes from its weights written into it.
 
     `init_hash` becomes their digest: runs from different weights are different runs, wherever the weights lie. All
@@ -174,7 +175,8 @@ def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[Con
 
     Args:
       config: the fields of `config.base_config`; it is not changed.
-      recorded: the config of the run in the folder, which stands in for weights that are gone.
+      folder: the run's, if it has one; its recorded config stands in for weights that are gone.
+      force: fields in which the config may differ from the recorded one; `init_hash`: other weights by now.
 
     Returns:
       The config, and the weights if they were read.
@@ -183,7 +185,10 @@ def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[Con
       UserError: for weights that cannot be read, or that no config can describe.
     """
     config = copy.deepcopy(config)
-    weights = None
+    weights = recorded = None
+    if config.init_from is not None and folder is not None:
+        found = agreed(lambda: to_dict(folder.config()) if (folder.workdir / "config.json").exists() else None)
+        recorded = from_dict(found) if found is not None else None
     if config.init_from is not None and config.init_hash is None:
         gone = not all_agree(Path(config.init_from).expanduser().exists())
         if gone and recorded is not None and recorded.init_from == config.init_from and recorded.init_hash is not None:
@@ -196,22 +201,6 @@ def resolve(config: ConfigDict, recorded: ConfigDict | None = None) -> tuple[Con
                      _of_channels(weights.std), weights.image_size)  # fmt: skip
     if config.data.eval_shorter_side == 0:
         config.data.eval_shorter_side = round(SIDE_OF_CROP * config.data.image_size)
-    return config, weights
-
-
-def resolve_in(folder: RunFolder, config: ConfigDict, force: Collection[str] = ()) -> tuple[ConfigDict, Weights | None]:
-    """Does what `resolve` does, for a run whose own record may stand in for weights that are gone.
-
-    Args:
-      folder: the run's; it may hold no run yet.
-      config: see `resolve`.
-      force: fields in which the config may differ from the recorded one; `init_hash`: other weights by now.
-    """
-    recorded = None
-    if config.init_from is not None:
-        found = agreed(lambda: to_dict(folder.config()) if (folder.workdir / "config.json").exists() else None)
-        recorded = from_dict(found) if found is not None else None
-    config, weights = resolve(config, recorded)
     if recorded is not None and "init_hash" in force:
         config.init_hash = recorded.init_hash  # what the run did begin with
     return config, weights

@@ -1,26 +1,18 @@
 """What a run leaves behind: its result, where the numbers come from, and what its weights need of the data set."""
 
 import dataclasses
-import datetime
 import importlib.metadata
-import math
 import os
 import platform
-import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 
-from resnet_jax.config import config_hash
 from resnet_jax.kernels.build import in_use as kernels_in_use
-
-if TYPE_CHECKING:
-    from resnet_jax.training.trainer import Trainer
-
 
 #: Packages that results depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
@@ -125,53 +117,6 @@ class DatasetInfo:
             int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
             np.array(record["mean"], np.float32), np.array(record["std"], np.float32),
         )  # fmt: skip
-
-
-def make_result(
-    trainer: "Trainer", lines: Sequence[Mapping[str, Any]], commit: str, seconds: float, skipped_batches: int,
-    stopped_step: int, kept_step: int,
-) -> Result:  # fmt: skip
-    """Returns the result of a run that has come to its end.
-
-    Args:
-      trainer: its parts.
-      lines: of metrics.jsonl.
-      commit: of the source when it started.
-      seconds: that it took, earlier parts included.
-      skipped_batches: how many batches were left out.
-      stopped_step: where training ended.
-      kept_step: whose weights are kept; another one with early stopping.
-    """
-    config, summary, task = trainer.config, trainer.summary, trainer.task
-    tests = {line["step"]: line for line in lines if task.best_metric in line}
-    best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
-    rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
-    epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
-    final = {name: value for name, value in tests[kept_step].items() if name != "step"}
-    metrics = last_epoch_means(lines, epoch) | final | {f"best_{task.best_metric}": best}
-    early = bool(config.early_stopping.patience)
-    return Result(
-        model=config.model.name,
-        dataset=config.data.name,
-        config_hash=config_hash(config),
-        commit=commit,
-        versions=versions(),
-        hardware=hardware(list(trainer.mesh.devices.flat)),
-        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seed=config.seed,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        seconds=round(seconds, 1),
-        images_per_second=round(statistics.median(rates), 1),
-        depth=summary.depth,
-        params=summary.params,
-        flops=summary.flops,
-        metrics=metrics,
-        evaluated_on=trainer.evaluated_on,
-        skipped_batches=skipped_batches,
-        stopped_step=stopped_step if early else None,
-        kept_step=kept_step if early else None,
-    )
 
 
 def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, float]:
