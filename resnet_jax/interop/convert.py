@@ -1,4 +1,4 @@
-"""Weights of other projects made into ours: recognised by their names, checked against the net, carried over."""
+"""Makes weights of other projects into ours: recognises them by their names, checks and carries them over."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
 
 def _fields(structure: Structure, name: str, file: TensorFile,
             given: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:  # fmt: skip
-    """Fields that differ from those of the name's own net, and sentences on what is assumed."""
+    """Returns the fields that differ from those of the name's own net, and sentences on what is assumed."""
     for field, value in given.items():
         if field not in UNTOLD:
             raise unknown_name("field that a file does not tell", field, UNTOLD)
@@ -126,14 +126,14 @@ def _statistics(structure: Structure) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def variable_shapes(net: ResNet, channels: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the net's variables by name; nothing is computed."""
+    """Returns the shapes of the net's variables by name; nothing is computed."""
     images = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)
     return {name: array.shape for name, array in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
 
 def expected_tensors(layout: Any, net: ResNet, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple]]:
-    """Of each of our variables the name and shape in a layout.
+    """Returns the name and shape in a layout of each of our variables.
 
     Raises:
       UserError: if the layout has no place for one.
@@ -185,7 +185,7 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
 
 
 def tensors_of(weights: Weights, layout: Any) -> dict[str, np.ndarray]:
-    """A net's variables in a layout's names and axes, contiguous; see `export`.
+    """Returns a net's variables in a layout's names and axes, contiguous; see `export`.
 
     Raises:
       UserError: if the layout has no place for one.

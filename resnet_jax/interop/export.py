@@ -1,4 +1,4 @@
-"""Our weights in the names of the PyTorch code that has the same net, as safetensors."""
+"""Writes our weights in the names of the PyTorch code that has the same net, as safetensors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ TORCH_LAYOUTS = tuple(layout.name for layout in LAYOUTS if not layout.flax)
 
 
 def natural_layout(weights: Weights) -> str:
-    """The layout of the PyTorch code that has a net: torchvision's for ImageNet nets, akamaster's for CIFAR's."""
+    """Returns the layout of the PyTorch code that has a net: torchvision's for ImageNet, akamaster's for CIFAR."""
     net: Any = weights.create_model()
     if getattr(net, "activation", "original") != "original":
         return "timm_resnetv2"
@@ -28,7 +28,7 @@ def natural_layout(weights: Weights) -> str:
 
 
 def state_dict(weights: Weights, layout: str) -> dict[str, np.ndarray]:
-    """All that `load_state_dict(..., strict=True)` wants: the net's variables, and a counter for each batch norm.
+    """Returns all that `load_state_dict(..., strict=True)` wants: the net's variables, a counter for each batch norm.
 
     Raises:
       UserError: if that project has no such net.

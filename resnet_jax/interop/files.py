@@ -1,4 +1,4 @@
-"""Named tensors from the files that weights come in: safetensors, PyTorch's, Flax's msgpack and Orbax's folders."""
+"""Reads named tensors from files of weights: safetensors, PyTorch's, Flax's msgpack and Orbax's folders."""
 
 import dataclasses
 import hashlib
@@ -32,7 +32,7 @@ _SAFETENSORS_DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class TensorFile:
-    """What a file of weights holds.
+    """Holds what a file of weights holds.
 
     Attributes:
       path: where it is.
@@ -136,7 +136,7 @@ def _read_orbax(path: Path) -> Any:
 
 
 def _state_dict(found: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The state dict in what a PyTorch file holds, and what was chosen."""
+    """Returns the state dict in what a PyTorch file holds, and what was chosen."""
     notes: tuple[str, ...] = ()
     for _ in range(2):
         if not isinstance(found, Mapping):
@@ -163,7 +163,7 @@ def _without_prefix(tensors: Mapping[str, Any], path: Path) -> tuple[Mapping[str
 
 
 def _flat_tree(tree: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Parameters and statistics of a Flax train state, or of bare variables."""
+    """Returns the parameters and statistics of a Flax train state, or of bare variables."""
     for name in ("state", "model", "target"):
         if isinstance(tree, Mapping) and "params" not in tree and isinstance(tree.get(name), Mapping):
             tree = tree[name]

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, through its own client and its cache."""
+"""Fetches files of the Hugging Face hub, through its own client and its cache."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file in the client's cache.
+    """Holds a file in the client's cache.
 
     Attributes:
       path: where it lies.
@@ -72,7 +72,7 @@ def fetch(address: str) -> HubFile:
 
 
 def _reachable() -> bool:
-    """Whether the hub answers. Its client would try for half a minute, with a warning each time."""
+    """Returns whether the hub answers. Its client would try for half a minute, with a warning each time."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # names may be resolved by the proxy alone
     from huggingface_hub import constants
@@ -86,6 +86,6 @@ def _reachable() -> bool:
 
 
 def _commit(path: Path) -> str | None:
-    """The commit in a path of the cache: snapshots/COMMIT/FILE."""
+    """Returns the commit in a path of the cache: snapshots/COMMIT/FILE."""
     parts = path.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None

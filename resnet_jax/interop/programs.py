@@ -29,7 +29,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def pixels_to_logits(weights: Weights) -> Callable[[Array], Any]:
-    """The net with its weights and normalisation inside: uint8 (n, size, size, channels) to logits (n, classes)."""
+    """Returns the net, weights and normalisation inside: uint8 (n, size, size, channels) to logits (n, classes)."""
     model = weights.create_model()
 
     def forward(pixels: Array) -> Any:
@@ -40,13 +40,13 @@ def pixels_to_logits(weights: Weights) -> Callable[[Array], Any]:
 
 
 def pixels_spec(weights: Weights) -> jax.ShapeDtypeStruct:
-    """Of the images that an exported net takes; their number, "n", is left open."""
+    """Returns the shape of the images that an exported net takes; their number, "n", is left open."""
     size = weights.image_size
     return jax.ShapeDtypeStruct(export.symbolic_shape(f"n, {size}, {size}, {weights.channels}"), jnp.uint8)
 
 
 def export_stablehlo(weights: Weights) -> bytes:
-    """The net as `jax.export` serialises it: weights and normalisation inside, for CPU, CUDA and TPU.
+    """Returns the net as `jax.export` serialises it: weights and normalisation inside, for CPU, CUDA and TPU.
 
     It maps pixels, uint8 (n, image_size, image_size, channels) with any n, to logits, float32 (n, num_classes). Images
     are cropped and resized before: `prepare_image` does so as the tests do. JAX promises to read such a file for six
@@ -100,7 +100,7 @@ def export_onnx(weights: Weights, path: str | Path) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _padding_by_itself() -> Iterator[None]:
-    """Nets pad ahead of max-pools, not in them: jax2onnx 0.17.1 drops the padding of Flax's, and says nothing."""
+    """Has nets pad ahead of max-pools, not in them: jax2onnx 0.17.1 drops the padding of Flax's, and says nothing."""
 
     def max_pool(x: Array, window: int, strides: int, padding: int | Literal["SAME"] = 0) -> Array:
         spans, steps = (window, window), (strides, strides)
