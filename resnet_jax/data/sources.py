@@ -10,8 +10,7 @@ import numpy as np
 from resnet_jax.data.dataset import Dataset, Split, hold_out, resized
 from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.tfds import open_tfds
-from resnet_jax.data.tfds_cifar import load_tfds
+from resnet_jax.data.tfds import load_cifar, open_tfds
 from resnet_jax.errors import UserError, unknown_name
 
 #: The first four fifths of scikit-learn's 1,797 digits, in its order.
@@ -47,8 +46,8 @@ def load_synthetic(size: int = 32, classes: int = 10, train: int = 1024, test: i
 SOURCES: dict[str, Callable[[str | None], Dataset]] = {
     "digits": lambda data_dir: load_digits(),
     "synthetic": lambda data_dir: load_synthetic(),
-    "cifar10": lambda data_dir: load_tfds("cifar10", data_dir),
-    "cifar100": lambda data_dir: load_tfds("cifar100", data_dir),
+    "cifar10": lambda data_dir: load_cifar("cifar10", data_dir),
+    "cifar100": lambda data_dir: load_cifar("cifar100", data_dir),
 }
 
 #: Sets that need no files.
