@@ -22,7 +22,6 @@ from resnet_jax.interop.weights import Weights, flatten_variables, is_weights_fo
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.distributed import agreed, all_agree, make_mesh, replicated
-from resnet_jax.training.finetune import make_tuned_optimizer
 from resnet_jax.training.run_folder import CHECKPOINTS, DATASET_INFO, RunFolder
 from resnet_jax.training.step import init_state
 
@@ -80,13 +79,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
         )
     fields = model_overrides(config) | {"num_classes": info.num_classes}
     model = create_model(config.model.name, **fields)
-    height, width, channels = info.image_shape
-    like = jax.eval_shape(
-        lambda: init_state(
-            model, make_tuned_optimizer(config), config.seed, (height, width, channels),
-            config.regularization.ema_decay > 0,
-        )
-    )  # fmt: skip
+    like = jax.eval_shape(lambda: init_state(model, config, info.image_shape))
     restored = read_newest(directory, like, replicated(make_mesh()))
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
@@ -96,7 +89,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
     }  # fmt: skip
     variables = jax.device_get(restored.state.tested_variables)
     return Weights(
-        config.model.name, fields, variables, height, info.mean, info.std, info.classes, source
+        config.model.name, fields, variables, info.image_shape[0], info.mean, info.std, info.classes, source
     )  # fmt: skip
 
 

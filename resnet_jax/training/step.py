@@ -1,6 +1,6 @@
 """The training state and the jitted steps: forward, backward and update of one batch, and its evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -82,22 +82,21 @@ class AveragedTrainState(TrainState):
         return self.replace(average=average)
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, seed: int,
-               image_shape: tuple[int, int, int], averaged: bool = False) -> TrainState:  # fmt: skip
+def init_state(model: nn.Module, config: ConfigDict, image_shape: Sequence[int]) -> TrainState:
     """Returns the state before the first step, which the seed determines on any number of devices."""
-    init_key, step_key = jax.random.split(jax.random.key(seed))
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
     # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
     # layers; op by op, each shape compiles once. Lazily: the net itself need not be computed, nor compiled.
     found = model.lazy_init(init_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False)
     variables = {"params": found["params"], "batch_stats": found.get("batch_stats", {})}
     fields: dict[str, Any] = {
         "step": jnp.zeros((), jnp.int32),
-        "opt_state": optimizer.init(variables["params"]),
+        "opt_state": make_tuned_optimizer(config).init(variables["params"]),
         "key": jax.random.key_data(step_key),
         "warming": jnp.ones((), bool),
         "warmup_error": jnp.ones((), jnp.float32),
     }
-    if not averaged:
+    if config.regularization.ema_decay == 0:
         return TrainState(**variables, **fields)
     return AveragedTrainState(**variables, **fields, average=None).starting_from(variables)
 

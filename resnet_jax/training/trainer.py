@@ -28,7 +28,6 @@ from resnet_jax.training.finetune import (
     changes_training,
     check_parts,
     check_weights,
-    make_tuned_optimizer,
     with_weights,
 )
 from resnet_jax.training.load_weights import load_recorded_weights, resolve
@@ -86,11 +85,7 @@ class Trainer:
 
     def random_init(self) -> TrainState:
         """Returns a state of the run's structure, with random parameters, for a checkpoint to be read into."""
-        height, width, channels = self.pipeline.image_shape
-        optimizer = make_tuned_optimizer(self.config)
-        averaged = self.config.regularization.ema_decay > 0
-        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
-        return place(state, replicated(self.mesh))
+        return place(init_state(self.model, self.config, self.pipeline.image_shape), replicated(self.mesh))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the task's metrics over the evaluation set, each example once."""
