@@ -35,7 +35,7 @@ class DiesAt(ProgressDisplay):
         self.step = step
 
     def update(self, step: int, values: Any, *, line: bool) -> None:
-        if step == self.step:
+        if self.step is not None and step >= self.step:
             raise KeyboardInterrupt
 
 
