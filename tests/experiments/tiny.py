@@ -29,13 +29,13 @@ def table(*rows: Row, seeds: int = 1, name: str = "he2015.tiny") -> Experiment:
 
 
 class DiesAt(ProgressDisplay):
-    """Ends a run at a step without a trace, as a kill does."""
+    """Ends a run at a step without a trace, as a kill does; 0 or None: never."""
 
     def __init__(self, step: int | None) -> None:
         self.step = step
 
     def update(self, step: int, values: Any, *, line: bool) -> None:
-        if self.step is not None and step >= self.step:
+        if self.step and step >= self.step:
             raise KeyboardInterrupt
 
 
