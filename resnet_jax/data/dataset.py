@@ -70,18 +70,14 @@ def hold_out(dataset: Dataset, count: int, share: float = 0.0) -> Dataset:
         raise UserError(
             f"config.data.held_out={count} must be 0 or more and below {len(dataset.train)} for {dataset.name}"
         )
-    if not count:
-        labels = dataset.train.labels
+    train = dataset.train
+    if count:
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(train))
+        kept, held = np.sort(order[count:]), np.sort(order[:count])
+    else:
         classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
-        return _split(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
-    order = np.random.Generator(np.random.Philox(0)).permutation(len(dataset.train))
-    return _split(dataset, np.sort(order[count:]), np.sort(order[:count]))
-
-
-def _split(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:
-    return dataclasses.replace(
-        dataset, train=dataset.train.take(kept), test=dataset.train.take(held), evaluated_on="held_out"
-    )
+        kept, held = stratified_split([str(i) for i in range(len(train))], train.labels, share, classes)
+    return dataclasses.replace(dataset, train=train.take(kept), test=train.take(held), evaluated_on="held_out")
 
 
 def resized(dataset: Dataset, size: int, rgb: bool) -> Dataset:

@@ -86,7 +86,7 @@ def _read_file(path: Path) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
         return kind, *_state_dict(read_torch(path), path)
     if start[8:9] == b"{":
         return "safetensors", *_without_prefix(_read_safetensors(path), path)
-    if start[:1] and (start[0] in range(0x80, 0x90) or start[0] in (0xDE, 0xDF)) and start[:1] != b"\x80":
+    if start[:1] and start[0] in (*range(0x81, 0x90), 0xDE, 0xDF):  # a map that is not empty
         return "Flax msgpack", *_flat_tree(_read_msgpack(path), path)
     if start[:1] == b"\x80":
         raise UserError(f"{path} is a bare pickle; weights are read from what torch.save writes, or from safetensors")
