@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.docs_tables import table
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 
 
-class _Stopwatch(NoProgress):
+class _Stopwatch(ProgressDisplay):
     """Takes the time from the end of one step to the end of another, without compilation and the last checkpoint."""
 
     def __init__(self, first: int, last: int) -> None:

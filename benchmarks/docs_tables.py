@@ -7,7 +7,7 @@ from pathlib import Path
 from resnet_jax.errors import UserError
 from resnet_jax.report.grid import make_grid, to_markdown
 from resnet_jax.report.paper_page import machine as hardware_name
-from resnet_jax.training import provenance
+from resnet_jax.training.result import commit, hardware, versions
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -19,14 +19,14 @@ def machine() -> str:
     """Returns what computes here, and how many: "2 cores of AMD EPYC", "1 x NVIDIA H200"."""
     import jax
 
-    return hardware_name(provenance.hardware(jax.devices()))
+    return hardware_name(hardware(jax.devices()))
 
 
 def measured_on() -> str:
     """Returns a sentence with the machine, the versions and the date."""
-    versions = provenance.versions()
+    found = versions()
     return (
-        f"Measured on {machine()}, Python {versions['python']}, JAX {versions['jax']}, commit {provenance.commit()}, "
+        f"Measured on {machine()}, Python {found['python']}, JAX {found['jax']}, commit {commit()}, "
         f"{datetime.date.today().isoformat()}."
     )
 

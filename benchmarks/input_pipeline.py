@@ -26,11 +26,11 @@ from benchmarks.docs_tables import table
 from benchmarks.local_processes import ROOT
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
 from resnet_jax.data.imagenet.decode import image_size, resize
+from resnet_jax.data.imagenet.loaders import TrainLoader, default_workers, load_crop
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
-from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers, load_crop
 from resnet_jax.errors import UserError
 
 SIZE = 224

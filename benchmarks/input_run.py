@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.local_processes import ROOT
+from resnet_jax.data.imagenet.loaders import TrainLoader, default_workers
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
-from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers
 
 BATCH = 32
 

@@ -59,10 +59,8 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
     from resnet_jax.config import base_config, model_overrides
     from resnet_jax.models.registry import create_model, get_variant
     from resnet_jax.tasks.classification import Classification
-    from resnet_jax.training.mesh import make_mesh
-    from resnet_jax.training.optimizer import make_optimizer
-    from resnet_jax.training.state import init_state
-    from resnet_jax.training.step import make_update
+    from resnet_jax.training.distributed import make_mesh
+    from resnet_jax.training.step import init_state, make_update
 
     jax.config.update("jax_enable_compilation_cache", False)
     batch, variant = batch_size or paper_batch(name), get_variant(name)
@@ -71,11 +69,10 @@ def compiled_cost(name: str, way: str, batch_size: int = 0) -> dict[str, Any]:
     config.model.update(WAYS[way])
     model = create_model(name, **model_overrides(config))
     size = variant.image_size
-    optimizer = make_optimizer(config.optimizer)
     update = make_update(
         model, Classification.from_config(config, model.num_classes), config, make_mesh(jax.devices()[:1])
     )
-    state = jax.eval_shape(lambda: init_state(model, optimizer, 0, (size, size, 3)))
+    state = jax.eval_shape(lambda: init_state(model, config, (size, size, 3)))
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch,), np.int32)
     key = jax.eval_shape(lambda: jax.random.key(0))

@@ -19,7 +19,7 @@ from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.summary import summarize
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.training.config_checks import validate_config
-from resnet_jax.training.mesh import batch_sharded, make_mesh, platform
+from resnet_jax.training.distributed import batch_sharded, make_mesh, platform
 from resnet_jax.training.step import make_eval_step, make_train_step
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer

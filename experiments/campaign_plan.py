@@ -18,9 +18,9 @@ from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
-from resnet_jax.training.guards import StopRequest
 from resnet_jax.training.result import Result
 from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.stopping import StopRequest
 
 #: Steps of ResNet-20 that must bring the test error below a bound before anything long begins.
 PROOF_STEPS, PROOF_ERROR = 2000, 50.0

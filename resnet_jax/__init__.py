@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from resnet_jax.evaluation.predict import predict as predict
     from resnet_jax.evaluation.predict import prepare_image as prepare_image
     from resnet_jax.evaluation.single_view import evaluate as evaluate
-    from resnet_jax.interop.onnx import export_onnx as export_onnx
-    from resnet_jax.interop.stablehlo import export_stablehlo as export_stablehlo
+    from resnet_jax.interop.programs import export_onnx as export_onnx
+    from resnet_jax.interop.programs import export_stablehlo as export_stablehlo
     from resnet_jax.interop.weights import Weights as Weights
     from resnet_jax.interop.weights import save_weights as save_weights
     from resnet_jax.models.features import feature_info as feature_info
@@ -40,8 +40,8 @@ _HOMES = {
     "create_model": "models.registry",
     "embed": "evaluation.predict",
     "evaluate": "evaluation.single_view",
-    "export_onnx": "interop.onnx",
-    "export_stablehlo": "interop.stablehlo",
+    "export_onnx": "interop.programs",
+    "export_stablehlo": "interop.programs",
     "feature_info": "models.features",
     "fit": "training.loop",
     "forward_with_features": "models.features",

@@ -25,6 +25,21 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     partial.replace(path)
 
 
+def write_file(path: str | Path, content: str | bytes) -> Path:
+    """Writes a file as `atomic_write` does, into a folder that is made if needed, and returns its path.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    path = Path(path).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Reads the JSON object in a file.
 

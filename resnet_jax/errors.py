@@ -1,7 +1,7 @@
 """Exceptions that commands turn into one line and an exit status."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -20,6 +20,17 @@ class Stopped(Exception):
 
 class ProcessLost(Stopped):
     """Raised when one of several processes is lost, and the others cannot continue."""
+
+
+def one_line(error: Exception, most: int = 200) -> str:
+    """Returns the first `most` characters of an error's message in one line; its type's name where there is none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Returns the first `most` names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -148,7 +148,7 @@ def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
     from experiments.estimate import Rates, add_records
     from experiments.launchers.dashboard import Runs, make_board
     from experiments.launchers.process import LOG
-    from resnet_jax.training.guards import StopRequest
+    from resnet_jax.training.stopping import StopRequest
 
     statuses: dict[Path, Status] = plan.statuses()
     todo = [trial for trial in plan.trials if statuses[trial.folder].state is not State.DONE]

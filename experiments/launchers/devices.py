@@ -14,7 +14,7 @@ from resnet_jax.errors import UserError
 #: Runs in a process of its own: a process that has opened a device keeps others off it.
 _PROBE = """\
 import json, os, jax
-from resnet_jax.training.provenance import hardware
+from resnet_jax.training.result import hardware
 devices = jax.local_devices()
 chips = len({tuple(getattr(d, "coords", (d.id,))) for d in devices})  # two devices of an old TPU share a chip
 print(json.dumps({"hardware": hardware(jax.devices()), "chips": chips}))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.launchers.dashboard import Board
 from experiments.launchers.process import Outcome, TrialProcess, request, write_failure
 from experiments.plan import State, Trial, newest_checkpoint, status
-from resnet_jax.training.guards import StopRequest
+from resnet_jax.training.stopping import StopRequest
 
 #: Seconds between two looks at the processes.
 INTERVAL = 0.2

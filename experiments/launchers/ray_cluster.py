@@ -18,7 +18,7 @@ from experiments.launchers.local import goes_on
 from experiments.launchers.process import LOG, Outcome, TrialProcess, request, write_failure
 from experiments.plan import State, Trial, newest_checkpoint, status
 from resnet_jax.errors import UserError
-from resnet_jax.training.guards import StopRequest
+from resnet_jax.training.stopping import StopRequest
 
 #: How often a run is started again on another node after its own has died.
 RETRIES = 10

@@ -22,7 +22,7 @@ from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
 from resnet_jax.tasks.classification import cross_entropy
-from resnet_jax.training.mesh import batch_sharded, check_batch, platform, replicated
+from resnet_jax.training.distributed import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import Trainer, make_trainer
 

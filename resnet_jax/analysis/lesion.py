@@ -32,7 +32,7 @@ from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.shortcuts import Shortcut
 from resnet_jax.tasks.classification import is_error
-from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.distributed import batch_sharded, replicated
 
 FILE = "lesion.json"
 

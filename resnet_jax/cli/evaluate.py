@@ -57,7 +57,7 @@ def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
 
 def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
-    from resnet_jax.training.multihost import is_chief
+    from resnet_jax.training.distributed import is_chief
 
     found = evaluate(workdir, values.data_dir)
     if not is_chief():
@@ -81,7 +81,7 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.evaluation_files import to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
     from resnet_jax.report.evaluation import draw_evaluation
-    from resnet_jax.training.multihost import is_chief
+    from resnet_jax.training.distributed import is_chief
 
     try:
         scales = [int(scale) for scale in values.scales]

@@ -24,13 +24,13 @@ def _safetensors(layout: str | None) -> Callable[["Weights", str], Mapping[str, 
 
 
 def _stablehlo(weights: "Weights", out: str) -> Mapping[str, Any]:
-    from resnet_jax.interop.stablehlo import write_stablehlo
+    from resnet_jax.interop.programs import write_stablehlo
 
     return write_stablehlo(weights, out)
 
 
 def _onnx(weights: "Weights", out: str) -> Mapping[str, Any]:
-    from resnet_jax.interop.onnx import export_onnx
+    from resnet_jax.interop.programs import export_onnx
 
     return export_onnx(weights, out)
 

@@ -15,7 +15,7 @@ Definition = tuple[str, str, Any, str]
 
 JSON: Definition = ("bool", "json", False, "print one JSON object as the last line")
 
-#: The flags of a run in several processes; see `multihost.initialize`.
+#: The flags of a run in several processes; see `distributed.initialize`.
 PROCESSES: tuple[Definition, ...] = (
     ("string", "coordinator_address", None,
      "HOST:PORT of process 0; unset: found from the environment (TPU pods, SLURM, MPI)"),
@@ -45,7 +45,7 @@ def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 def join_processes(values: flags.FlagValues) -> None:
     """Joins the other processes, if there are any."""
-    from resnet_jax.training.multihost import initialize
+    from resnet_jax.training.distributed import initialize
 
     if values.coordinator_address is not None:
         print(

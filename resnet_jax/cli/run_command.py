@@ -30,7 +30,7 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if "jax" in sys.modules:
-            from resnet_jax.training.multihost import all_leave
+            from resnet_jax.training.distributed import all_leave
 
             if not all_leave():
                 os._exit(MISTAKE)

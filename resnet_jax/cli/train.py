@@ -28,11 +28,11 @@ def main(arguments: Sequence[str]) -> None:
     config = read_config(values)
     join_processes(values)
 
+    from resnet_jax.training.distributed import is_chief
     from resnet_jax.training.loop import fit
-    from resnet_jax.training.multihost import is_chief
-    from resnet_jax.training.progress import NoProgress, make_progress
+    from resnet_jax.training.progress import ProgressDisplay, make_progress
 
-    with make_progress() if is_chief() else NoProgress() as progress:
+    with make_progress() if is_chief() else ProgressDisplay() as progress:
         result = fit(config, values.workdir, progress, force=values.force)
     if is_chief():
         _print(result, values.workdir)

@@ -56,31 +56,28 @@ class Dataset:
         return height, width, channels
 
 
-def check_held_out(name: str, count: int, examples: int) -> None:
-    """Raises UserError unless `count` of so many training examples can be held out."""
-    if not 0 <= count < examples:
-        raise UserError(f"config.data.held_out={count} must be 0 or more and below {examples} for {name}")
-
-
 def hold_out(dataset: Dataset, count: int, share: float = 0.0) -> Dataset:
     """Holds out `count` training examples, or without a count a share of each class, to be evaluated on.
 
     The 2015 paper chose its schedule on a 45k/5k split of CIFAR-10 (section 4.2). The split does not depend on the
     run's seed, so that runs can be compared. For a share see `held_out_split.stratified_split`, whose names are the
     images' indices here.
+
+    Raises:
+      UserError: for more than there are, and for a class that is too small to be shared.
     """
-    if not count:
-        labels = dataset.train.labels
+    if not 0 <= count < len(dataset.train):
+        raise UserError(
+            f"config.data.held_out={count} must be 0 or more and below {len(dataset.train)} for {dataset.name}"
+        )
+    train = dataset.train
+    if count:
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(train))
+        kept, held = np.sort(order[count:]), np.sort(order[:count])
+    else:
         classes = dataset.classes or tuple(map(str, range(dataset.num_classes)))
-        return _split(dataset, *stratified_split([str(i) for i in range(len(labels))], labels, share, classes))
-    order = np.random.Generator(np.random.Philox(0)).permutation(len(dataset.train))
-    return _split(dataset, np.sort(order[count:]), np.sort(order[:count]))
-
-
-def _split(dataset: Dataset, kept: np.ndarray, held: np.ndarray) -> Dataset:
-    return dataclasses.replace(
-        dataset, train=dataset.train.take(kept), test=dataset.train.take(held), evaluated_on="held_out"
-    )
+        kept, held = stratified_split([str(i) for i in range(len(train))], train.labels, share, classes)
+    return dataclasses.replace(dataset, train=train.take(kept), test=train.take(held), evaluated_on="held_out")
 
 
 def resized(dataset: Dataset, size: int, rgb: bool) -> Dataset:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, JpegImagePlugin
 
 from resnet_jax.data.imagenet.crops import center_box
 from resnet_jax.data.imagenet.decode import crop_resize
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 
 #: Pixels (200 MB) above which a JPEG is decoded at a half, a fourth or an eighth of its size. The largest possible
 #: JPEG, 65,535 by 65,535, fits at an eighth. Other formats cannot be reduced while they are decoded.
@@ -70,7 +70,7 @@ def read_image(path: str | Path, grey: bool = False) -> DecodedImage:
     except UserError as error:
         raise UserError(f"{name} {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError) as error:
-        raise UserError(f"{name} is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise UserError(f"{name} is damaged: {one_line(error)}") from error
 
 
 def fit_image(image: DecodedImage, size: int) -> np.ndarray:

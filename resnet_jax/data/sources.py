@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_jax.data.dataset import Dataset, Split, check_held_out, hold_out, resized
+from resnet_jax.data.dataset import Dataset, Split, hold_out, resized
 from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.tfds import open_tfds
-from resnet_jax.data.tfds_cifar import load_tfds
+from resnet_jax.data.tfds import load_cifar, open_tfds
 from resnet_jax.errors import UserError, unknown_name
 
 #: The first four fifths of scikit-learn's 1,797 digits, in its order.
@@ -47,8 +46,8 @@ def load_synthetic(size: int = 32, classes: int = 10, train: int = 1024, test: i
 SOURCES: dict[str, Callable[[str | None], Dataset]] = {
     "digits": lambda data_dir: load_digits(),
     "synthetic": lambda data_dir: load_synthetic(),
-    "cifar10": lambda data_dir: load_tfds("cifar10", data_dir),
-    "cifar100": lambda data_dir: load_tfds("cifar100", data_dir),
+    "cifar10": lambda data_dir: load_cifar("cifar10", data_dir),
+    "cifar100": lambda data_dir: load_cifar("cifar100", data_dir),
 }
 
 #: Sets that need no files.
@@ -71,14 +70,14 @@ def load_dataset(name: str, data_dir: str | None = None, held_out: int = 0, shar
     Raises:
       UserError: for an unknown name, a directory without the set, or more held out than there is.
     """
-    if name.startswith(TFDS):
-        return resized(open_tfds(name, data_dir).load(held_out, share, eval_split), resize, rgb)
-    if name not in SOURCES:
+    found = open_tfds(name, data_dir) if name.startswith(TFDS) else None
+    if found is None and name not in SOURCES:
         raise unknown_name("dataset", name, [*SOURCES, *STREAMED, "tfds:NAME"])
     if data_dir is not None and name in BUILT_IN:
         raise UserError(f"config.data.data_dir={data_dir} is not for {name}, which needs no files; leave it out")
-    dataset = SOURCES[name](data_dir)
-    check_held_out(name, held_out, len(dataset.train))
-    if choose_split(name, {"test"}, "held_out" if held_out else eval_split, bool(held_out or share)) == "held_out":
+    wanted = "held_out" if held_out else eval_split
+    evaluated_on = choose_split(name, found.others if found else {"test"}, wanted, bool(held_out or share))
+    dataset = found.load(evaluated_on) if found else SOURCES[name](data_dir)
+    if evaluated_on == "held_out":
         dataset = hold_out(dataset, held_out, share)
     return resized(dataset, resize, rgb)

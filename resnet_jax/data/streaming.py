@@ -15,12 +15,11 @@ from ml_collections import ConfigDict
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, augmented, normalize
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.imagenet import TFDS
+from resnet_jax.data.imagenet.loaders import AHEAD, TestLoader, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import Splits
 from resnet_jax.data.imagenet.test_crops import Crops
-from resnet_jax.data.imagenet.test_loader import TestLoader
-from resnet_jax.data.imagenet.train_loader import AHEAD, TrainLoader
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.placement import eval_batch_size, place, place_rows, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches

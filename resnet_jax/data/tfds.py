@@ -1,62 +1,34 @@
-"""Classification sets of tensorflow-datasets by name: in memory, or streamed if their images differ in size."""
+"""Opens classification sets of tensorflow-datasets by name: in memory, or streamed if their images differ in size.
+
+CIFAR is downloaded and prepared without TensorFlow; most other sets need it for that.
+"""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+import os
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
+from PIL import Image
 
-from resnet_jax.data.dataset import Dataset, Split, check_held_out, hold_out
+from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet import TFDS
-from resnet_jax.data.imagenet.source import Example, RecordError, Splits
-from resnet_jax.errors import UserError
+from resnet_jax.data.imagenet.source import TFDS_ERRORS, Splits, TfdsSource
+from resnet_jax.errors import UserError, one_line
+
+#: Where TFDS downloads CIFAR from.
+CIFAR_HOST = "www.cs.toronto.edu"
 
 #: Sets of more bytes of pixels than this are streamed, whatever their images' size.
 RESIDENT_BYTES = 4 * 2**30
-
-#: What TFDS raises for a set that it cannot read.
-_READING = (RuntimeError, OSError, ValueError)
-
-
-@dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """Reads the encoded images of a split as TFDS stores them; see `imagenet.source.Source`.
-
-    Attributes:
-      records: TFDS's data source.
-      split: its name.
-      classes: names by label.
-      places: indices of the records that are taken; None for all.
-    """
-
-    records: Any
-    split: str
-    classes: tuple[str, ...]
-    places: np.ndarray | None = None
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.classes)
-
-    def __len__(self) -> int:
-        return len(self.records) if self.places is None else len(self.places)
-
-    def load(self, index: int) -> Example:
-        try:
-            record = self.records[self._place(index)]
-        except _READING as error:
-            raise RecordError(one_line(error)) from error
-        return Example(self.name(index), int(record["label"]), bytes(record["image"]))
-
-    def name(self, index: int) -> str:
-        return f"{self.split}[{self._place(index)}]"
-
-    def _place(self, index: int) -> int:
-        return index if self.places is None else int(self.places[index])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +44,11 @@ class TfdsSet:
         return tuple(self.builder.info.features["label"].names)
 
     @property
+    def others(self) -> set[str]:
+        """Which of "test" and "validation" it has."""
+        return {"test", "validation"} & set(self.builder.info.splits)
+
+    @property
     def is_streamed(self) -> bool:
         """Whether its images differ in size, or are too many for the devices."""
         shape = self.builder.info.features["image"].shape
@@ -80,23 +57,19 @@ class TfdsSet:
         examples = sum(split.num_examples for split in self.builder.info.splits.values())
         return math.prod(shape) * examples > RESIDENT_BYTES
 
-    def load(self, held_out: int, share: float, eval_split: str) -> Dataset:
-        """Reads the set into memory; see `held_out_split.choose_split`.
+    def load(self, evaluated_on: str) -> Dataset:
+        """Reads the training images and those of another part into memory; held_out: the training images twice.
 
         Raises:
-          UserError: if it cannot be read, or has no such part.
+          UserError: if it cannot be read.
         """
-        wanted = "held_out" if held_out else eval_split
-        evaluated_on = choose_split(self.name, self._others(), wanted, bool(held_out or share))
         train = self._read("train")
-        check_held_out(self.name, held_out, len(train))
         test = train if evaluated_on == "held_out" else self._read(evaluated_on)
-        dataset = Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
-        return hold_out(dataset, held_out, share) if evaluated_on == "held_out" else dataset
+        return Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
 
     def sources(self, share: float, eval_split: str) -> Splits:
-        """Opens the encoded images; raises UserError as `load` does."""
-        evaluated_on = choose_split(self.name, self._others(), eval_split, share > 0)
+        """Opens the encoded images; raises UserError if they cannot be read, or for a part that it has not."""
+        evaluated_on = choose_split(self.name, self.others, eval_split, share > 0)
         train = self._source("train")
         if evaluated_on != "held_out":
             return Splits(train, self._source(evaluated_on), evaluated_on)
@@ -105,14 +78,11 @@ class TfdsSet:
         kept, held = stratified_split(names, labels, share, self.classes)
         return Splits(dataclasses.replace(train, places=kept), dataclasses.replace(train, places=held), evaluated_on)
 
-    def _others(self) -> set[str]:
-        return {"test", "validation"} & set(self.builder.info.splits)
-
     def _read(self, split: str) -> Split:
         source = self._open(split)
         try:
             records = source.__getitems__(range(len(source)))
-        except _READING as error:
+        except TFDS_ERRORS as error:
             raise self._unreadable(error) from error
         return Split(np.stack([r["image"] for r in records]), np.array([r["label"] for r in records], np.int32))
 
@@ -124,7 +94,7 @@ class TfdsSet:
     def _open(self, split: str, **options: Any) -> Any:
         try:
             return self.builder.as_data_source(split, **options)
-        except _READING as error:
+        except TFDS_ERRORS as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> UserError:
@@ -210,6 +180,45 @@ def _prepare(name: str, builder: Any) -> None:
         ) from error
 
 
-def one_line(error: Exception) -> str:
-    """Returns the first 200 characters of an error's message, in one line."""
-    return " ".join(str(error).split())[:200]
+def load_cifar(name: str, data_dir: str | None = None) -> Dataset:
+    """Loads CIFAR-10 or CIFAR-100 through tensorflow-datasets, without TensorFlow.
+
+    Args:
+      name: "cifar10" or "cifar100".
+      data_dir: a TFDS data directory that holds the prepared set. If None, TFDS's own directory
+        (`~/tensorflow_datasets`, or `TFDS_DATA_DIR`), where the set is downloaded and prepared on first use.
+
+    Raises:
+      UserError: if `data_dir` does not hold the set, or the download fails.
+    """
+    return TfdsSet(name, open_builder(name, data_dir, _download_cifar)).load("test")
+
+
+def _download_cifar(builder: Any) -> None:
+    """Downloads and prepares CIFAR into TFDS's own directory, with TFDS's progress bars."""
+    from tensorflow_datasets.core.download import extractor
+    from tensorflow_datasets.image_classification import cifar
+
+    # Replaces what TFDS 4.9.10 uses TensorFlow for here: opening local files and reading their names while it unpacks
+    # the archive, and reading its binary files as arrays. It encodes Pillow's images as PNG without TensorFlow.
+    files = SimpleNamespace(
+        io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)), compat=SimpleNamespace(as_text=os.fspath)
+    )
+    with mock.patch.object(extractor, "tf", files), mock.patch.object(cifar, "_load_data", _cifar_records):
+        try:
+            if not urllib.request.getproxies():
+                # Without a network, TFDS would retry ten times over three minutes.
+                socket.getaddrinfo(CIFAR_HOST, 443)
+            builder.download_and_prepare()
+        except Exception as error:  # of many types
+            raise UserError(
+                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there "
+                "is a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
+            ) from error
+
+
+def _cifar_records(path: str, label_bytes: int = 1) -> Iterator[tuple[np.ndarray, Image.Image]]:
+    """Yields (labels, image) of each record in CIFAR's binary format: labels, then red, green and blue planes."""
+    for record in np.fromfile(path, np.uint8).reshape(-1, label_bytes + 3 * 32 * 32):
+        planes = record[label_bytes:].reshape(3, 32, 32)
+        yield record[:label_bytes], Image.fromarray(planes.transpose(1, 2, 0).copy())

@@ -19,7 +19,7 @@ from resnet_jax.evaluation.open_run import OpenRun, opened
 from resnet_jax.evaluation.photographs import score_photographs
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.models.resnet import ResNet, total_stride
-from resnet_jax.training.provenance import commit, hardware, versions
+from resnet_jax.training.result import commit, hardware, versions
 
 #: Metric of the averaged scores of several runs, by any protocol.
 ENSEMBLE = "ensemble"
@@ -51,7 +51,7 @@ class ProtocolResult:
       ece: expected calibration error in percent.
       recompute_bn: training images from which batch-norm statistics were computed; 0: those of training are used.
       config_hashes: of the runs.
-      commit, versions, hardware: of the test, see `provenance`.
+      commit, versions, hardware: of the test, see the functions of `training.result`.
     """
 
     models: tuple[str, ...]

@@ -13,7 +13,7 @@ from resnet_jax.atomic_write import atomic_write
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures
 from resnet_jax.evaluation.evaluate_runs import EvaluatedRuns, ProtocolResult
-from resnet_jax.training.multihost import is_chief
+from resnet_jax.training.distributed import is_chief
 
 #: Folder of the files, inside a run's.
 EVALUATIONS = "evaluations"

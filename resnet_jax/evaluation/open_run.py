@@ -17,11 +17,10 @@ from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
 from resnet_jax.models.summary import summarize
 from resnet_jax.training.checkpoint import read_newest
+from resnet_jax.training.distributed import replicated
 from resnet_jax.training.load_weights import load_weights
-from resnet_jax.training.mesh import replicated
 from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
-from resnet_jax.training.state import TrainState
-from resnet_jax.training.step import make_eval_step
+from resnet_jax.training.step import TrainState, make_eval_step
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 #: Value of config.data.normalization by which images are normalised as the weights say.

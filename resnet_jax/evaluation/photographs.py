@@ -10,15 +10,14 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from resnet_jax.data.augment import normalize
+from resnet_jax.data.imagenet.loaders import PendingBatch, TestLoader, ViewBatch
 from resnet_jax.data.imagenet.test_crops import Group, ImageViews
-from resnet_jax.data.imagenet.test_loader import TestLoader, ViewBatch
-from resnet_jax.data.imagenet.train_loader import PendingBatch
 from resnet_jax.data.placement import place_rows, rows_here
 from resnet_jax.data.streaming import Normalizer, StreamingPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import PhotographProtocol
 from resnet_jax.evaluation.scoring import Forward, Report, Scores, Variables, silent, softmax
-from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.distributed import batch_sharded, replicated
 
 #: Pixels of one view in a batch, on each device: 128 crops of 224, or 11 images of 640x853.
 PIXELS = 128 * 224 * 224

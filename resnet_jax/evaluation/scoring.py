@@ -13,7 +13,7 @@ from resnet_jax.data.placement import place
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import Protocol
-from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.distributed import batch_sharded, replicated
 
 Variables = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.scoring import Report, Variables, silent
 from resnet_jax.models.norm import BatchNorm
-from resnet_jax.training.mesh import batch_sharded, replicated
+from resnet_jax.training.distributed import batch_sharded, replicated
 
 
 def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterable[Array]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Weights of other projects made into ours: recognised by their names, checked against the net, carried over."""
+"""Makes weights of other projects into ours: recognises them by their names, checks and carries them over."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, some, unknown_name
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.layouts import COUNTER, IMAGENET_MEAN, IMAGENET_STD, their_name, to_ours, to_theirs
 from resnet_jax.interop.structure import Structure, agree, nearest_name, recognise
@@ -89,7 +89,7 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
 
 def _fields(structure: Structure, name: str, file: TensorFile,
             given: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:  # fmt: skip
-    """Fields that differ from those of the name's own net, and sentences on what is assumed."""
+    """Returns the fields that differ from those of the name's own net, and sentences on what is assumed."""
     for field, value in given.items():
         if field not in UNTOLD:
             raise unknown_name("field that a file does not tell", field, UNTOLD)
@@ -126,14 +126,14 @@ def _statistics(structure: Structure) -> tuple[tuple[float, ...], tuple[float, .
 
 
 def variable_shapes(net: ResNet, channels: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the net's variables by name; nothing is computed."""
+    """Returns the shapes of the net's variables by name; nothing is computed."""
     images = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)
     return {name: array.shape for name, array in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
 
 def expected_tensors(layout: Any, net: ResNet, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple]]:
-    """Of each of our variables the name and shape in a layout.
+    """Returns the name and shape in a layout of each of our variables.
 
     Raises:
       UserError: if the layout has no place for one.
@@ -161,7 +161,7 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
     ]  # fmt: skip
     if missing or extra or misshapen:
         parts = [
-            f"{len(names)} {kind}: {_some(names)}"
+            f"{len(names)} {kind}: {some(names, MOST)}"
             for kind, names in (("missing", missing), ("too many", extra), ("of another shape", misshapen))
             if names
         ]
@@ -184,13 +184,8 @@ def _carry_over(file: TensorFile, structure: Structure, net: ResNet, ours: Mappi
     return flat, notes
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(names[:MOST]) + more
-
-
 def tensors_of(weights: Weights, layout: Any) -> dict[str, np.ndarray]:
-    """A net's variables in a layout's names and axes, contiguous; see `export`.
+    """Returns a net's variables in a layout's names and axes, contiguous; see `export`.
 
     Raises:
       UserError: if the layout has no place for one.

@@ -1,4 +1,4 @@
-"""Our weights in the names of the PyTorch code that has the same net, as safetensors."""
+"""Writes our weights in the names of the PyTorch code that has the same net, as safetensors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from resnet_jax.atomic_write import atomic_write
+from resnet_jax.atomic_write import write_file
 from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
@@ -20,7 +20,7 @@ TORCH_LAYOUTS = tuple(layout.name for layout in LAYOUTS if not layout.flax)
 
 
 def natural_layout(weights: Weights) -> str:
-    """The layout of the PyTorch code that has a net: torchvision's for ImageNet nets, akamaster's for CIFAR's."""
+    """Returns the layout of the PyTorch code that has a net: torchvision's for ImageNet, akamaster's for CIFAR."""
     net: Any = weights.create_model()
     if getattr(net, "activation", "original") != "original":
         return "timm_resnetv2"
@@ -28,7 +28,7 @@ def natural_layout(weights: Weights) -> str:
 
 
 def state_dict(weights: Weights, layout: str) -> dict[str, np.ndarray]:
-    """All that `load_state_dict(..., strict=True)` wants: the net's variables, and a counter for each batch norm.
+    """Returns all that `load_state_dict(..., strict=True)` wants: the net's variables, a counter for each batch norm.
 
     Raises:
       UserError: if that project has no such net.
@@ -60,13 +60,8 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
     """
     layout = layout or natural_layout(weights)
     tensors = state_dict(weights, layout)
-    out = Path(out).expanduser()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # transformers refuses a file that does not say so.
-        atomic_write(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    # transformers refuses a file that does not say so.
+    write_file(out, safetensors.numpy.save(tensors, metadata={"format": "pt"}))
     return {"layout": layout, "tensors": len(tensors), "notes": _notes(weights, _BY_NAME[layout])}
 
 

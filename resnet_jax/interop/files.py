@@ -1,4 +1,4 @@
-"""Named tensors from the files that weights come in: safetensors, PyTorch's, Flax's msgpack and Orbax's folders."""
+"""Reads named tensors from files of weights: safetensors, PyTorch's, Flax's msgpack and Orbax's folders."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 from flax import serialization, traverse_util
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.interop.torch_files import LEGACY_START, Tensor, read_torch
 
 #: Names of a file's dict under which a state dict lies, best first: averaged weights are those that are published.
@@ -32,7 +32,7 @@ _SAFETENSORS_DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class TensorFile:
-    """What a file of weights holds.
+    """Holds what a file of weights holds.
 
     Attributes:
       path: where it is.
@@ -86,7 +86,7 @@ def _read_file(path: Path) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
         return kind, *_state_dict(read_torch(path), path)
     if start[8:9] == b"{":
         return "safetensors", *_without_prefix(_read_safetensors(path), path)
-    if start[:1] and (start[0] in range(0x80, 0x90) or start[0] in (0xDE, 0xDF)) and start[:1] != b"\x80":
+    if start[:1] and start[0] in (*range(0x81, 0x90), 0xDE, 0xDF):  # a map that is not empty
         return "Flax msgpack", *_flat_tree(_read_msgpack(path), path)
     if start[:1] == b"\x80":
         raise UserError(f"{path} is a bare pickle; weights are read from what torch.save writes, or from safetensors")
@@ -132,11 +132,11 @@ def _read_orbax(path: Path) -> Any:
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return checkpointer.restore(folder.absolute(), restore_args=arguments)
     except Exception as error:  # Orbax and TensorStore have many
-        raise UserError(f"cannot read the Orbax checkpoint {path}: {' '.join(str(error).split()):.300}") from error
+        raise UserError(f"cannot read the Orbax checkpoint {path}: {one_line(error, 300)}") from error
 
 
 def _state_dict(found: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The state dict in what a PyTorch file holds, and what was chosen."""
+    """Returns the state dict in what a PyTorch file holds, and what was chosen."""
     notes: tuple[str, ...] = ()
     for _ in range(2):
         if not isinstance(found, Mapping):
@@ -163,7 +163,7 @@ def _without_prefix(tensors: Mapping[str, Any], path: Path) -> tuple[Mapping[str
 
 
 def _flat_tree(tree: Any, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Parameters and statistics of a Flax train state, or of bare variables."""
+    """Returns the parameters and statistics of a Flax train state, or of bare variables."""
     for name in ("state", "model", "target"):
         if isinstance(tree, Mapping) and "params" not in tree and isinstance(tree.get(name), Mapping):
             tree = tree[name]

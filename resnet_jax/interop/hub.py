@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, through its own client and its cache."""
+"""Fetches files of the Hugging Face hub, through its own client and its cache."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.interop.files import HUB_FILES
 
 #: What begins an address: hf:OWNER/NAME, hf:OWNER/NAME@REVISION, hf:OWNER/NAME@REVISION:FILE.
@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file in the client's cache.
+    """Holds a file in the client's cache.
 
     Attributes:
       path: where it lies.
@@ -64,8 +64,7 @@ def fetch(address: str) -> HubFile:
         except RepositoryNotFoundError as error:
             raise UserError(f"cannot get {address}: no such model, or it needs a login") from error
         except Exception as error:  # of the client, of whatever carries its requests, of the disk
-            line = " ".join(str(error).split())
-            raise UserError(f"cannot get {address}: {type(error).__name__}: {line:.200}") from error
+            raise UserError(f"cannot get {address}: {type(error).__name__}: {one_line(error)}") from error
         with contextlib.suppress(Exception):  # says where bottlenecks stride; most have none, or need none
             hf_hub_download(repo, "config.json", **here)
         return HubFile(path, repo, _commit(path) or revision or "unknown", name)
@@ -73,7 +72,7 @@ def fetch(address: str) -> HubFile:
 
 
 def _reachable() -> bool:
-    """Whether the hub answers. Its client would try for half a minute, with a warning each time."""
+    """Returns whether the hub answers. Its client would try for half a minute, with a warning each time."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # names may be resolved by the proxy alone
     from huggingface_hub import constants
@@ -87,6 +86,6 @@ def _reachable() -> bool:
 
 
 def _commit(path: Path) -> str | None:
-    """The commit in a path of the cache: snapshots/COMMIT/FILE."""
+    """Returns the commit in a path of the cache: snapshots/COMMIT/FILE."""
     parts = path.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts[:-1] else None

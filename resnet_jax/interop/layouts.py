@@ -19,7 +19,7 @@ Rows = tuple[tuple[str, str], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a project names a net's layers.
+    """Says how a project names a net's layers.
 
     Attributes:
       name: what it is called here.
@@ -42,7 +42,7 @@ class Layout:
 
 
 def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: str) -> Rows:
-    """Rows of a unit with batch norm behind each convolution."""
+    """Returns the rows of a unit with batch norm behind each convolution."""
     ours = "stage{s}/block{b}/"
     return (
         (ours + "conv{i}", unit + conv), (ours + "bn{i}", unit + norm),
@@ -117,7 +117,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor of a layout belongs: a module's pattern, as `stage{s}/block{b}/conv{i}`, numbers, and our leaf."""
+    """Says where a tensor belongs: our module's pattern, as `stage{s}/block{b}/conv{i}`, its numbers, and our leaf."""
 
     module: str
     numbers: Mapping[str, int]
@@ -125,14 +125,14 @@ class Place:
 
 
 def _pattern(theirs: str) -> re.Pattern[str]:
-    """The regular expression of a row's names."""
+    """Returns the regular expression of a row's names."""
     parts = _FIELD.split(theirs)
     quoted = (f"(?P<{part}>[0-9]{{1,5}})" if k % 2 else re.escape(part) for k, part in enumerate(parts))
     return re.compile("".join(quoted))
 
 
 def find_place(layout: Layout, name: str) -> Place | None:
-    """Where a tensor belongs by its name alone; None if the layout has no such name."""
+    """Returns where a tensor belongs by its name alone; None if the layout has no such name."""
     if layout.flax:
         _, _, rest = name.partition("/")
         module, _, leaf = rest.rpartition("/")
@@ -147,7 +147,7 @@ def find_place(layout: Layout, name: str) -> Place | None:
 
 
 def their_module(layout: Layout, module: str, stage_sizes: Sequence[int]) -> str | None:
-    """Their name of one of our modules, `stage2/block1/conv1`; None if the layout has no place for it."""
+    """Returns their name of one of our modules, `stage2/block1/conv1`; None if the layout has no place for it."""
     for ours, theirs in layout.rows:
         if match := _pattern(ours).fullmatch(module):
             numbers = {key: int(value) for key, value in match.groupdict().items()}
@@ -161,7 +161,7 @@ def their_module(layout: Layout, module: str, stage_sizes: Sequence[int]) -> str
 
 
 def their_name(layout: Layout, name: str, stage_sizes: Sequence[int]) -> str | None:
-    """Their name of one of our variables, `params/stage2/block1/conv1/kernel`; None if they have none."""
+    """Returns their name of our variable `params/stage2/block1/conv1/kernel`; None if they have none."""
     collection, _, rest = name.partition("/")
     module, _, leaf = rest.rpartition("/")
     theirs = their_module(layout, module, stage_sizes)
@@ -171,7 +171,7 @@ def their_name(layout: Layout, name: str, stage_sizes: Sequence[int]) -> str | N
 
 
 def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
-    """One of our variables with their axes."""
+    """Returns one of our variables with their axes."""
     if layout.flax or not name.endswith("/kernel"):
         return array
     if array.ndim == 4:
@@ -180,7 +180,7 @@ def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def to_ours(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
-    """One of their tensors, the place of which is our variable `name`, with our axes."""
+    """Returns the tensor of theirs that is our variable `name`, with our axes."""
     if layout.flax or not name.endswith("/kernel"):
         return array
     if name == "params/head/kernel":

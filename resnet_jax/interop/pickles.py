@@ -1,4 +1,4 @@
-"""Python pickles read without running what is in them: a machine for the few instructions that tensors need.
+"""Reads Python pickles without running what is in them: a machine for the few instructions that tensors need.
 
 Python's own unpickler calls whatever a file names. This one has no way to import or call anything: a name in the file
 is looked up in `CALLS`, whose entries only build the plain values below, and any other name is an error that says it.
@@ -26,7 +26,7 @@ STORAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """A block of numbers that lies elsewhere in the file: its key there, element type and number of elements."""
+    """Names a block of numbers elsewhere in the file: its key there, element type and number of elements."""
 
     key: str
     dtype: str
@@ -35,7 +35,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True)
 class Strided:
-    """A tensor as a view of a storage: offset and strides are in elements."""
+    """Describes a tensor as a view of a storage: offset and strides are in elements."""
 
     storage: Storage
     offset: int
@@ -44,19 +44,19 @@ class Strided:
 
 
 class Damaged(ValueError):
-    """Instructions that make no sense, or that no writer of weights emits."""
+    """Raised for instructions that make no sense, or that no writer of weights emits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Name:
-    """What a file refers to by module and name."""
+    """Holds what a file refers to by module and name."""
 
     path: str
 
 
 @dataclasses.dataclass
 class _Dtype:
-    """NumPy's, whose byte order comes after it."""
+    """Holds a type of NumPy's, whose byte order comes after it."""
 
     dtype: np.dtype
 
@@ -159,7 +159,7 @@ def load(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
 
 
 class _Machine:
-    """The stack of a pickle, its marks and its memory."""
+    """Holds the stack of a pickle, its marks and its memory."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -175,7 +175,7 @@ class _Machine:
         return items
 
     def run(self, name: str, argument: Any) -> None:
-        """One instruction."""
+        """Runs one instruction."""
         if name in ("PROTO", "FRAME"):
             return
         if name in _LITERALS:
@@ -239,7 +239,7 @@ class _Machine:
         return _Name(path)
 
     def _set_state(self, state: Any) -> None:
-        """What comes after an object: attributes of a dict, which nothing here needs, or NumPy's byte order."""
+        """Takes what comes after an object: attributes of a dict, which nothing here needs, or NumPy's byte order."""
         top = self.stack[-1]
         if isinstance(top, _Dtype):
             if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):

@@ -1,4 +1,4 @@
-"""Which net a file's names and shapes are of."""
+"""Tells which net a file's names and shapes are of."""
 
 import dataclasses
 from collections import defaultdict
@@ -21,7 +21,7 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ResNet)}
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """What names and shapes say of a net.
+    """Holds what names and shapes say of a net.
 
     Attributes:
       layout: whose names they are.
@@ -34,7 +34,7 @@ class Structure:
     channels: int
 
     def describe(self) -> str:
-        """In words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
+        """Says it in words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
         fields = self.fields
         name = nearest_name(fields) if _named(fields) else "a net of its own"
         kind = "pre-activation " if fields["activation"] != "original" else ""
@@ -43,7 +43,7 @@ class Structure:
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], what: str) -> Structure:
-    """The layout and the net of a file's tensors.
+    """Returns the layout and the net of a file's tensors.
 
     Args:
       shapes: by name.
@@ -113,7 +113,7 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
 
 
 def _stages(units: Mapping[tuple[int, int], dict[str, tuple[int, ...]]]) -> list[list[dict[str, tuple[int, ...]]]]:
-    """Units by stage, in order. Where only their place in the net is known, a wider one begins a stage."""
+    """Returns the units by stage, in order. Where only their place in the net is known, a wider one begins a stage."""
     if not units:
         raise LookupError("there are no units")
     stages: list[list[dict[str, tuple[int, ...]]]] = []
@@ -160,7 +160,7 @@ def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, i
 
 
 def nearest_name(fields: Mapping[str, Any]) -> str:
-    """The named net that agrees in most of `KEYS`, the first of which weigh more."""
+    """Returns the named net that agrees in most of `KEYS`, the first of which weigh more."""
 
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
@@ -173,7 +173,7 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
 
 
 def _named(fields: Mapping[str, Any]) -> list[str]:
-    """The named nets that agree in all of `MUST_AGREE`."""
+    """Returns the named nets that agree in all of `MUST_AGREE`."""
     return [
         name for name, variant in VARIANTS.items()
         if variant.net is ResNet and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)

@@ -1,4 +1,4 @@
-"""PyTorch's two file formats, zip archives and the one before 1.6, read into NumPy without PyTorch."""
+"""Reads PyTorch's two file formats, zip archives and the one before 1.6, into NumPy without PyTorch."""
 
 import io
 import mmap
@@ -26,7 +26,7 @@ _DAMAGE = (
 
 
 class Tensor:
-    """A tensor of a file that is read when asked for."""
+    """Reads a tensor of a file when it is asked for."""
 
     def __init__(self, view: Strided, read: Callable[[Storage], np.ndarray]):
         self._view, self._read = view, read
@@ -43,7 +43,7 @@ class Tensor:
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote: dicts, lists, numbers, text, and each tensor as `Tensor`.
+    """Reads what `torch.save` wrote: dicts, lists, numbers, text, and each tensor as `Tensor`.
 
     Raises:
       UserError: if the file is damaged, or holds objects other than these; nothing in it is run.
@@ -63,7 +63,7 @@ def read_torch(path: Path) -> Any:
 
 
 def _with_tensors(found: Any, read: Callable[[Storage], np.ndarray]) -> Any:
-    """Dicts with their tensors made readable, two levels down: no state dict lies deeper."""
+    """Returns dicts with their tensors made readable, two levels down: no state dict lies deeper."""
 
     def walk(value: Any, depth: int) -> Any:
         if isinstance(value, Strided):

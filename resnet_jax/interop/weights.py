@@ -1,4 +1,4 @@
-"""Trained weights apart from the run that made them: a folder of two files, and what is read from it.
+"""Keeps trained weights apart from the run that made them, in a folder of two files.
 
 `weights.safetensors` holds every variable under its name in this project (`params/stage1/block1/conv1/kernel`,
 `batch_stats/stage1/block1/bn1/mean`) and what images are normalised by; `weights.json` says of which net they are, and
@@ -17,7 +17,7 @@ from flax import linen as nn
 from flax import traverse_util
 from safetensors import SafetensorError
 
-from resnet_jax.atomic_write import atomic_write
+from resnet_jax.atomic_write import write_file
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 
@@ -29,7 +29,7 @@ MEAN, STD = "normalization/mean", "normalization/std"
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A trained net.
+    """Holds a trained net.
 
     Attributes:
       model: its name, as `create_model` takes it.
@@ -52,28 +52,28 @@ class Weights:
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def create_model(self, **overrides: Any) -> nn.Module:
-        """The net, without its weights; see `registry.create_model`."""
+        """Returns the net, without its weights; see `registry.create_model`."""
         return create_model(self.model, **{**self.fields, **overrides})
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the classifier."""
+        """Returns the number of outputs of the classifier."""
         return self.variables["params"]["head"]["bias"].shape[0]
 
     @property
     def channels(self) -> int:
-        """Channels of the images: 3, or 1 for grey ones."""
+        """Returns the channels of the images: 3, or 1 for grey ones."""
         return self.mean.shape[-1]
 
 
 def flatten_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Variables by their names, `{"params/stem/conv/kernel": ...}`, sorted."""
+    """Returns the variables by their names, `{"params/stem/conv/kernel": ...}`, sorted."""
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     return {name: np.asarray(flat[name]) for name in sorted(flat)}
 
 
 def unflatten_variables(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `flatten_variables` was made of; collections that a net without batch norm lacks are there, empty."""
+    """Returns what `flatten_variables` was made of; collections that it lacks are there, empty."""
     return {"params": {}, "batch_stats": {}} | traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
@@ -95,18 +95,14 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
         "classes": list(weights.classes),
         "source": dict(weights.source),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        atomic_write(folder / TENSORS, safetensors.numpy.save(contiguous))
-        atomic_write(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write weights to {folder}: {error.strerror or error}") from error
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_file(folder / TENSORS, safetensors.numpy.save(contiguous))
+    write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
     return folder
 
 
 def is_weights_folder(path: str | Path) -> bool:
-    """Whether there is a folder of weights at this path."""
+    """Returns whether there is a folder of weights at this path."""
     return (Path(path).expanduser() / DESCRIPTION).is_file()
 
 

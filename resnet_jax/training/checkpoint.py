@@ -18,9 +18,9 @@ from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.data.placement import place
-from resnet_jax.errors import UserError
-from resnet_jax.training.multihost import agreed, all_agree, is_chief, wait_for_all
-from resnet_jax.training.state import TrainState
+from resnet_jax.errors import UserError, one_line
+from resnet_jax.training.distributed import agreed, all_agree, is_chief, wait_for_all
+from resnet_jax.training.step import TrainState
 
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
 SMALL = 2**16
@@ -114,7 +114,7 @@ class Checkpoints:
             try:
                 found = self._read(step, like, sharding)
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
-                why = _line(error)
+                why = one_line(error)
             if not all_agree(found is not None) or found is None:
                 damaged[step] = f"checkpoint {step} cannot be read ({why})"
                 continue
@@ -187,7 +187,7 @@ class Checkpoints:
         whole = ", ".join(str(step) for step in self.steps()) or "none"
         full = shutil.disk_usage(self._directory).free < 2**20
         return UserError(
-            f"cannot write a checkpoint to {self._directory}: {'the disk is full' if full else _line(error)}; whole "
+            f"cannot write a checkpoint to {self._directory}: {'the disk is full' if full else one_line(error)}; whole "
             f"checkpoints there: {whole}. With that mended, the same command goes on from the newest"
         )
 
@@ -207,10 +207,6 @@ def read_newest(directory: Path, like: TrainState, sharding: NamedSharding) -> R
         return checkpoints.restore(like, sharding)
     finally:
         checkpoints.close()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def layout(tree: Any) -> int:

@@ -29,21 +29,11 @@ CHOICES = {
     "finetune.head": ("auto", "new", "keep"),
 }
 
-#: The least value that a number can have.
-LEAST = {
-    **dict.fromkeys(("steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every"), 1),
-    **dict.fromkeys(("data.repeats", "keep_checkpoints"), 1),
-    **dict.fromkeys(("early_stopping.patience", "data.resize"), 0),
-    **dict.fromkeys(("data.image_size", "data.eval_shorter_side", "data.workers"), 0),
-    **dict.fromkeys(("seed", "steps_per_dispatch", "data.padding", "checkpoint_minutes", "loss_jump"), 0),
-    **dict.fromkeys((f"optimizer.{name}" for name in ("learning_rate", "momentum", "weight_decay")), 0),
-    **dict.fromkeys(("optimizer.base_batch_size", "optimizer.trust_coefficient"), 0),
-    **dict.fromkeys(("data.colour_pca", "data.colour_jitter", "data.random_erasing"), 0),
-    **dict.fromkeys((f"data.rand_augment.{n}" for n in ("operations", "magnitude", "deviation", "probability")), 0),
-    **dict.fromkeys((f"regularization.{name}" for name in ("label_smoothing", "mixup", "cutmix", "ema_decay")), 0),
-    "regularization.target_threshold": 0,
-    **dict.fromkeys((f"schedule.{name}" for name in ("warmup_steps", "warmup_rate", "factor")), 0),
-}
+#: Numbers that must be 1 or more. All others but a net's fields must be 0 or more.
+FROM_ONE = frozenset({
+    "steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints",
+    "data.repeats",
+})  # fmt: skip
 
 #: The largest.
 MOST_OF = {
@@ -99,11 +89,13 @@ def validate_config(config: ConfigDict) -> None:
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:
     for field, value in flat.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if not isinstance(value, int | float):
+            continue
+        if not math.isfinite(value):
             raise UserError(f"config.{field}={value} must be a finite number")
-    for field, least in LEAST.items():
-        if flat[field] < least:
-            raise UserError(f"config.{field}={flat[field]} must be {least} or more")
+        least = 1 if field in FROM_ONE else 0
+        if value < least and not field.startswith("model."):
+            raise UserError(f"config.{field}={value} must be {least} or more")
     for field in ("label_smoothing", "ema_decay", "target_threshold"):
         if flat[f"regularization.{field}"] >= 1:
             raise UserError(f"config.regularization.{field}={flat[f'regularization.{field}']} must be below 1")

@@ -1,27 +1,33 @@
-"""Fine-tuning inside the step: frozen parts of a net, and learning rates by depth."""
+"""Fine-tuning: the state that starts from given weights, frozen parts of a net, and learning rates by depth."""
 
 import fnmatch
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import traverse_util
 from jax import Array
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, some
+from resnet_jax.interop.weights import Weights, flatten_variables
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.training.optimizer import make_optimizer
-from resnet_jax.training.state import AveragedTrainState, TrainState
+
+if TYPE_CHECKING:
+    from resnet_jax.training.step import TrainState
+
+State = TypeVar("State")
 
 
 def changes_training(config: ConfigDict) -> bool:
-    """Returns whether a config fine-tunes otherwise than it trains."""
+    """Returns whether parts of the net are frozen, or have a learning rate of their own."""
     tune = config.finetune
-    return bool(tune.frozen or tune.linear_probe or tune.freeze_statistics) or (tune.layer_decay, tune.head_rate) != (
-        1,
-        1,
-    )
+    freezes = tune.frozen or tune.linear_probe or tune.freeze_statistics
+    return bool(freezes) or tune.layer_decay != 1 or tune.head_rate != 1
 
 
 def is_head(name: str) -> bool:
@@ -161,7 +167,7 @@ def statistics_frozen(config: ConfigDict, name: str) -> bool:
     return config.freeze_statistics or is_frozen(config, name)
 
 
-def keep_frozen(config: ConfigDict, before: TrainState, after: TrainState) -> TrainState:
+def keep_frozen(config: ConfigDict, before: State, after: State) -> State:
     """Returns the state after an update, with what is frozen bit for bit as it was before.
 
     Neither an average nor a mean over micro-batches may round it.
@@ -172,20 +178,89 @@ def keep_frozen(config: ConfigDict, before: TrainState, after: TrainState) -> Tr
     """
     frozen = {"params": is_frozen, "batch_stats": statistics_frozen}
 
-    def kept(part: str, old: Any, new: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, a, b: a if frozen[part](config, _name(path)) else b, old, new
-        )
+    def kept(name: str, old: Any, new: Any) -> Any:
+        part, _, layer = name.removeprefix("average/").partition("/")
+        return old if part in frozen and frozen[part](config, layer) else new
 
-    after = after.replace(**{part: kept(part, getattr(before, part), getattr(after, part)) for part in frozen})
-    if isinstance(before, AveragedTrainState) and isinstance(after, AveragedTrainState):
-        after = after.replace(average={part: kept(part, before.average[part], after.average[part]) for part in frozen})
-    return after
+    return _map(kept, before, after)
 
 
-def _map(function: Any, tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(lambda path, value: function(_name(path), value), tree)
+def _map(function: Any, tree: Any, *others: Any) -> Any:
+    """Returns the tree of `function(name, value, ...)`, where names are `stem/conv/kernel`."""
+    return jax.tree_util.tree_map_with_path(lambda path, *values: function(_name(path), *values), tree, *others)
 
 
 def _name(path: Any) -> str:
-    return "/".join(key.key for key in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: Sequence[str]) -> bool:
+    """Returns whether the weights' classifier is kept: if asked for, or if its classes have the same names.
+
+    Raises:
+      UserError: if it is asked for and has another number of outputs.
+    """
+    wanted = config.finetune.head
+    if wanted == "keep" and weights.num_classes != num_classes:
+        raise UserError(
+            f"config.finetune.head=keep, but the weights have {weights.num_classes} classes and {config.data.name} "
+            f"{num_classes}; head=new, or auto, makes a new one"
+        )
+    same = bool(classes) and tuple(weights.classes) == tuple(classes) and weights.num_classes == num_classes
+    return wanted == "keep" or (wanted == "auto" and same)
+
+
+def check_weights(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Checks that the net can take the weights.
+
+    Args:
+      weights: the weights.
+      config: the config, resolved.
+      shapes: the net's variables, or their shapes.
+      classes: names of the set's classes.
+
+    Raises:
+      UserError: naming what is missing, what is too much and what has another shape, in one message.
+    """
+    ours = {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(dict(shapes), sep="/").items()}
+    theirs = {k: tuple(v.shape) for k, v in flatten_variables(weights.variables).items()}
+    num_classes = ours["params/head/bias"][0]
+    if not keeps_head(weights, config, num_classes, classes):
+        ours, theirs = ({k: v for k, v in x.items() if not _of_head(k)} for x in (ours, theirs))
+    other = [f"{k} ({theirs[k]} there, {ours[k]} here)" for k in sorted(ours) if theirs.get(k, ours[k]) != ours[k]]
+    found = (
+        ("it lacks", sorted(ours.keys() - theirs.keys())),
+        ("it has beyond the net", sorted(theirs.keys() - ours.keys())),
+        ("other shapes", other),
+    )
+    problems = [f"{what} {some(names, 4)}" for what, names in found if names]
+    stem = "params/stem/conv/kernel"
+    if stem in ours and theirs.get(stem, ours[stem])[2] == 3 and ours[stem][2] == 1:
+        problems.append("config.data.rgb=True makes RGB of grey images")
+    if problems:
+        raise UserError(
+            f"config.init_from={config.init_from} ({weights.model}) does not fit {config.model.name} as the config has "
+            f"it: {'; '.join(problems)}"
+        )
+
+
+def with_weights(state: "TrainState", weights: Weights, config: ConfigDict, classes: Sequence[str]) -> "TrainState":
+    """Returns a state with all variables but those of a new head from the weights. An average starts there, too.
+
+    Raises:
+      UserError: see `check_weights`.
+    """
+    check_weights(weights, config, state.variables, classes)
+    theirs = flatten_variables(weights.variables)
+    num_classes = state.params["head"]["bias"].shape[0]
+    if not keeps_head(weights, config, num_classes, classes):
+        theirs = {k: v for k, v in theirs.items() if not _of_head(k)}
+
+    def take(name: str, value: Array) -> Array:
+        return jnp.array(theirs[name], value.dtype) if name in theirs else value
+
+    return state.starting_from(_map(take, state.variables))
+
+
+def _of_head(name: str) -> bool:
+    return is_head(name.removeprefix("params/").removeprefix("batch_stats/"))

@@ -1,26 +1,38 @@
-"""Loads weights from wherever they are: a folder of weights, a run, or a file of another project."""
+"""Loads weights from wherever they are: a folder of weights, a run, or a file; and what a config takes from them."""
 
+import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from resnet_jax.config import config_hash, model_overrides
+from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
 from resnet_jax.data.imagenet.wnids import official_wnids
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
 from resnet_jax.interop.files import HUB_FILES, read_tensors
-from resnet_jax.interop.weights import Weights, is_weights_folder, read_weights
+from resnet_jax.interop.weights import Weights, flatten_variables, is_weights_folder, read_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import read_newest
-from resnet_jax.training.finetune import make_tuned_optimizer
-from resnet_jax.training.mesh import make_mesh, replicated
+from resnet_jax.training.distributed import agreed, all_agree, make_mesh, replicated
 from resnet_jax.training.run_folder import CHECKPOINTS, DATASET_INFO, RunFolder
-from resnet_jax.training.state import init_state
+from resnet_jax.training.step import init_state
+
+#: Values of `model.name` and `data.normalization` that take the net, and the normalisation, from the weights.
+MODEL_OF_WEIGHTS, NORMALIZATION_OF_WEIGHTS = "init_from", "weights"
+
+#: Fields of a net that do not change what it computes once it is trained. They are not taken from the weights.
+TRAINING_FIELDS = frozenset({"num_classes", "dtype", "bn_group_size", "remat", "zero_init_last", "init_mode"})
+
+#: A photograph's shorter side ahead of the centre crop, as a multiple of the crop's: 256 for 224.
+SIDE_OF_CROP = 256 / 224
 
 
 def load_weights(path: str | Path, model: str | None = None) -> Weights:
@@ -67,13 +79,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
         )
     fields = model_overrides(config) | {"num_classes": info.num_classes}
     model = create_model(config.model.name, **fields)
-    height, width, channels = info.image_shape
-    like = jax.eval_shape(
-        lambda: init_state(
-            model, make_tuned_optimizer(config), config.seed, (height, width, channels),
-            config.regularization.ema_decay > 0,
-        )
-    )  # fmt: skip
+    like = jax.eval_shape(lambda: init_state(model, config, info.image_shape))
     restored = read_newest(directory, like, replicated(make_mesh()))
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
@@ -83,7 +89,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
     }  # fmt: skip
     variables = jax.device_get(restored.state.tested_variables)
     return Weights(
-        config.model.name, fields, variables, height, info.mean, info.std, info.classes, source
+        config.model.name, fields, variables, info.image_shape[0], info.mean, info.std, info.classes, source
     )  # fmt: skip
 
 
@@ -151,3 +157,108 @@ def _read_classes(path: str | Path, count: int) -> tuple[str, ...]:
 
 def _numbers(values: Sequence[float] | np.ndarray) -> str:
     return ",".join(f"{value:g}" for value in np.ravel(values))
+
+
+def resolve(config: ConfigDict, folder: RunFolder | None = None, force: Collection[str] = ()
+            ) -> tuple[ConfigDict, Weights | None]:  # fmt: skip
+    """Returns the config with everything that it takes from its weights written into it.
+
+    `init_hash` becomes their digest: runs from different weights are different runs, wherever the weights lie. All
+    processes call this together.
+
+    Args:
+      config: the fields of `config.base_config`; it is not changed.
+      folder: the run's, if it has one; its recorded config stands in for weights that are gone.
+      force: fields in which the config may differ from the recorded one; `init_hash`: other weights by now.
+
+    Returns:
+      The config, and the weights if they were read.
+
+    Raises:
+      UserError: for weights that cannot be read, or that no config can describe.
+    """
+    config = copy.deepcopy(config)
+    weights = recorded = None
+    if config.init_from is not None and folder is not None:
+        found = agreed(lambda: to_dict(folder.config()) if (folder.workdir / "config.json").exists() else None)
+        recorded = from_dict(found) if found is not None else None
+    if config.init_from is not None and config.init_hash is None:
+        gone = not all_agree(Path(config.init_from).expanduser().exists())
+        if gone and recorded is not None and recorded.init_from == config.init_from and recorded.init_hash is not None:
+            data = recorded.data
+            _fill_in(config, recorded.init_hash, recorded.model.name, recorded.model, data.mean, data.std,
+                     data.image_size)  # fmt: skip
+        else:
+            weights = _load(config.init_from)
+            _fill_in(config, digest(weights), weights.model, weights.fields, _of_channels(weights.mean),
+                     _of_channels(weights.std), weights.image_size)  # fmt: skip
+    if config.data.eval_shorter_side == 0:
+        config.data.eval_shorter_side = round(SIDE_OF_CROP * config.data.image_size)
+    if recorded is not None and "init_hash" in force:
+        config.init_hash = recorded.init_hash  # what the run did begin with
+    return config, weights
+
+
+def _load(path: str) -> Weights:
+    """Loads weights in every process at once: all of them read a run's checkpoint together."""
+    weights, error = None, None
+    try:
+        weights = load_weights(path)
+    except UserError as raised:
+        error = UserError(f"config.init_from: {raised}")
+    if not all_agree(weights is not None) or weights is None:
+        raise error or UserError(f"another process cannot read config.init_from={path}; what it prints says why")
+    return weights
+
+
+def load_recorded_weights(config: ConfigDict) -> Weights:
+    """Loads the weights of a config that was resolved earlier.
+
+    Raises:
+      UserError: if they cannot be read, or are others by now.
+    """
+    weights = _load(config.init_from)
+    if digest(weights) != config.init_hash:
+        raise UserError(
+            f"config.init_from={config.init_from} holds weights {digest(weights)}, and the run began with "
+            f"{config.init_hash}; they have changed since"
+        )
+    return weights
+
+
+def digest(weights: Weights) -> str:
+    """Returns 12 hexadecimal digits of everything that a run can take from weights, but not of where they are from."""
+    fields = {k: v for k, v in weights.fields.items() if k != "dtype"}
+    facts = [weights.model, fields, weights.image_size, list(weights.classes)]
+    found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    arrays = flatten_variables(weights.variables) | {"mean": weights.mean, "std": weights.std}
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.shape} ".encode() + np.ascontiguousarray(array, np.float32).tobytes())
+    return found.hexdigest()[:12]
+
+
+def _fill_in(config: ConfigDict, init_hash: str, model: str, fields: Mapping[str, Any], mean: tuple[float, ...],
+             std: tuple[float, ...], image_size: int) -> None:  # fmt: skip
+    """Writes into a config what it leaves to its weights; the arguments are facts of these."""
+    config.init_hash = init_hash
+    if config.model.name in (MODEL_OF_WEIGHTS, model):
+        config.model.name = model
+        for field, value in fields.items():
+            if field in TRAINING_FIELDS:
+                continue
+            if field not in config.model:
+                raise UserError(
+                    f"config.init_from={config.init_from} is a net with {field}={value}, which no config has"
+                )
+            if config.model[field] is None:
+                config.model[field] = tuple(value) if isinstance(value, list | tuple) else value
+    if config.data.normalization == NORMALIZATION_OF_WEIGHTS:
+        config.data.mean, config.data.std = mean, std
+    if config.data.image_size == 0:
+        config.data.image_size = image_size
+
+
+def _of_channels(values: np.ndarray) -> tuple[float, ...]:
+    """Returns a number for each channel. A mean image fits only images of its own size, so its mean is taken."""
+    means: list[float] = np.asarray(values, np.float64).reshape(-1, values.shape[-1]).mean(axis=0).tolist()
+    return tuple(means)

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
-from typing import Protocol, Self, TextIO
+from typing import Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,12 +11,14 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.text import Text
 
 
-class ProgressDisplay(Protocol):
-    """Shows runs, one after another, inside a `with`."""
+class ProgressDisplay:
+    """Shows runs, one after another, inside a `with`. This one shows nothing."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exception: object) -> None: ...
+    def __exit__(self, *exception: object) -> None:
+        """Ends the display."""
 
     def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
         """Begins the display of a run, at `step` of `steps`; `shown` are the task's metrics with their units."""
@@ -33,25 +35,8 @@ class ProgressDisplay(Protocol):
         Args:
           step: steps done.
           values: what is new: the task's metrics, loss, images_per_second, step_seconds, data_wait, device_memory.
-          line: whether this is a line of metrics.jsonl.
+          line: whether this is a line of metrics.jsonl; otherwise, it is the last step of a dispatch.
         """
-
-
-class NoProgress:
-    """Shows nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None: ...
-
-    def status(self, text: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None: ...
 
 
 def _number(values: Mapping[str, float], name: str, form: str) -> str:
@@ -85,17 +70,12 @@ def _metrics(shown: Mapping[str, str], values: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
-class PlainProgress:
+class PlainProgress(ProgressDisplay):
     """Prints a line every few seconds and at the end, for logs."""
 
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
         self._stream, self._seconds, self._title = stream, seconds, ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None: ...
 
     def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
         self._title, self._first, self._steps, self._shown = title, step, steps, shown
@@ -129,7 +109,7 @@ class PlainProgress:
         print(f"{self._title}: {text}" if self._title else text, file=self._stream, flush=True)
 
 
-class RichProgress:
+class RichProgress(ProgressDisplay):
     """Shows a table that lives in the terminal, with a row for each run and a line on what the present one is doing.
 
     80 columns are enough for all of it.

@@ -1,19 +1,21 @@
-"""What a run leaves behind: its result, and what is to be known of its data set to use its weights."""
+"""What a run leaves behind: its result, where the numbers come from, and what its weights need of the data set."""
 
 import dataclasses
-import datetime
-import math
-import statistics
+import importlib.metadata
+import os
+import platform
+import subprocess
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
-from resnet_jax.config import config_hash
-from resnet_jax.training import provenance
+from resnet_jax.kernels.build import in_use as kernels_in_use
 
-if TYPE_CHECKING:
-    from resnet_jax.training.trainer import Trainer
+#: Packages that results depend on.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Result:
     Attributes:
       model, dataset: names.
       config_hash: same for runs of the same config and seed.
-      commit, versions, hardware: see `provenance`.
+      commit, versions, hardware: see the functions of these names.
       finished: when, UTC, ISO 8601.
       seed, steps, batch_size: of the run.
       seconds: from start to end, with compilation, evaluations and earlier parts of a resumed run.
@@ -117,53 +119,6 @@ class DatasetInfo:
         )  # fmt: skip
 
 
-def make_result(
-    trainer: "Trainer", lines: Sequence[Mapping[str, Any]], commit: str, seconds: float, skipped_batches: int,
-    stopped_step: int, kept_step: int,
-) -> Result:  # fmt: skip
-    """Returns the result of a run that has come to its end.
-
-    Args:
-      trainer: its parts.
-      lines: of metrics.jsonl.
-      commit: of the source when it started.
-      seconds: that it took, earlier parts included.
-      skipped_batches: how many batches were left out.
-      stopped_step: where training ended.
-      kept_step: whose weights are kept; another one with early stopping.
-    """
-    config, summary, task = trainer.config, trainer.summary, trainer.task
-    tests = {line["step"]: line for line in lines if task.best_metric in line}
-    best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
-    rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
-    epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
-    final = {name: value for name, value in tests[kept_step].items() if name != "step"}
-    metrics = last_epoch_means(lines, epoch) | final | {f"best_{task.best_metric}": best}
-    early = bool(config.early_stopping.patience)
-    return Result(
-        model=config.model.name,
-        dataset=config.data.name,
-        config_hash=config_hash(config),
-        commit=commit,
-        versions=provenance.versions(),
-        hardware=provenance.hardware(list(trainer.mesh.devices.flat)),
-        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seed=config.seed,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        seconds=round(seconds, 1),
-        images_per_second=round(statistics.median(rates), 1),
-        depth=summary.depth,
-        params=summary.params,
-        flops=summary.flops,
-        metrics=metrics,
-        evaluated_on=trainer.evaluated_on,
-        skipped_batches=skipped_batches,
-        stopped_step=stopped_step if early else None,
-        kept_step=kept_step if early else None,
-    )
-
-
 def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, float]:
     """Returns the mean training metrics of the last `epoch` steps, rounded up to whole training lines."""
     trained = [line for line in lines if "loss" in line]
@@ -172,3 +127,54 @@ def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str
     inside = [i for i, end in enumerate(ends) if end > ends[-1] - epoch]
     names = [name for name in trained[-1] if name.startswith("train_")]
     return {name: float(np.average([trained[i][name] for i in inside], weights=widths[inside])) for name in names}
+
+
+def commit() -> str:
+    """Returns the commit of the source that runs, with "-dirty" if files of it were changed; "unknown" outside git."""
+    source = Path(__file__).resolve().parents[2]
+    try:
+        # Only if this file itself is tracked: an installed package may lie inside somebody else's repository.
+        _git(source, "ls-files", "--error-unmatch", str(Path(__file__).resolve()))
+        return _git(source, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, this package and those that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("resnet_jax", *PACKAGES):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def hardware(devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """Returns the devices that a run computes on and the host's processor; on a CPU, also whose layers it uses."""
+    found = {
+        "platform": devices[0].platform,
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "hosts": jax.process_count(),
+        "cpu": _cpu_model(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    if devices[0].platform == "cpu":
+        found["convolutions"] = "compiled" if kernels_in_use(devices) else "XLA"
+    return found
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

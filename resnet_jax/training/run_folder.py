@@ -29,7 +29,10 @@ MACHINE_METRICS = frozenset(
 
 
 class RunFolder:
-    """Reads and writes one run's folder. What counts is `metrics.jsonl`; TensorBoard gets the same numbers."""
+    """Reads and writes one run's folder. What counts is `metrics.jsonl`; TensorBoard gets the same numbers.
+
+    Of several processes, process 0 alone calls what writes (`distributed.agreed`).
+    """
 
     def __init__(self, workdir: str | Path) -> None:
         self.workdir = Path(workdir).expanduser()
@@ -238,26 +241,6 @@ class RunFolder:
 def _is_alive(writer: SummaryWriter) -> bool:
     """Returns whether its thread still writes. It dies of its first error, and waiting for it then never ends."""
     return writer.file_writer.event_writer._worker.is_alive()
-
-
-class ReadOnlyRunFolder(RunFolder):
-    """The folder as processes other than 0 use it: they read and never write."""
-
-    def open(self, config: ConfigDict) -> None: ...
-
-    def replace_config(self, config: ConfigDict) -> None: ...
-
-    def truncate(self, step: int) -> None: ...
-
-    def append(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def sync(self) -> None: ...
-
-    def write_skipped(self, batches: Sequence[Mapping[str, Any]]) -> None: ...
-
-    def write_dataset_info(self, info: DatasetInfo) -> None: ...
-
-    def finish(self, result: Result) -> None: ...
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,12 +1,13 @@
-"""The jitted steps: forward, backward and update of one batch, and the evaluation of one batch."""
+"""The training state and the jitted steps: forward, backward and update of one batch, and its evaluation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from flax import struct
 from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -14,12 +15,90 @@ from ml_collections import ConfigDict
 from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.task import Task
+from resnet_jax.training.distributed import batch_sharded, platform, replicated
 from resnet_jax.training.finetune import TunedModel, changes_training, keep_frozen, make_tuned_optimizer
-from resnet_jax.training.mesh import batch_sharded, platform, replicated
 from resnet_jax.training.optimizer import in_warmup, make_schedule, smooth_error, warmup_rate
-from resnet_jax.training.state import AveragedTrainState, TrainState
 
 Metrics = dict[str, Array]
+
+
+class TrainState(struct.PyTreeNode):
+    """Holds what training carries from step to step, which is what a checkpoint saves.
+
+    Attributes:
+      step: steps done, int32.
+      params: float32 parameters of the net.
+      batch_stats: running mean and variance of each batch norm, float32; empty for a net without.
+      opt_state: state of the optimiser.
+      key: data of the random key that every random number of the run comes from (`jax.random.key_data`).
+      warming: whether the learning rate is in its warm-up.
+      warmup_error: running average of the training error, a fraction, for the warm-up rule.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    key: Array
+    warming: Array
+    warmup_error: Array
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """Returns the net's variables: `{"params": ..., "batch_stats": ...}`."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def tested_variables(self) -> dict[str, Any]:
+        """Returns the variables that are evaluated."""
+        return self.variables
+
+    def starting_from(self, variables: dict[str, Any]) -> "TrainState":
+        """Returns the state with other variables, from which an average starts, too."""
+        return self.replace(**variables)
+
+
+class AveragedTrainState(TrainState):
+    """Holds the state of a run that averages its weights. Other runs' checkpoints have no room for the average.
+
+    Attributes:
+      average: exponential moving average of the variables, `{"params": ..., "batch_stats": ...}`; it starts as they do.
+    """
+
+    average: Any
+
+    @property
+    def tested_variables(self) -> dict[str, Any]:
+        """Returns the averages."""
+        return self.average
+
+    def starting_from(self, variables: dict[str, Any]) -> "AveragedTrainState":
+        # A copy: the step donates its state's memory, and no memory can be donated twice.
+        return self.replace(**variables, average=jax.tree.map(jnp.copy, variables))
+
+    def averaged(self, decay: float) -> "AveragedTrainState":
+        """Returns the state with its average updated: decay * average + (1 - decay) * new."""
+        average = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, self.average, self.variables)
+        return self.replace(average=average)
+
+
+def init_state(model: nn.Module, config: ConfigDict, image_shape: Sequence[int]) -> TrainState:
+    """Returns the state before the first step, which the seed determines on any number of devices."""
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    # Not under jit: XLA would compile the random numbers of every layer into one program, for over a minute at 56
+    # layers; op by op, each shape compiles once. Lazily: the net itself need not be computed, nor compiled.
+    found = model.lazy_init(init_key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False)
+    variables = {"params": found["params"], "batch_stats": found.get("batch_stats", {})}
+    fields: dict[str, Any] = {
+        "step": jnp.zeros((), jnp.int32),
+        "opt_state": make_tuned_optimizer(config).init(variables["params"]),
+        "key": jax.random.key_data(step_key),
+        "warming": jnp.ones((), bool),
+        "warmup_error": jnp.ones((), jnp.float32),
+    }
+    if config.regularization.ema_decay == 0:
+        return TrainState(**variables, **fields)
+    return AveragedTrainState(**variables, **fields, average=None).starting_from(variables)
 
 
 def make_train_step(

@@ -1,32 +1,50 @@
-"""Dispatches training steps, so that the host prepares the next ones while the devices compute."""
+"""Dispatches training steps ahead of the devices, and measures them: their speed, their memory, a profiler trace."""
 
 import collections
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import jax
 
-from resnet_jax.training.mesh import batch_sharded, platform
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.distributed import batch_sharded, platform
+from resnet_jax.training.step import TrainState
 from resnet_jax.training.trainer import Trainer
+
+GIB = 2**30
 
 
 class Stepper:
-    """Compiles, dispatches and times the training steps of one run.
+    """Compiles, dispatches and times the training steps of one run, inside a `with` if they are traced.
 
     Attributes:
       compiled: the programs by the shapes of their inputs.
     """
 
-    def __init__(self, trainer: Trainer, on_compile: Callable[[], None] = lambda: None) -> None:
-        """`on_compile` is called ahead of each compilation, which can take minutes."""
+    def __init__(self, trainer: Trainer, on_compile: Callable[[], None] = lambda: None, trace: "Trace | None" = None
+                 ) -> None:  # fmt: skip
+        """Starts the measurement.
+
+        Args:
+          trainer: of the run.
+          on_compile: called ahead of each compilation, which can take minutes.
+          trace: which steps the profiler traces; none by default.
+        """
         self.compiled: dict[Any, Any] = {}
-        self._trainer, self._on_compile = trainer, on_compile
+        self._trainer, self._on_compile, self._trace = trainer, on_compile, trace or Trace((), Path())
         self._sharding = batch_sharded(trainer.mesh, axis=1)
         self._in_flight: collections.deque[tuple[int, int, Any]] = collections.deque()
         self.reset_timing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._trace.stop()
 
     def advance(self, state: TrainState, step: int, count: int, skipped: Sequence[int] = ()) -> TrainState:
         """Dispatches `count` steps from `step` on, without waiting for them, and returns the state behind them.
@@ -37,6 +55,7 @@ class Stepper:
           count: steps to dispatch.
           skipped: numbers of the batches that are left out.
         """
+        self._trace.start(step, count)
         began = time.monotonic()
         pipeline = self._trainer.pipeline
         indices = pipeline.send(pipeline.train_inputs(step, count, skipped), self._sharding)
@@ -60,9 +79,10 @@ class Stepper:
     def collect(self, leave: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Waits for all dispatches but the newest `leave`, and gives (step, its metrics) of their steps in order.
 
-        Steps are counted from 1.
+        Steps are counted from 1. At the end of a trace nothing is left under way.
         """
-        while len(self._in_flight) > leave:
+        ends = bool(self._in_flight) and self._trace.ends(sum(self._in_flight[-1][:2]))
+        while len(self._in_flight) > (0 if ends else leave):
             step, count, metrics = self._in_flight.popleft()
             began = time.monotonic()
             values = jax.device_get(metrics)
@@ -70,6 +90,8 @@ class Stepper:
             self._steps += count
             for i in range(count):
                 yield step + i + 1, {name: float(value[i]) for name, value in values.items()}
+        if ends:
+            self._trace.stop()
 
     def drop(self) -> None:
         """Forgets what is under way."""
@@ -108,3 +130,44 @@ def steps_to_dispatch(trainer: Trainer, step: int) -> int:
     common = math.gcd(*intervals, *trainer.pipeline.size_changes)
     count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
     return count if step % count == 0 else 1
+
+
+class Trace:
+    """Records a profiler trace of the steps from `first` to `last`, in whole dispatches, for XProf and Perfetto."""
+
+    def __init__(self, steps: Sequence[int], directory: Path) -> None:
+        """`steps` is (first, last), from 1, or empty for no trace. Process 0 writes it."""
+        self._first, self._last = steps or (0, 0)
+        self._directory, self.running = directory, False
+
+    def start(self, step: int, count: int) -> None:
+        """Starts if the `count` steps after `step` reach the first, and the last is not done yet."""
+        if not self.running and self._first <= step + count and step < self._last:
+            if jax.process_index() == 0:
+                jax.profiler.start_trace(str(self._directory))
+            self.running = True
+
+    def ends(self, step: int) -> bool:
+        """Returns whether the trace ends with this step. What is under way must be waited for ahead of `stop`."""
+        return self.running and step >= self._last
+
+    def stop(self) -> None:
+        """Writes the trace, if one is running."""
+        if self.running:
+            if jax.process_index() == 0:
+                jax.profiler.stop_trace()
+            self.running = False
+
+
+def memory(devices: Sequence[jax.Device]) -> dict[str, float]:
+    """Returns the largest use so far in GiB.
+
+    `device_memory` is that of the fullest of this process's devices, where they report it (CPUs do not), and
+    `host_memory` that of this process.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found = {"host_memory": round(peak / GIB, 3)}
+    stats = [d.memory_stats() for d in devices if d.process_index == jax.process_index()]
+    if used := [s["peak_bytes_in_use"] for s in stats if s and "peak_bytes_in_use" in s]:
+        found["device_memory"] = round(max(used) / GIB, 3)
+    return found

@@ -23,12 +23,16 @@ from resnet_jax.models.vgg import VGG
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.config_checks import validate_config
-from resnet_jax.training.finetune import changes_training, check_parts, make_tuned_optimizer
-from resnet_jax.training.init_from import check_weights, load_recorded_weights, resolve, with_weights
-from resnet_jax.training.mesh import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.distributed import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.finetune import (
+    changes_training,
+    check_parts,
+    check_weights,
+    with_weights,
+)
+from resnet_jax.training.load_weights import load_recorded_weights, resolve
 from resnet_jax.training.result import DatasetInfo
-from resnet_jax.training.state import TrainState, init_state
-from resnet_jax.training.step import make_eval_step, make_train_step
+from resnet_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 
 #: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
 LONG_TO_COMPILE = 300
@@ -81,11 +85,7 @@ class Trainer:
 
     def random_init(self) -> TrainState:
         """Returns a state of the run's structure, with random parameters, for a checkpoint to be read into."""
-        height, width, channels = self.pipeline.image_shape
-        optimizer = make_tuned_optimizer(self.config)
-        averaged = self.config.regularization.ema_decay > 0
-        state = init_state(self.model, optimizer, self.config.seed, (height, width, channels), averaged)
-        return place(state, replicated(self.mesh))
+        return place(init_state(self.model, self.config, self.pipeline.image_shape), replicated(self.mesh))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns the task's metrics over the evaluation set, each example once."""

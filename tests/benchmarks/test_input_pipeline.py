@@ -10,7 +10,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.input_pipeline import OURS, alternate, find_peers, peer, report
 from configs.imagenet import get_config
-from resnet_jax.data.imagenet.train_loader import default_workers
+from resnet_jax.data.imagenet.loaders import default_workers
 from resnet_jax.errors import UserError
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "imagenet_sample"

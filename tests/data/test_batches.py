@@ -10,7 +10,7 @@ from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.resident import ResidentBatches, make_resident
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import StreamingBatches
-from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.distributed import make_mesh
 
 KEY = jax.eval_shape(lambda: jax.random.key(0))
 

@@ -13,7 +13,7 @@ from resnet_jax.data.augment import augmented, normalize, pad_crop_flip
 from resnet_jax.data.colour import colour_jitter, draw, jitter_colours
 from resnet_jax.data.resident import make_resident
 from resnet_jax.data.sources import load_dataset
-from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.distributed import make_mesh
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import tiny_folder  # noqa: F401
 

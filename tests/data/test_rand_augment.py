@@ -21,7 +21,7 @@ from resnet_jax.data.rand_augment import (
 )
 from resnet_jax.data.resident import make_resident
 from resnet_jax.data.sources import load_dataset
-from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.distributed import make_mesh
 
 GREY = (128, 128, 128)
 operate = jax.jit(apply_operation, static_argnames="variant")

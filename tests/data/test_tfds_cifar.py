@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_jax.data import tfds_cifar as tfds
+from resnet_jax.data import tfds
 from resnet_jax.errors import UserError
 
 CIFAR10 = Path(__file__).parents[3] / "shared/data/tensorflow_datasets"
@@ -71,8 +71,8 @@ def test_cifar100_is_downloaded_prepared_and_read_without_tensorflow(tmp_path, m
     with serving(cifar100_archive(train, test)) as url:
         local = property(lambda self: original.fget(self)._replace(url=url))
         monkeypatch.setattr(cifar.Cifar100, "_cifar_info", local)
-        dataset = tfds.load_tfds("cifar100")
-    again = tfds.load_tfds("cifar100", str(tmp_path))  # no server any more
+        dataset = tfds.load_cifar("cifar100")
+    again = tfds.load_cifar("cifar100", str(tmp_path))  # no server any more
     assert "tensorflow" not in sys.modules
     assert dataset.num_classes == again.num_classes == 100
     for found in (dataset, again):
@@ -97,7 +97,7 @@ def test_another_file_format_is_said(copy_of_cifar10):
     info = copy_of_cifar10 / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     with pytest.raises(UserError, match="array_record"):
-        tfds.load_tfds("cifar10", str(copy_of_cifar10.parents[1]))
+        tfds.load_cifar("cifar10", str(copy_of_cifar10.parents[1]))
 
 
 @needs_cifar10
@@ -109,4 +109,4 @@ def test_a_damaged_set_is_said(copy_of_cifar10, damage):
     else:
         shard.write_bytes(shard.read_bytes()[:100_000])
     with pytest.raises(UserError, match="cifar10"):
-        tfds.load_tfds("cifar10", str(copy_of_cifar10.parents[1]))
+        tfds.load_cifar("cifar10", str(copy_of_cifar10.parents[1]))

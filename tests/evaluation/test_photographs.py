@@ -26,8 +26,8 @@ from resnet_jax.evaluation.photographs import PIXELS, batches_of, score_photogra
 from resnet_jax.evaluation.scoring import jitted_forward
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.evaluation.statistics import from_training_images, recompute_statistics
+from resnet_jax.training.distributed import make_mesh
 from resnet_jax.training.loop import fit
-from resnet_jax.training.mesh import make_mesh
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import SAMPLE, WNIDS, fill, picture
 from tests.data.imagenet.test_streaming import config_of, loader_of

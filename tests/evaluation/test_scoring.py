@@ -10,7 +10,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
 from resnet_jax.evaluation.scoring import ensemble, jitted_forward, scores
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.distributed import make_mesh
 from tests.evaluation.tiny_net import TinyNet, numpy_scores
 
 

@@ -9,7 +9,7 @@ from experiments.launchers.process import Outcome, write_failure
 from resnet_jax.config import from_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 
 #: An 8-layer net with narrow stages, as tests/conftest.py has it.
 TINY = {
@@ -28,14 +28,14 @@ def table(*rows: Row, seeds: int = 1, name: str = "he2015.tiny") -> Experiment:
     return Experiment(name, "A tiny table", rows, ("error",), protocol="best", seeds=seeds)
 
 
-class DiesAt(NoProgress):
-    """Ends a run at a step without a trace, as a kill does."""
+class DiesAt(ProgressDisplay):
+    """Ends a run at a step without a trace, as a kill does; 0 or None: never."""
 
     def __init__(self, step: int | None) -> None:
         self.step = step
 
     def update(self, step: int, values: Any, *, line: bool) -> None:
-        if step == self.step:
+        if self.step and step >= self.step:
             raise KeyboardInterrupt
 
 

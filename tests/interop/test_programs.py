@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.interop.onnx import export_onnx
-from resnet_jax.interop.stablehlo import PLATFORMS, export_stablehlo, pixels_to_logits, write_stablehlo
+from resnet_jax.interop.programs import PLATFORMS, export_onnx, export_stablehlo, pixels_to_logits, write_stablehlo
 from tests.evaluation.nets import small_weights
 from tests.kernels.direct import called
 
@@ -103,7 +102,7 @@ def test_onnx_without_the_library_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnet_jax.interop.stablehlo.export_stablehlo", lambda weights: b"")
+    monkeypatch.setattr("resnet_jax.interop.programs.export_stablehlo", lambda weights: b"")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         write_stablehlo(small_weights(), tmp_path / "file" / "net")

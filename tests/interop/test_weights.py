@@ -61,7 +61,7 @@ def test_damage_is_said(tmp_path, damage):
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write weights"):
+    with pytest.raises(UserError, match="cannot write .*weights"):
         save_weights(tiny(), tmp_path / "file" / "w")
 
 

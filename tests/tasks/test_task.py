@@ -12,8 +12,8 @@ from flax import linen as nn
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.checkpoint import read_newest
+from resnet_jax.training.distributed import replicated
 from resnet_jax.training.loop import fit
-from resnet_jax.training.mesh import replicated
 from resnet_jax.training.progress import PlainProgress
 from resnet_jax.training.trainer import make_trainer
 from tests.training.interruptions import DiesAt, Killed

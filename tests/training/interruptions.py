@@ -3,14 +3,14 @@
 import os
 import signal
 
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 
 
 class Killed(Exception):
     """Ends a run without its knowing what for."""
 
 
-class DiesAt(NoProgress):
+class DiesAt(ProgressDisplay):
     """Ends a run as a kill does, once step `step` or a later one is known to be done."""
 
     def __init__(self, step: int) -> None:
@@ -21,12 +21,13 @@ class DiesAt(NoProgress):
             raise Killed
 
 
-class Signals(NoProgress):
-    """Sends this process a signal when a step is done."""
+class Signals(ProgressDisplay):
+    """Sends this process a signal, once, when a step is done."""
 
     def __init__(self, step: int, number: signal.Signals) -> None:
-        self.step, self.number = step, number
+        self.step, self.number, self.sent = step, number, False
 
     def update(self, step, values, *, line):
-        if step == self.step and not line:
+        if step >= self.step and not line and not self.sent:
+            self.sent = True
             os.kill(os.getpid(), self.number)

@@ -10,7 +10,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.tasks.classification import cross_entropy, is_error
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.loop import fit
-from resnet_jax.training.state import TrainState
+from resnet_jax.training.step import TrainState
 from resnet_jax.training.trainer import make_trainer
 
 DECAY = 0.6

@@ -13,8 +13,8 @@ import pytest
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.distributed import make_mesh, replicated
 from resnet_jax.training.loop import fit
-from resnet_jax.training.mesh import make_mesh, replicated
 from resnet_jax.training.run_folder import RunFolder
 
 SHARDING = replicated(make_mesh(jax.devices()[:1]))

@@ -6,9 +6,9 @@ import pytest
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.tasks.classification import Classification
-from resnet_jax.training.guards import EarlyStopping
 from resnet_jax.training.loop import fit
 from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.stopping import EarlyStopping
 from resnet_jax.training.trainer import Trainer, make_trainer
 from tests.training.interruptions import DiesAt, Killed
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.training.checkpoint import SMALL, layout, pack, packed_shapes, unpack
-from resnet_jax.training.mesh import make_mesh, replicated
+from resnet_jax.training.distributed import make_mesh, replicated
 
 SHARDING = replicated(make_mesh(jax.devices()[:2]))
 

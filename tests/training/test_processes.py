@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from resnet_jax.errors import UserError
-from resnet_jax.training import multihost
+from resnet_jax.training import distributed
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.mesh import make_mesh, replicated
+from resnet_jax.training.distributed import make_mesh, replicated
 from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import make_trainer
 from tests.training.kills import lines
@@ -163,7 +163,7 @@ def test_rollback_and_a_trace_in_two_processes(folder):
 )
 def test_incomplete_processes_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
-        multihost.initialize(**arguments)
+        distributed.initialize(**arguments)
 
 
 @pytest.mark.parametrize(("name", "value"), [("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")])
@@ -171,19 +171,19 @@ def test_one_process_of_a_launcher_is_alone(monkeypatch, name, value):
     """JAX would else give it the first of its host's devices only."""
     monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined"))
     monkeypatch.setenv(name, value)
-    multihost.initialize()
-    multihost.initialize(num_processes=1)
+    distributed.initialize()
+    distributed.initialize(num_processes=1)
 
 
 def test_an_environment_that_is_not_understood_does_not_train_alone():
     """Only where JAX knows of no launcher at all is a process alone. In a process of its own: JAX must be asleep."""
     code = (
-        "import os; from resnet_jax.training import multihost; from resnet_jax.errors import UserError\n"
-        "multihost.initialize()\n"
+        "import os; from resnet_jax.training import distributed; from resnet_jax.errors import UserError\n"
+        "distributed.initialize()\n"
         "os.environ['JAX_COORDINATOR_ADDRESS'] = 'localhost:1234'\n"
-        "try: multihost.initialize()\n"
+        "try: distributed.initialize()\n"
         "except UserError as error: print('refused:', error)\n"
-        "import jax; print(jax.process_count(), multihost.is_chief())\n"
+        "import jax; print(jax.process_count(), distributed.is_chief())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     refused, alone = done.stdout.splitlines()

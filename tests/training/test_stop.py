@@ -8,8 +8,8 @@ import pytest
 
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training.checkpoint import Checkpoints
-from resnet_jax.training.guards import StopRequest
 from resnet_jax.training.loop import fit
+from resnet_jax.training.stopping import StopRequest
 from tests.training.interruptions import Signals
 from tests.training.kills import command, environment, lines
 

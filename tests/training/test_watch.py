@@ -12,12 +12,13 @@ import pytest
 
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
-from resnet_jax.training import step
-from resnet_jax.training.guards import Diverged, LossGuard
+from resnet_jax.tasks.classification import Classification
 from resnet_jax.training.loop import fit
-from resnet_jax.training.profiling import Trace
 from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.stepper import Trace
+from resnet_jax.training.stopping import Diverged, LossGuard
 from resnet_jax.training.trainer import make_trainer
+from tests.conftest import make_tiny_config
 from tests.training.interruptions import DiesAt, Killed
 from tests.training.kills import lines
 
@@ -27,46 +28,37 @@ def fingerprint(labels):
     return jnp.sum(labels * jnp.arange(1, 17) ** 4)
 
 
-@pytest.fixture
-def poison(tiny_config, monkeypatch):
+class Poisoned(Classification):
     """Makes the loss, and so the parameters behind it, NaN wherever the batches of some numbers are trained on."""
 
-    def apply(numbers):
-        pipeline = make_trainer(tiny_config(), jax.devices()[:1]).pipeline
+    def __init__(self, numbers):
+        super().__init__(10)
+        pipeline = make_trainer(make_tiny_config(), jax.devices()[:1]).pipeline
         labels = np.asarray(pipeline.train["labels"])
         every = [int(fingerprint(labels[pipeline.train_inputs(n, 1)[0]])) for n in range(30)]
         assert len(set(every)) == 30
-        bad = jnp.array([every[n] for n in numbers])
-        make = step.make_gradients
+        object.__setattr__(self, "bad", jnp.array([every[n] for n in numbers]))
 
-        def poisoned(*of):
-            def gradients(params, stats, images, labels, key):
-                factor = jnp.where(jnp.any(fingerprint(labels) == bad), jnp.nan, 1.0)
-                grads, stats, metrics = make(*of)(params, stats, images, labels, key)
-                return jax.tree.map(lambda g: g * factor, grads), stats, metrics | {"loss": metrics["loss"] * factor}
-
-            return gradients
-
-        monkeypatch.setattr(step, "make_gradients", poisoned)
-
-    return apply
+    def loss(self, outputs, inputs, targets):
+        loss, metrics = super().loss(outputs, inputs, targets)
+        return loss * jnp.where(jnp.any(fingerprint(targets) == self.bad), jnp.nan, 1.0), metrics
 
 
-def without(config, workdir, numbers, monkeypatch):
+def without(config, workdir, numbers, task):
     """The run that never knew these batches."""
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "skipped_batches", lambda self: [{"batch": n} for n in numbers])
-        fit(config, workdir)
+    workdir.mkdir()
+    (workdir / "skipped.json").write_text(json.dumps({"batches": [{"batch": n} for n in numbers]}))
+    fit(config, workdir, task=task)
     return lines(workdir)
 
 
 @pytest.mark.parametrize("bad", [[0], [4], [4, 5], [3, 8]])
-def test_rollback_is_the_run_without_the_batch(tiny_config, tmp_path, monkeypatch, poison, bad):
+def test_rollback_is_the_run_without_the_batch(tiny_config, tmp_path, bad):
     """Bitwise, in front of the first checkpoint too; found while the next step is already under way."""
     config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
-    poison(bad)  # in both, for one program: another would be rounded differently
-    expected = without(config, tmp_path / "without", bad, monkeypatch)
-    result = fit(config, tmp_path / "run", devices=jax.devices())
+    task = Poisoned(bad)  # in both, for one program: another would be rounded differently
+    expected = without(config, tmp_path / "without", bad, task)
+    result = fit(config, tmp_path / "run", devices=jax.devices(), task=task)
     assert lines(tmp_path / "run") == expected
     assert result.skipped_batches == len(bad)
     skipped = json.loads((tmp_path / "run/skipped.json").read_text())["batches"]
@@ -75,12 +67,10 @@ def test_rollback_is_the_run_without_the_batch(tiny_config, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("kill_at", [5, 7])
-def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
-    tiny_config, tmp_path, monkeypatch, poison, kill_at
-):
+def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(tiny_config, tmp_path, kill_at):
     config = tiny_config(steps=10, on_nan="rollback", log_every=5, checkpoint_every=2)
-    poison([4])
-    expected = without(config, tmp_path / "without", [4], monkeypatch)
+    task = Poisoned([4])
+    expected = without(config, tmp_path / "without", [4], task)
 
     class DiesAfterRollback(DiesAt):
         def update(self, step, values, *, line):
@@ -88,23 +78,21 @@ def test_a_rolled_back_run_that_is_killed_goes_on_without_the_batch(
                 super().update(step, values, line=line)
 
     with pytest.raises(Killed):
-        fit(config, tmp_path / "run", DiesAfterRollback(kill_at))
-    assert fit(config, tmp_path / "run").skipped_batches == 1
+        fit(config, tmp_path / "run", DiesAfterRollback(kill_at), task=task)
+    assert fit(config, tmp_path / "run", task=task).skipped_batches == 1
     assert lines(tmp_path / "run") == expected
 
 
-def test_rollback_gives_up_after_ten_batches(tiny_config, tmp_path, poison):
-    poison(range(2, 30))
+def test_rollback_gives_up_after_ten_batches(tiny_config, tmp_path):
     config = tiny_config(steps=20, on_nan="rollback", checkpoint_every=2)
     message = r"became nan at step 3 after 10 batches were left out; the last good checkpoint is that of step 2"
     with pytest.raises(UserError, match=message):
-        fit(config, tmp_path / "run")
+        fit(config, tmp_path / "run", task=Poisoned(range(2, 30)))
 
 
-def test_stop_names_the_last_good_checkpoint(tiny_config, tmp_path, poison):
-    poison([4])
+def test_stop_names_the_last_good_checkpoint(tiny_config, tmp_path):
     with pytest.raises(UserError, match=r"the loss became nan at step 5; the last good checkpoint is that of step 4,"):
-        fit(tiny_config(steps=10, checkpoint_every=2), tmp_path / "run")
+        fit(tiny_config(steps=10, checkpoint_every=2), tmp_path / "run", task=Poisoned([4]))
     assert not (tmp_path / "run/skipped.json").exists()
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from resnet_jax.errors import one_line
+
 # One thread decodes one image: more threads inside OpenCV would slow the others down.
 cv2.setNumThreads(0)
 
@@ -74,7 +76,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         try:
             return np.asarray(_pillow(data).convert("RGB"))
         except (OSError, SyntaxError, ValueError, struct.error) as error:
-            raise DecodeError(" ".join(str(error).split()) or type(error).__name__) from error
+            raise DecodeError(one_line(error)) from error
 
 
 def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:

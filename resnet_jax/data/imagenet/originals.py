@@ -1,16 +1,13 @@
 """Sources that ImageNet is prepared from: the original tars, a folder of images, or a set prepared by TFDS."""
 
-import dataclasses
 import tarfile
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from resnet_jax.data.imagenet.source import Example, FileSource, RecordError, Source, list_folder
+from resnet_jax.data.imagenet.source import FileSource, Source, TfdsSource, list_folder
 from resnet_jax.data.imagenet.wnids import COUNTS, check_wnids, label_of, official_wnids, validation_labels
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 
@@ -49,7 +46,7 @@ def open_originals(
             "val": _folder(root / "val", val_labels, allow_partial),
         }
     elif "dataset_info.json" in present:
-        splits = {"train": TfdsSource(root, "train"), "val": TfdsSource(root, "validation")}
+        splits = {"train": open_tfds_split(root, "train"), "val": open_tfds_split(root, "validation")}
     else:
         raise UserError(
             f"{called}={source} holds neither {TRAIN_TAR}, nor train/ and val/, nor dataset_info.json (TFDS)"
@@ -115,57 +112,30 @@ def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
     return FileSource(names, labels, path, [place for _, place in images], CLASSES)
 
 
-@dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """Reads a split that TFDS prepared as array_record, without TensorFlow.
+def open_tfds_split(directory: Path, split: str) -> TfdsSource:
+    """Opens a split that TFDS prepared as array_record, without TensorFlow.
 
-    Attributes:
+    Args:
       directory: that of dataset_info.json.
       split: TFDS's name of the split.
+
+    Raises:
+      UserError: if it is not there, is not whole, or has other classes than ImageNet.
     """
+    import tensorflow_datasets as tfds
 
-    directory: Path
-    split: str
-
-    @property
-    def num_classes(self) -> int:
-        return CLASSES
-
-    @cached_property
-    def _records(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        try:
-            builder = tfds.builder_from_directory(self.directory)
-            classes, split = builder.info.features["label"].num_classes, builder.info.splits[self.split]
-            records = builder.as_data_source(self.split, decoders={"image": tfds.decode.SkipDecoding()})
-            for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
-                # TFDS opens a shard at its first image: a missing shard would look like many unreadable images.
-                if (found := ArrayRecordReader(str(path)).num_records()) != length:
-                    raise ValueError(f"{path} has {found:,} records and not {length:,}")
-        except Exception as error:  # of many types
-            raise UserError(
-                f"{self.directory} has no whole split {self.split!r} prepared as array_record: "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        if classes != CLASSES:
-            raise UserError(f"{self.directory} has {classes} classes, not {CLASSES}")
-        return records
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"directory": self.directory, "split": self.split}  # readers do not travel to other processes
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def load(self, index: int) -> Example:
-        try:
-            record = self._records[index]
-        except (RuntimeError, OSError, ValueError) as error:
-            raise RecordError(" ".join(str(error).split())) from error
-        name = record.get("file_name", f"{self.split}[{index}]")
-        name = name.decode() if isinstance(name, bytes) else str(name)
-        return Example(name, int(record["label"]), bytes(record["image"]))
-
-    def name(self, index: int) -> str:
-        return f"{self.split}[{index}]"
+    try:
+        builder = tfds.builder_from_directory(directory)
+        classes, info = builder.info.features["label"].num_classes, builder.info.splits[split]
+        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        for path, length in zip(info.filepaths, info.shard_lengths, strict=True):
+            # TFDS opens a shard at its first image: a missing shard would look like many unreadable images.
+            if (found := ArrayRecordReader(str(path)).num_records()) != length:
+                raise ValueError(f"{path} has {found:,} records and not {length:,}")
+    except Exception as error:  # of many types
+        raise UserError(
+            f"{directory} has no whole split {split!r} prepared as array_record: {one_line(error, 300)}"
+        ) from error
+    if classes != CLASSES:
+        raise UserError(f"{directory} has {classes} classes, not {CLASSES}")
+    return TfdsSource(records, split, official_wnids())

@@ -14,6 +14,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from resnet_jax.atomic_write import atomic_write
 from resnet_jax.data.imagenet.decode import DecodeError, decode, kind, shrink
 from resnet_jax.data.imagenet.shards import FORMAT, Shard, manifest_path, pack, read_manifest, sha256
 from resnet_jax.data.imagenet.source import RecordError, Source
@@ -185,7 +186,7 @@ def write_shard(task: _Task) -> Shard:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.rename(task.directory / task.file)
-    _write_json(task.record, dataclasses.asdict(shard))
+    atomic_write(task.record, json.dumps(dataclasses.asdict(shard), indent=1) + "\n")
     return shard
 
 
@@ -225,7 +226,7 @@ def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: s
     }
     if not manifest["examples"]:
         raise UserError(f"no {split} image could be decoded; the first: {': '.join(skipped[0])}")
-    _write_json(manifest_path(directory, split), manifest)
+    atomic_write(manifest_path(directory, split), json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
@@ -244,9 +245,3 @@ def verify(directory: str | Path) -> int:
                 raise UserError(f"shard {path} {state}; remove it, and the prepare command writes it again")
             shards += 1
     return shards
-
-
-def _write_json(path: Path, content: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.rename(path)

@@ -15,7 +15,7 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader
 
 from resnet_jax.data.imagenet.source import Example, RecordError
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 
 FORMAT = 1
 
@@ -83,7 +83,7 @@ class ShardSource:
         try:
             record = self._reader(shard).read([place])[0]
         except (RuntimeError, OSError, ValueError, IndexError) as error:
-            raise RecordError(" ".join(str(error).split())[:200]) from error
+            raise RecordError(one_line(error)) from error
         return unpack(record)
 
     def name(self, index: int) -> str:

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from resnet_jax.errors import UserError
+import numpy as np
+
+from resnet_jax.errors import UserError, one_line
 
 
 class Example(NamedTuple):
@@ -92,6 +94,49 @@ class FileSource:
 
     def name(self, index: int) -> str:
         return self.names[index]
+
+
+#: What TFDS raises for what it cannot read.
+TFDS_ERRORS = (RuntimeError, OSError, ValueError)
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """Reads the encoded images of a split as TFDS stores them.
+
+    Attributes:
+      records: TFDS's data source.
+      split: its name.
+      classes: names by label.
+      places: indices of the records that are taken; None for all.
+    """
+
+    records: Any
+    split: str
+    classes: tuple[str, ...]
+    places: np.ndarray | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.records) if self.places is None else len(self.places)
+
+    def load(self, index: int) -> Example:
+        try:
+            record = self.records[self._place(index)]
+        except TFDS_ERRORS as error:
+            raise RecordError(one_line(error)) from error
+        name = record.get("file_name", self.name(index))
+        name = name.decode() if isinstance(name, bytes) else str(name)
+        return Example(name, int(record["label"]), bytes(record["image"]))
+
+    def name(self, index: int) -> str:
+        return f"{self.split}[{self._place(index)}]"
+
+    def _place(self, index: int) -> int:
+        return index if self.places is None else int(self.places[index])
 
 
 #: Endings of image files.

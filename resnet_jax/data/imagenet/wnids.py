@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, some
 
 #: Images of ILSVRC 2012, by split.
 COUNTS = {"train": 1_281_167, "val": 50_000}
@@ -33,10 +33,12 @@ def check_wnids(found: Iterable[str], where: str, allow_partial: bool) -> None:
     """
     classes, official = set(found), set(official_wnids())
     if strange := sorted(classes - official):
-        raise UserError(f"{where} has {_some(strange)}, not among the 1,000 WordNet ids of ILSVRC 2012 (as n01440764)")
+        raise UserError(
+            f"{where} has {some(strange, 3)}, not among the 1,000 WordNet ids of ILSVRC 2012 (as n01440764)"
+        )
     missing = sorted(official - classes)
     if missing and not allow_partial:
-        raise UserError(f"{where} lacks {_some(missing)}; --allow_partial takes it as it is")
+        raise UserError(f"{where} lacks {some(missing, 3)}; --allow_partial takes it as it is")
 
 
 def label_of(wnid: str) -> int:
@@ -69,7 +71,7 @@ def validation_labels(names: Sequence[str], path: str | None) -> list[str]:
     if any(len(line) == 2 for line in lines):
         table = {line[0]: line[-1] for line in lines}
         if lost := [name for name in names if name not in table]:
-            raise UserError(f"--val_labels={path} has no line for {_some(lost)}")
+            raise UserError(f"--val_labels={path} has no line for {some(lost, 3)}")
         labels = [table[name] for name in names]
     else:
         if len(lines) != len(names):
@@ -95,8 +97,3 @@ def _by_number(names: Sequence[str]) -> list[str]:
             raise UserError(f"validation image {name} is not ILSVRC2012_val_NUMBER.JPEG; give --val_labels=FILE")
         labels.append(official[int(number) - 1])
     return labels
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

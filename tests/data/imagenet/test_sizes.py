@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from resnet_jax.data.imagenet.train_loader import TrainLoader
+from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.test_streaming import config_of, lines, loader_of
@@ -71,7 +71,7 @@ def test_repeats_are_other_crops_of_the_same_images(tiny_folder, one_device):
     assert all(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-class Compilations(NoProgress):
+class Compilations(ProgressDisplay):
     """Counts what is compiled."""
 
     count = 0

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from configs.imagenet import get_config
+from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
-from resnet_jax.data.imagenet.train_loader import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.loop import fit
-from resnet_jax.training.progress import NoProgress
+from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import WNIDS, fill, picture
@@ -98,7 +98,7 @@ def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp
                        f"val/{WNIDS[2]}/one.JPEG": picture(0, (1, 1))})  # fmt: skip
     notes = []
 
-    class Notes(NoProgress):
+    class Notes(ProgressDisplay):
         def note(self, text):
             notes.append(text)
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_jax.data.imagenet.loaders import TestLoader, Unreadable
 from resnet_jax.data.imagenet.test_crops import Crops, WholeImage
-from resnet_jax.data.imagenet.test_loader import TestLoader
-from resnet_jax.data.imagenet.train_loader import Unreadable
 from resnet_jax.data.streaming import open_splits
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.input_run import resident_bytes
-from resnet_jax.data.imagenet.train_loader import TrainLoader
+from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.streaming import open_splits
-from resnet_jax.training.mesh import make_mesh
+from resnet_jax.training.distributed import make_mesh
 from resnet_jax.training.stepper import Stepper
 
 

@@ -1,17 +1,21 @@
-"""Training batches, decoded by threads ahead of their use: each is a pure function of (seed, number)."""
+"""Batches of images, decoded by threads ahead of their use.
+
+A training batch is a pure function of (seed, number); of test images each comes exactly once, readable or not.
+"""
 
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from resnet_jax.data.imagenet.crops import Box, batch_draws, crop_box
-from resnet_jax.data.imagenet.decode import DecodeError, decode_crop, image_size
+from resnet_jax.data.imagenet.decode import DecodeError, decode, decode_crop, image_size
 from resnet_jax.data.imagenet.source import RecordError, Source
+from resnet_jax.data.imagenet.test_crops import Crops, Group, ImageViews
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import UserError
 
@@ -20,6 +24,9 @@ CHUNK = 8
 
 #: Unreadable images in a row after which the disk is to blame, not the images.
 MOST_REPLACED = 100
+
+#: Grey level that stands for a test image that cannot be read.
+GRAY = 128
 
 #: Batches that are decoded besides the one that is waited for.
 AHEAD = 3
@@ -85,7 +92,31 @@ class PendingBatch(Generic[T]):
             future.cancel()
 
 
-class TrainLoader:
+class Loader:
+    """Decodes images of one source by threads, which stop with the loader.
+
+    Attributes:
+      source: of the images.
+      unreadable: collects the images that cannot be read.
+    """
+
+    def __init__(self, source: Source, unreadable: Unreadable, workers: int) -> None:
+        """Starts the threads; 0: one for each core."""
+        self.source, self.unreadable = source, unreadable
+        self._pool = ThreadPoolExecutor(workers or default_workers(), "decode")
+        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
+
+    def _begin_rows(self, arrays: T, rows: int, fill: Callable[[int], None]) -> PendingBatch[T]:
+        """Has the threads call `fill` for each row of the arrays, and gives these at once."""
+
+        def fill_chunk(start: int) -> None:
+            for row in range(start, min(start + CHUNK, rows)):
+                fill(row)
+
+        return PendingBatch(arrays, [self._pool.submit(fill_chunk, start) for start in range(0, rows, CHUNK)])
+
+
+class TrainLoader(Loader):
     """Loads training batches of one source by number, or the rows of them that this process feeds.
 
     Attributes:
@@ -94,7 +125,7 @@ class TrainLoader:
 
     def __init__(self, source: Source, *, seed: int, batch_size: int, rows: tuple[int, int], size: int, crop: str,
                  sides: tuple[int, int], workers: int = 0, repeats: int = 1) -> None:  # fmt: skip
-        """Starts threads, which stop with the loader.
+        """Starts the threads.
 
         Args:
           source: of the images.
@@ -106,12 +137,10 @@ class TrainLoader:
           workers: threads; 0: one for each core.
           repeats: see `sampling.batch_indices`.
         """
-        self.source, self.seed, self.batch_size, self.rows, self.size = source, seed, batch_size, rows, size
+        super().__init__(source, Unreadable(), workers)
+        self.seed, self.batch_size, self.rows, self.size = seed, batch_size, rows, size
         self.crop, self.sides, self.repeats = crop, sides, repeats
-        self.unreadable = Unreadable()
-        self._pool = ThreadPoolExecutor(workers or default_workers(), "decode")
         self._pending: dict[tuple[int, int], PendingBatch[tuple[np.ndarray, np.ndarray]]] = {}  # by number and size
-        weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
 
     def batches(
         self, numbers: Sequence[int], next_numbers: Sequence[int] = (), sizes: Sequence[int] = ()
@@ -148,12 +177,10 @@ class TrainLoader:
         # New arrays for each batch: JAX may still read those that it was given.
         images, labels = np.empty((len(indices), size, size, 3), np.uint8), np.empty(len(indices), np.int32)
 
-        def fill(start: int) -> None:
-            for row in range(start, min(start + CHUNK, len(indices))):
-                images[row], labels[row] = self._image(int(indices[row]), draws[row], size)
+        def fill(row: int) -> None:
+            images[row], labels[row] = self._image(int(indices[row]), draws[row], size)
 
-        futures = [self._pool.submit(fill, start) for start in range(0, len(indices), CHUNK)]
-        return PendingBatch((images, labels), futures)
+        return self._begin_rows((images, labels), len(indices), fill)
 
     def _image(self, index: int, draws: np.ndarray, size: int) -> tuple[np.ndarray, int]:
         def box_of(height: int, width: int) -> Box:
@@ -169,3 +196,73 @@ class TrainLoader:
             f"{further + 1} images in a row, from {self.source.name(index)} on, cannot be read: "
             f"{(self.unreadable.new_warnings() or ['see above'])[-1]}"
         )
+
+
+class ViewBatch(NamedTuple):
+    """Holds views of images.
+
+    Attributes:
+      views: uint8 (n, height, width, 3) each.
+      labels: int32 (n,).
+      unreadable: bool (n,).
+    """
+
+    views: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    unreadable: np.ndarray
+
+
+class TestLoader(Loader):
+    """Loads images of one source by index.
+
+    An image that cannot be read is shown grey: it must count, and must not stop the test. Its label is that of its
+    record, or 0 where the record cannot be read either.
+    """
+
+    __test__ = False  # pytest
+
+    def __init__(self, source: Source, *, views: Crops, unreadable: Unreadable, workers: int = 0) -> None:
+        """Starts the threads.
+
+        Args:
+          source: of the images.
+          views: how images are shown while a net is trained.
+          unreadable: collects the images that cannot be read.
+          workers: threads; 0: one for each core.
+        """
+        super().__init__(source, unreadable, workers)
+        self.views = views
+
+    def begin(
+        self, indices: np.ndarray, views: ImageViews | None = None, group: Group = (1, 1)
+    ) -> PendingBatch[ViewBatch]:
+        """Begins to decode and crop images of one group; without `views`, as while the net is trained."""
+        chosen = views or self.views
+        count = len(indices)
+        arrays = tuple(np.empty((count, *shape, 3), np.uint8) for shape in chosen.shapes(group))
+        batch = ViewBatch(arrays, np.zeros(count, np.int32), np.zeros(count, bool))
+
+        def fill(row: int) -> None:
+            index = int(indices[row])
+            try:
+                _, batch.labels[row], data = self.source.load(index)
+                parts = chosen.views(decode(data), group)
+            except (RecordError, DecodeError) as error:
+                self.unreadable.add("test", self.source.name(index), error)
+                batch.unreadable[row] = True
+                parts = (np.full(3, GRAY, np.uint8),) * len(arrays)
+            for array, part in zip(arrays, parts, strict=True):
+                array[row] = part
+
+        return self._begin_rows(batch, count, fill)
+
+    def groups(self, indices: Sequence[int], views: ImageViews) -> np.ndarray:
+        """Returns the group of each image by its header, int32 (n, 2); that of a square where it cannot be read."""
+
+        def group(index: int) -> Group:
+            try:
+                return views.group(*image_size(self.source.load(index).data))
+            except (RecordError, DecodeError):  # reported when the image is to be shown
+                return views.group(1, 1)
+
+        return np.array(list(self._pool.map(group, indices, chunksize=CHUNK)), np.int32).reshape(-1, 2)

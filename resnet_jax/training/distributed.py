@@ -1,9 +1,9 @@
-"""Lets several processes train as one, by JAX's multi-controller runtime."""
+"""Lets several devices train as one mesh, and several processes as one by JAX's multi-controller runtime."""
 
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,10 +11,15 @@ import jax
 import numpy as np
 from jax._src import distributed as _state
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from resnet_jax.errors import ProcessLost, UserError
+from resnet_jax.errors import ProcessLost, UserError, one_line
 
 T = TypeVar("T")
+
+#: The mesh's one axis, which divides the batch.
+DATA_AXIS = "data"
 
 #: Seconds without a sign of life after which a process counts as dead, and the others end.
 HEARTBEAT_TIMEOUT = 60
@@ -27,6 +32,41 @@ _OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_F
 
 #: Variables by which a launcher says that it started one process alone.
 _ALONE = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of the given devices, by default all of them, along the axis "data"."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (DATA_AXIS,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of what every device holds whole: parameters, small data sets."""
+    return NamedSharding(mesh, P())
+
+
+def batch_sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Returns the sharding that gives each device a share of axis `axis`."""
+    return NamedSharding(mesh, P(*[None] * axis, DATA_AXIS))
+
+
+def platform(mesh: Mesh) -> str:
+    """Returns what the mesh's devices are: "cpu", "gpu" or "tpu"."""
+    return mesh.devices.flat[0].platform
+
+
+def check_batch(mesh: Mesh, batch_size: int, micro_batches: int = 1) -> None:
+    """Raises UserError if the devices cannot share each micro-batch of a batch evenly."""
+    if micro_batches > 1 and batch_size // micro_batches % mesh.size:
+        raise UserError(
+            f"config.batch_size={batch_size} in config.accumulate={micro_batches} micro-batches of "
+            f"{batch_size // micro_batches} is not divisible by the {mesh.size} devices"
+        )
+    if batch_size % mesh.size:
+        below = batch_size // mesh.size * mesh.size
+        near = [str(size) for size in (below, below + mesh.size) if size]
+        raise UserError(
+            f"config.batch_size={batch_size} is not divisible by the {mesh.size} devices; {' or '.join(near)} would be"
+        )
 
 
 def initialize(
@@ -70,9 +110,9 @@ def initialize(
         # What JAX says where it knows no launcher. Any other complaint must not pass: each process would train alone.
         if not any(given) and "coordinator_address should be defined" in str(error):
             return
-        raise UserError(f"cannot join the other processes: {_line(error)}") from error
+        raise UserError(f"cannot join the other processes: {one_line(error, 300)}") from error
     except RuntimeError as error:
-        raise UserError(f"cannot join the other processes at {coordinator_address}: {_line(error)}") from error
+        raise UserError(f"cannot join the other processes at {coordinator_address}: {one_line(error, 300)}") from error
 
 
 def is_chief() -> bool:
@@ -175,7 +215,3 @@ def wait_for_all(name: str) -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -143,6 +143,7 @@ class StopRequest:
         self._previous: dict[signal.Signals, Any] = {}
         # Not jax.process_count(): that would take hold of the devices, also for a launcher of runs.
         self._several = jax.distributed.is_initialized()
+        self._dispatches = 0
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -154,9 +155,10 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def reached(self, dispatch: int) -> bool:
-        """Returns whether to stop behind a dispatch, counted from 1. Every process gets the same answer."""
-        if self._several and multihost_utils.reached_preemption_sync_point(dispatch):
+    def reached(self) -> bool:
+        """Returns whether to stop now. Every process asks behind each dispatch, and gets the same answer."""
+        self._dispatches += 1
+        if self._several and multihost_utils.reached_preemption_sync_point(self._dispatches):
             self.signal = self.signal or signal.SIGTERM
             return True
         return not self._several and self.signal is not None

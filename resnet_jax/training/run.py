@@ -1,0 +1,225 @@
+"""A run under way: where it is, and what it does between the steps."""
+
+import datetime
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from resnet_jax.config import config_hash
+from resnet_jax.errors import Stopped, UserError
+from resnet_jax.tasks.task import Task
+from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.distributed import agreed, replicated
+from resnet_jax.training.progress import ProgressDisplay
+from resnet_jax.training.result import Result, commit, hardware, last_epoch_means, versions
+from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.step import TrainState
+from resnet_jax.training.stepper import Stepper, memory
+from resnet_jax.training.stopping import MAX_ROLLBACKS, Diverged, EarlyStopping, LossGuard, SkippedBatches, StopRequest
+from resnet_jax.training.trainer import Trainer
+
+
+class Run:
+    """Holds a run under way, and does what comes between its steps; every process calls its methods alike.
+
+    Attributes:
+      trainer, folder, checkpoints, progress: its parts, its record, and what to show.
+      state, step: the training state, and the steps that led to it; `restore` sets them.
+      pending: metrics of the steps since the last training line.
+      loss_guard, early_stopping, skipped: see `stopping`.
+    """
+
+    state: TrainState
+    step: int
+    pending: list[dict[str, float]]
+    loss_guard: LossGuard
+    early_stopping: EarlyStopping
+
+    def __init__(
+        self, trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, progress: ProgressDisplay, began: float
+    ) -> None:
+        """Prepares a run; `began` is when its command did, of `time.monotonic`."""
+        self.trainer, self.folder, self.checkpoints, self.progress = trainer, folder, checkpoints, progress
+        self.skipped = SkippedBatches(agreed(folder.skipped_batches))
+        self._commit = commit()  # now: a long run may see later commits
+        self._began = began
+        self._earlier_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Returns how long the run has taken, with its earlier parts."""
+        return (self._earlier_seconds or 0.0) + time.monotonic() - self._began
+
+    @property
+    def is_best(self) -> bool:
+        """Returns whether early stopping would keep the weights of this step: the first of several equally good."""
+        return bool(self.early_stopping.patience) and self.step == self.early_stopping.best_step
+
+    def restore(self) -> list[str]:
+        """Goes to the newest checkpoint, or to the state before step 1, and drops the lines past it.
+
+        Returns:
+          A sentence for each newer checkpoint that could not be read.
+        """
+        trainer, folder = self.trainer, self.folder
+        like = trainer.random_init()
+        restored = self.checkpoints.restore(like, replicated(trainer.mesh))
+        host: dict[str, Any] = restored.host if restored else {"pending": [], "seconds": 0.0}
+        self.state = restored.state if restored else trainer.init(like)
+        self.step = int(self.state.step)
+        self.pending, self._saved = list(host["pending"]), time.monotonic()
+        self.loss_guard = LossGuard(trainer.task.chance_loss, trainer.config.loss_jump, host.get("loss_average"))
+        agreed(lambda: folder.replace_config(trainer.config))
+        agreed(lambda: folder.truncate(self.step))
+        patience = trainer.config.early_stopping.patience
+        self.early_stopping = EarlyStopping.from_lines(trainer.task, patience, agreed(folder.lines))
+        if self._earlier_seconds is None:  # whatever the run goes back to, this process's own time counts on
+            self._earlier_seconds = host["seconds"]
+        damaged = restored.damaged if restored else ()
+        return [f"{what}; it was moved aside, and training goes on from step {self.step}" for what in damaged]
+
+    def take_in(self, stepper: Stepper, leave: int) -> None:
+        """Takes in the metrics of all dispatches but the newest `leave`, and shows the last.
+
+        Raises:
+          Diverged: for a step that must not be kept.
+        """
+        done = list(stepper.collect(leave))
+        for step, metrics in done:
+            self.loss_guard.check(step, metrics)
+            self.pending.append(metrics)
+        for step, metrics in done[-1:]:
+            self.progress.update(step, {"loss": metrics["loss"], **stepper.timing()}, line=False)
+
+    def go_back(self, diverged: Diverged) -> None:
+        """Goes back to the newest checkpoint, and leaves out the batch of the step that diverged.
+
+        Raises:
+          UserError: if the config has such a run stop, or it went back too often.
+        """
+        what = f"{diverged} at step {diverged.step}"
+        if self.trainer.config.on_nan != "rollback" or len(self.skipped.records) >= MAX_ROLLBACKS:
+            raise self._diverged(what) from diverged
+        self.checkpoints.wait()
+        damage = self.restore()
+        batch = self.skipped.add(diverged, went_back_to=self.step)
+        agreed(lambda: self.folder.write_skipped(self.skipped.records))
+        for note in (f"{what}; going back to step {self.step} and leaving out batch {batch}", *damage):
+            self.progress.note(note)
+
+    def log(self, stepper: Stepper) -> None:
+        """Writes the training line of the steps since the last one."""
+        for warning in self.trainer.pipeline.warnings():
+            self.progress.note(warning)
+        line = _training_line(self.trainer.task, self.pending)
+        self._record(line | stepper.timing() | memory(list(self.trainer.mesh.devices.flat)))
+        self.pending = []
+        stepper.reset_timing()
+
+    def is_time_to_save(self) -> bool:
+        """Returns whether a checkpoint is due by the clock: that of process 0, so that all save together."""
+        minutes = self.trainer.config.checkpoint_minutes
+        return bool(minutes) and agreed(lambda: time.monotonic() >= self._saved + 60 * minutes)
+
+    def evaluate(self) -> dict[str, float]:
+        """Evaluates the net, writes the line, and returns its metrics.
+
+        Raises:
+          UserError: for one that is not finite.
+        """
+        metrics = self.trainer.evaluate(self.state)
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"the {name.replace('_', ' ')} became {value} at step {self.step}")
+        self._record(metrics)
+        self.early_stopping.update(self.step, metrics)
+        return metrics
+
+    def save(self, evaluated: Mapping[str, float]) -> None:
+        """Saves a checkpoint, with the metrics of the evaluation at this step if there was one."""
+        # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
+        agreed(self.folder.sync)
+        host = {"pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average}
+        # With early stopping, the first of several equal evaluations must stay the best.
+        counts = self.is_best or not self.early_stopping.patience
+        self.checkpoints.save(self.step, self.state, host, evaluated if counts else {})
+        self._saved = time.monotonic()
+
+    def stopped(self, stop: StopRequest) -> Stopped:
+        """Returns what ends a run that was asked to stop, once its checkpoint is on disk."""
+        self.checkpoints.wait()
+        reason = stop.signal.name if stop.signal else "asked to stop"
+        return Stopped(
+            f"{reason} after step {self.step} of {self.trainer.config.steps}; the state is saved in "
+            f"{self.folder.workdir}, and the same command goes on from there"
+        )
+
+    def result(self) -> Result:
+        """Returns the result of a run that has come to its end; with early stopping, its best weights stay."""
+        trainer, task, config, early = self.trainer, self.trainer.task, self.trainer.config, self.early_stopping
+        kept = self.step
+        if early.patience and early.best_step is not None:
+            kept = early.best_step
+            self.checkpoints.drop_after(kept)
+        lines = agreed(self.folder.lines)
+        tests = {line["step"]: line for line in lines if task.best_metric in line}
+        best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
+        rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
+        epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
+        final = {name: value for name, value in tests[kept].items() if name != "step"}
+        return Result(
+            model=config.model.name,
+            dataset=config.data.name,
+            config_hash=config_hash(config),
+            commit=self._commit,
+            versions=versions(),
+            hardware=hardware(list(trainer.mesh.devices.flat)),
+            finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seed=config.seed,
+            steps=config.steps,
+            batch_size=config.batch_size,
+            seconds=round(self.seconds, 1),
+            images_per_second=round(statistics.median(rates), 1),
+            depth=trainer.summary.depth,
+            params=trainer.summary.params,
+            flops=trainer.summary.flops,
+            metrics=last_epoch_means(lines, epoch) | final | {f"best_{task.best_metric}": best},
+            evaluated_on=trainer.evaluated_on,
+            skipped_batches=len(self.skipped.records),
+            stopped_step=self.step if early.patience else None,
+            kept_step=kept if early.patience else None,
+        )
+
+    def _record(self, line: Mapping[str, float]) -> None:
+        agreed(partial(self.folder.append, self.step, line))
+        self.progress.update(self.step, line, line=True)
+
+    def _diverged(self, what: str) -> UserError:
+        """Returns the error that ends a run that diverged; `what` says what happened, at which step."""
+        steps = self.checkpoints.steps()
+        last = f"the last good checkpoint is that of step {steps[-1]}" if steps else "there was no checkpoint yet"
+        tried = f" after {len(self.skipped.records)} batches were left out" if self.skipped.records else ""
+        return UserError(
+            f"{what}{tried}; {last}, and the record is kept, in {self.folder.workdir}. A lower "
+            "config.optimizer.learning_rate or a config.schedule.warmup may help, with a new workdir; "
+            "config.on_nan=rollback leaves out such batches"
+        )
+
+
+def _training_line(task: Task, pending: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of the metrics over the steps since the last line."""
+    means = {name: float(np.mean([metrics[name] for metrics in pending])) for name in pending[0]}
+    general = ("loss", "learning_rate", "gradient_norm", "update_norm")
+    of_task = task.train_metrics({name: value for name, value in means.items() if name not in general})
+    return {
+        "loss": means["loss"],
+        **of_task,
+        "learning_rate": pending[-1]["learning_rate"],
+        "gradient_norm": means["gradient_norm"],
+        "update_norm": means["update_norm"],
+    }
