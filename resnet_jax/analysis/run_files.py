@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 from resnet_jax.evaluation.open_run import OpenRun, restore_run
 from resnet_jax.models.registry import create_model
 
@@ -39,10 +39,8 @@ def is_plain(config: ConfigDict) -> bool:
 
 def write_json(path: Path, value: Any) -> Path:
     """Writes a JSON file atomically and returns its path; raises UserError if that fails."""
-    try:
+    with writing(path):
         atomic_write(path, json.dumps(value, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

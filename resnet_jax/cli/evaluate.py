@@ -80,7 +80,7 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.evaluate_runs import Progress, evaluate_runs
     from resnet_jax.evaluation.evaluation_files import to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
-    from resnet_jax.report.evaluation import draw_evaluation
+    from resnet_jax.report.draw_evaluation import draw_evaluation
     from resnet_jax.training.multihost import is_chief
 
     try:
