@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.docs_tables import table
 from benchmarks.local_processes import ROOT, Job
 from resnet_jax.errors import UserError
-from resnet_jax.evaluation.open_run import restore_run
+from resnet_jax.evaluation.open_run import open_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
     import jax
 
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    params = [np.asarray(leaf) for leaf in jax.tree.leaves(restore_run(workdir).variables["params"])]
+    params = [np.asarray(leaf) for leaf in jax.tree.leaves(open_run(workdir).variables["params"])]
     return np.array([x["loss"] for x in lines if "loss" in x]), params, lines[-1]["test_error"]
 
 

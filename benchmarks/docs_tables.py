@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.grid import make_grid, to_markdown
-from resnet_jax.report.paper_page import machine as hardware_name
+from resnet_jax.report.page import machine as hardware_name
 from resnet_jax.training.result import commit, hardware, versions
 
 

@@ -7,9 +7,17 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from configs.digits import get_config
-from resnet_jax.report.page import write_report
+from resnet_jax.errors import writing
+from resnet_jax.report.curves import draw_curves
+from resnet_jax.report.grid import to_markdown
+from resnet_jax.report.page import Section, write_page
 from resnet_jax.report.run_data import Run, load_run
+from resnet_jax.report.series import make_series
+from resnet_jax.report.style import save
+from resnet_jax.report.table import runs_grid
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
 
@@ -24,6 +32,11 @@ residual twin have the same layers and the same number of parameters; the residu
 What to look for is the dashed lines. If more layers did harm by overfitting, the 56-layer plain net would still fit \
 its training set at least as well as the 20-layer one. The paper's finding is that it fits it worse, and that with \
 shortcuts the same 56 layers train."""
+
+NOTES = (
+    "Training error: of the batches of the last epoch as they were trained on. Test error: after the last step, single "
+    "view. Seconds: from start to end, compilation and evaluations included.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +77,35 @@ def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
     return [load_run(row.label, row.group, out / row.net) for row in rows]
 
 
-def draw(out: Path, command: str) -> dict[str, Path]:
-    """Writes table, curves and page of the runs under `out` into it; the page shows the `command`."""
-    return write_report(TITLE, INTRO, runs(out), out, {"command": command})
+def curves(found: Sequence[Run], title: str = "") -> Figure:
+    """Draws training and test error over iterations; a plain net and its residual twin share colour and name."""
+    series = [make_series(f"{run.result.depth}-layer", run.group, [run]) for run in found if run.result]
+    groups = list(dict.fromkeys(run.group for run in found))
+    return draw_curves([one for one in series if one is not None], groups, "curves", title)
+
+
+def draw(found: Sequence[Run], out: Path, command: str) -> dict[str, Path]:
+    """Writes table.md, curves.png, curves.svg and index.html of some runs. The same runs give the same bytes.
+
+    Args:
+      found: the table's rows in order; their groups are the figure's panels.
+      out: folder, made if there is none.
+      command: what was typed to get all this; the page shows it.
+
+    Raises:
+      UserError: if `out` cannot be written to.
+    """
+    paths = {name: out / name for name in ("table.md", "curves.png", "curves.svg", "index.html")}
+    grid = runs_grid(found, NOTES)
+    done = sum(run.result is not None for run in found)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        paths["table.md"].write_text(to_markdown(runs_grid(found)), encoding="utf-8")
+        save(curves(found), paths["curves.png"], paths["curves.svg"])
+        by_label = {run.label: (run,) for run in found}
+        section = Section(
+            "digits", "errors over iterations and at the end", f"{done} of {len(found)} runs", grid, by_label,
+            pictures=[paths["curves.svg"]],
+        )  # fmt: skip
+        write_page(paths["index.html"], TITLE, [*INTRO.split("\n\n"), f"Written by: {command}"], [section])
+    return paths

@@ -3,24 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.experiment import ANALYSES
 from experiments.registry import PAPERS
 from experiments.run_index import seedless_hash
 from experiments.tables import Filled
-from resnet_jax.errors import UserError
-from resnet_jax.report.analysis.draw_responses import draw_responses, mean_responses
-from resnet_jax.report.analysis.figures import FIGURES, is_measured
-from resnet_jax.report.analysis.nets import load_nets
+from resnet_jax.errors import writing
+from resnet_jax.report.analysis.figures import draw_analysis, is_measured
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
-from resnet_jax.report.figures import draw_loss_and_error, draw_series
+from resnet_jax.report.curves import draw_curves, draw_loss_and_error
 from resnet_jax.report.grid import Grid, to_latex, to_markdown
-from resnet_jax.report.paper_page import Section, machine, write_paper_page
+from resnet_jax.report.page import Section, machine, write_page
 from resnet_jax.report.series import Series, make_series
-from resnet_jax.report.style import empty_figure, entitle, save
+from resnet_jax.report.style import save
 
 
 def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict[str, Path]:
@@ -38,7 +35,7 @@ def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict
     Raises:
       UserError: if `out` cannot be written to, or a record cannot be read.
     """
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         paths: dict[str, Path] = {}
         for one in filled:
@@ -50,9 +47,7 @@ def render(name: str, filled: Sequence[Filled], out: Path, command: str) -> dict
             "the runs that it sums up; rows without runs are empty.",
             f"Written by: {command}",
         ]
-        write_paper_page(page, heading, intro, [_section(one, paths) for one in filled])
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror or error}") from error
+        write_page(page, heading, intro, [_section(one, paths) for one in filled])
     return {**paths, page.name: page}
 
 
@@ -136,26 +131,13 @@ def draw(filled: Filled, suffix: str = "") -> Figure:
     experiment = filled.experiment
     mark, entries = next((mark, entries) for found, mark, entries in lengths(filled) if found == suffix)
     title = experiment.title + mark
-    if experiment.form == "responses":
-        return draw_responses(_responses(filled, entries), title)
     if experiment.form in ANALYSES:
-        return _draw_analysis(filled, entries, title)
+        folders = [measured(filled, entry) for entry in entries]
+        return draw_analysis(experiment.form, [found for found in folders if found], title)
     series = _series(filled, entries)
     if experiment.form == "loss_and_error":
         return draw_loss_and_error(series, _groups(filled), title, _evaluated(entries))
-    return draw_series(series, _groups(filled), experiment.form, title, _evaluated(entries))
-
-
-def _draw_analysis(filled: Filled, entries: Sequence[Entry], title: str) -> Figure:
-    """Returns the figure of what was found in the first run of each row."""
-    file, drawing = FIGURES[filled.experiment.form]
-    first = [next(iter(measured(filled, entry)), None) for entry in entries]
-    nets = load_nets([folder for folder in first if folder is not None], file)
-    if not nets:
-        return empty_figure(title, "no measured run")
-    figure = drawing(nets)
-    entitle(figure, title)
-    return figure
+    return draw_curves(series, _groups(filled), experiment.form, title, _evaluated(entries))
 
 
 def measured(filled: Filled, entry: Entry) -> list[Path]:
@@ -198,12 +180,6 @@ def lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
 def _series(filled: Filled, entries: Sequence[Entry]) -> list[Series]:
     found = [make_series(entry.label, entry.group, filled.runs.get(entry.key, ())) for entry in entries]
     return [series for series in found if series is not None]
-
-
-def _responses(filled: Filled, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """Returns the mean responses of the nets whose runs were measured, by label."""
-    found = {e.label: mean_responses([run.workdir for run in filled.runs.get(e.key, ())]) for e in entries}
-    return {label: values for label, values in found.items() if values is not None}
 
 
 def _evaluated(entries: Sequence[Entry]) -> str:

@@ -12,11 +12,10 @@ from experiments.tables import Filled, fill
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.summary import variant_summary
 from resnet_jax.report.comparison import to_grid
-from resnet_jax.report.curves import plot_curves
 from resnet_jax.report.grid import to_markdown
-from resnet_jax.report.paper_page import machine
+from resnet_jax.report.page import machine
 from resnet_jax.report.style import save
-from resnet_jax.report.table import to_markdown as to_ablation_table
+from resnet_jax.report.table import runs_grid
 from resnet_jax.training.result import Result
 
 DIGITS = Path("results/digits_ablation")
@@ -32,7 +31,7 @@ def ablation_table(root: Path) -> str:
     """Returns the digits ablation as a table, with the machine that it ran on."""
     runs = ablation.runs(root / DIGITS)
     results = [run.result for run in runs if run.result is not None]
-    table = to_ablation_table(runs)
+    table = to_markdown(runs_grid(runs))
     return f"{table}\n{measured_on(results)}" if results else table
 
 
@@ -111,7 +110,7 @@ def update(root: Path = ROOT) -> None:
     """Writes the tables of README.md and docs/, and the curves beside the records."""
     pages = regenerated(root)  # fails before anything is written
     if (root / DIGITS).is_dir():
-        plot_curves(ablation.runs(root / DIGITS), root / DIGITS / "curves.png")
+        save(ablation.curves(ablation.runs(root / DIGITS)), root / DIGITS / "curves.png")
     for filled in published(root):
         for path, _, suffix in pictures(filled):
             save(draw(filled, suffix), root / path)

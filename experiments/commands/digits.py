@@ -60,8 +60,9 @@ def run_ablation(out: Path, steps: int | None) -> None:
     with make_progress() as progress:
         digits.run(out, progress, steps)
     length = "" if steps is None else f" --steps={steps}"
-    written = digits.draw(out, f"python -m experiments ablation --out={out}{length}")
+    found = digits.runs(out)
+    written = digits.draw(found, out, f"python -m experiments ablation --out={out}{length}")
     console = Console()
-    console.print(to_rich(runs_grid(digits.runs(out)), digits.TITLE, console.width))
+    console.print(to_rich(runs_grid(found), digits.TITLE, console.width))
     for name, path in written.items():
         print(f"{name:12s} {path}")

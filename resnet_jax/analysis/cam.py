@@ -15,8 +15,11 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
+from resnet_jax.analysis.layer_outputs import shifted_outputs
 from resnet_jax.errors import unknown_name
+from resnet_jax.models.features import forward_with_features
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.scan import unrolled
 
 
 def grad_cam(
@@ -40,36 +43,20 @@ def grad_cam(
     """
     if isinstance(model, ResNet) and model.remat:
         model = model.clone(remat=False)  # outputs inside a rematerialised unit cannot be captured
+    model = unrolled(model)
     if layer is None:
         layer = "final" if isinstance(model, ResNet) else f"stage{len(model.stage_sizes)}"
 
-    outputs: dict[str, Any] = {}
-
-    def look(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output = next_call(*args, **kwargs)
-        if context.method_name == "__call__" and jnp.ndim(output) == 4:
-            outputs["/".join(context.module.path)] = jax.ShapeDtypeStruct(output.shape, output.dtype)
-        return output
-
-    with nn.intercept_methods(look):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    features = jax.eval_shape(lambda v, x: forward_with_features(model, v, x)[1], variables, images)
+    outputs = {path: output for path, output in features.items() if output.ndim == 4}
     if layer not in outputs:
         raise unknown_name("layer with positions", layer, outputs)
 
     def score(moved: Array) -> tuple[Array, Array]:
         """Returns the sum of the images' logits with the layer's output moved, and that output."""
-        found: list[Array] = []
-
-        def move(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            output = next_call(*args, **kwargs)
-            if context.method_name == "__call__" and "/".join(context.module.path) == layer:
-                found.append(output)
-                return output + moved
-            return output
-
-        with nn.intercept_methods(move):
+        with shifted_outputs([layer], {layer: moved}) as found:
             logits: Any = model.apply(variables, images, train=False)
-        return jnp.take_along_axis(logits, jnp.asarray(classes)[:, None], axis=1).sum(), found[0]
+        return jnp.take_along_axis(logits, jnp.asarray(classes)[:, None], axis=1).sum(), found[layer]
 
     like = outputs[layer]
     gradient, features = jax.grad(score, has_aux=True)(jnp.zeros(like.shape, like.dtype))

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 from jax import Array
 
+from resnet_jax.analysis.layer_outputs import shifted_outputs
 from resnet_jax.analysis.run_files import write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import resident_pipeline, run_config
@@ -57,22 +59,10 @@ def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[...
       L2 norms of the gradient of the mean cross-entropy with respect to each layer's kernel, and to its output over
       the whole batch.
     """
-    wanted = frozenset(layers)
 
     def forward(params: Any, batch_stats: Any, offsets: Mapping[str, Array], images: Array, key: Array) -> Any:
         """Returns logits, with `offsets[path]` added to layers' outputs, and those outputs."""
-        outputs: dict[str, Array] = {}
-
-        def shift(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            output = next_call(*args, **kwargs)
-            path = "/".join(context.module.path)
-            if path in wanted and context.method_name == "__call__":
-                outputs[path] = output
-                # The gradient with respect to zeros added to an output is that with respect to the output.
-                return output + offsets[path] if path in offsets else output
-            return output
-
-        with nn.intercept_methods(shift):
+        with shifted_outputs(layers, offsets) as outputs:
             variables = {"params": params, "batch_stats": batch_stats}
             logits, _ = unrolled(model).apply(
                 variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
@@ -87,18 +77,13 @@ def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[...
             return cross_entropy(forward(params, batch_stats, offsets, images, key)[0], labels).mean()
 
         by_params, by_outputs = jax.grad(loss, argnums=(0, 1))(params, offsets)
+        by_params = traverse_util.flatten_dict(by_params, sep="/")
         return {
-            "kernels": jnp.stack([jnp.linalg.norm(_at(by_params, path)["kernel"].ravel()) for path in layers]),
+            "kernels": jnp.stack([jnp.linalg.norm(by_params[f"{path}/kernel"].ravel()) for path in layers]),
             "outputs": jnp.stack([jnp.linalg.norm(by_outputs[path].astype(jnp.float32).ravel()) for path in layers]),
         }
 
     return norms
-
-
-def _at(tree: Any, path: str) -> Any:
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
 
 
 def measurement_steps(steps: int, moments: Sequence[float] = MOMENTS) -> list[int]:

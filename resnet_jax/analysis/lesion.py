@@ -24,7 +24,7 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.run_files import open_run, write_json
+from resnet_jax.analysis.run_files import open_analysed, write_json
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
@@ -110,34 +110,26 @@ def lesioned_logits(
 def exchangeable(variables: Mapping[str, Any], units: Sequence[UnitInfo]) -> list[tuple[str, str]]:
     """Returns pairs of units that can be exchanged: of one stage, with equal parameter shapes, keeping the shape."""
 
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+
     def kind(unit: UnitInfo) -> Any:
-        flat = traverse_util.flatten_dict({name: _subtree(tree, unit.path) for name, tree in variables.items()})
-        return unit.path.split("/")[0], sorted((path, np.shape(leaf)) for path, leaf in flat.items())
+        inside = [path for path in leaves if f"/{unit.path}/" in path]
+        shapes = sorted((path.replace(unit.path, ""), np.shape(leaves[path])) for path in inside)
+        return unit.path.split("/")[0], shapes
 
     kinds = [(unit.path, kind(unit)) for unit in units if not unit.changes_shape]
     return [(a, b) for (a, one), (b, other) in itertools.combinations(kinds, 2) if one == other]
 
 
-def _subtree(tree: Any, path: str) -> Any:
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
-
-
 def rearranged(variables: Mapping[str, Any], origin: Mapping[str, str]) -> dict[str, Any]:
     """Returns variables in which the unit at each path of `origin` is the one of the path that it maps to."""
-    moved = {}
-    for name, tree in variables.items():
-        flat = traverse_util.flatten_dict(dict(tree), sep="/")
-        for here, there in origin.items():
-            prefix = f"{there}/"
-            flat |= {
-                f"{here}/{path.removeprefix(prefix)}": leaf
-                for path, leaf in traverse_util.flatten_dict(dict(tree), sep="/").items()
-                if path.startswith(prefix)
-            }
-        moved[name] = traverse_util.unflatten_dict(flat, sep="/")
-    return moved
+    leaves = traverse_util.flatten_dict(dict(variables), sep="/")
+    moved = dict(leaves)
+    for here, there in origin.items():
+        moved |= {
+            path.replace(f"/{there}/", f"/{here}/"): leaf for path, leaf in leaves.items() if f"/{there}/" in path
+        }
+    return traverse_util.unflatten_dict(moved, sep="/")
 
 
 def kendall_tau(order: Sequence[int]) -> float:
@@ -251,6 +243,6 @@ def run_lesion(
     """
     if repeats < 1 or seed < 0:
         raise UserError(f"repeats={repeats} must be 1 or more, and seed={seed} 0 or more")
-    run = open_run(workdir, data_dir)
+    run = open_analysed(workdir, data_dir)
     settings = {"step": run.step, "repeats": repeats, "seed": seed}
     return write_json(run.workdir / FILE, {"settings": settings, **lesion_study(run, repeats, seed, report)})

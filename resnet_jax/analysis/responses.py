@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import open_run, write_json
+from resnet_jax.analysis.run_files import open_analysed, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
 from resnet_jax.evaluation.open_run import resident_pipeline
@@ -67,34 +67,25 @@ def layer_responses(
     wanted = frozenset(paths)
 
     @jax.jit
-    def moments(variables: Any, images: Array, mask: Array) -> dict[str, tuple[Array, Array]]:
-        """Returns the mean of each layer's response over the images with mask 1, and the sum of squares about it."""
+    def moments(variables: Any, images: Array, mask: Array) -> dict[str, tuple[Array, Array, int]]:
+        """Returns each response's mean over the images with mask 1, squares about it, and entries for one image."""
         features = forward_with_features(model, variables, images, wanted.__contains__)[1]
         found = {}
         for path in paths:
             x = features[path].astype(jnp.float32)
             weight = jnp.broadcast_to(mask.reshape(-1, *[1] * (x.ndim - 1)), x.shape)
             mean = jnp.sum(x * weight) / jnp.sum(weight)
-            found[path] = mean, jnp.sum(jnp.square(x - mean) * weight)
+            found[path] = mean, jnp.sum(jnp.square(x - mean) * weight), x[0].size
         return found
 
-    sizes = _entries(model, variables, images, paths)
     total = dict.fromkeys(paths, (0, 0.0, 0.0))
     batches = list(padded_batches(len(images), min(batch_size, len(images))))
     for done, (indices, mask) in enumerate(batches, start=1):
-        for path, (mean, squares) in moments(variables, images[indices], mask).items():
-            count = sizes[path] * int(mask.sum())
+        for path, (mean, squares, entries) in moments(variables, images[indices], mask).items():
+            count = int(entries) * int(mask.sum())
             total[path] = _merge(total[path], (count, float(mean), float(squares)))
         report(done, len(batches))
     return [{"layer": path, "std": float(np.sqrt(total[path][2] / total[path][0]))} for path in paths]
-
-
-def _entries(model: nn.Module, variables: Any, images: Any, paths: list[str]) -> dict[str, int]:
-    """Counts the entries of each response for one image."""
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    features = jax.eval_shape(lambda v, x: forward_with_features(model, v, x, set(paths).__contains__)[1],
-                              variables, one)  # fmt: skip
-    return {path: int(np.prod(features[path].shape)) for path in paths}
 
 
 def _merge(one: tuple[int, float, float], other: tuple[int, float, float]) -> tuple[int, float, float]:
@@ -120,7 +111,7 @@ def run_responses(
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    run = open_run(workdir, data_dir)
+    run = open_analysed(workdir, data_dir)
     pipeline = resident_pipeline(run.trainer)
     resident = jax.device_get(pipeline.test if split == "test" else pipeline.train)
     # On one device: this takes seconds.

@@ -10,14 +10,14 @@ from ml_collections import ConfigDict
 
 from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
-from resnet_jax.errors import UserError
-from resnet_jax.evaluation.open_run import OpenRun, restore_run
+from resnet_jax.errors import UserError, writing
+from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.models.registry import create_model
 
 
-def open_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
-    """Calls `restore_run`, and warns of each newer checkpoint that cannot be read."""
-    run = restore_run(workdir, data_dir)
+def open_analysed(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
+    """Opens a run, see `open_run`, and warns of each newer checkpoint that cannot be read."""
+    run = open_run(workdir, data_dir)
     for sentence in run.passed_over:
         warnings.warn(f"{sentence}; the one before it is analysed", stacklevel=2)
     return run
@@ -39,10 +39,8 @@ def is_plain(config: ConfigDict) -> bool:
 
 def write_json(path: Path, value: Any) -> Path:
     """Writes a JSON file atomically and returns its path; raises UserError if that fails."""
-    try:
+    with writing(path):
         atomic_write(path, json.dumps(value, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 

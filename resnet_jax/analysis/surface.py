@@ -18,7 +18,7 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import open_run, resume, write_json
+from resnet_jax.analysis.run_files import open_analysed, resume, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
@@ -160,7 +160,7 @@ def run_surface(
         raise UserError(f"span={span} must be above 0, and dimensions={dimensions} 1 or 2")
     if seed < 0:
         raise UserError(f"seed={seed} must be 0 or more")
-    run = open_run(workdir, data_dir)
+    run = open_analysed(workdir, data_dir)
     evaluate = make_evaluate(run, images)
     settings = {"step": run.step, "points": points, "span": span, "dimensions": dimensions, "images": images,
                 "seed": seed}  # fmt: skip

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
-from resnet_jax.cli.flags import Definition, parse, verb_flags
+from resnet_jax.cli.flags import Definition, numbers, parse, verb_flags
 from resnet_jax.errors import UserError, unknown_name
 
 #: What each analysis finds.
@@ -27,25 +25,26 @@ USAGE = "analyze ANALYSIS --workdir=DIR[,DIR...] [--out=DIR] [...]\n\n" + "\n".j
 
 _OUT: Definition = ("string", "out", None, "folder of the figures; by default the run's, or of several its parent")
 _COMMON: tuple[Definition, ...] = (
-    ("list", "workdir", [], "folders of runs, in the figure's order"), _OUT,
+    ("list", "workdir", None, "folders of runs, in the figure's order"), _OUT,
     ("string", "data_dir", None, "TFDS data directory, if not the run's own"),
     ("bool", "draw", False, "only draw what was found before"),
 )  # fmt: skip
 _SEED: Definition = ("integer", "seed", 0, "seed of what is random")
 
-#: The flags of one analysis alone; others refuse them.
-_OWN: dict[str, tuple[Definition, ...]] = {
-    "responses": (("string", "split", "test", "images to take, test or train"),),
-    "gradients": (("list", "steps", None, "steps at which to measure; by default five, from first to last"),),
+#: The flags of each analysis; it refuses the others.
+FLAGS: dict[str, tuple[Definition, ...]] = {
+    "responses": (*_COMMON, ("string", "split", "test", "images to take, test or train")),
+    "gradients": (*_COMMON, ("list", "steps", None, "steps at which to measure; by default five, from first to last")),
     "surface": (
+        *_COMMON,
         ("integer", "points", 21, "points on each axis, odd (the paper: 51)"),
         ("float", "span", 1.0, "the axes go from -span to span"),
         ("integer", "dimensions", 2, "1 for a line, 2 for a plane"),
         ("integer", "images", 0, "training images to take, 0 for all"),
         _SEED,
     ),
-    "lesion": (("integer", "repeats", 10, "draws for each number of units"), _SEED),
-    "cost": (),
+    "lesion": (*_COMMON, ("integer", "repeats", 10, "draws for each number of units"), _SEED),
+    "cost": (_OUT,),
 }
 
 
@@ -53,8 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     """Analyses each run, draws them together and prints the files written."""
     if {"--help", "-h"} & set(arguments):
         _help(next((argument for argument in arguments if argument in ANALYSES), None))
-    every = dict.fromkeys(definition for own in _OWN.values() for definition in own)
-    values = verb_flags(*_COMMON, *every)
+    every = dict.fromkeys(definition for own in FLAGS.values() for definition in own)
+    values = verb_flags(*every)
     names = parse(values, USAGE, arguments)
     if len(names) != 1:
         raise UserError(f"analyze needs one ANALYSIS of {', '.join(ANALYSES)}; python -m resnet_jax analyze --help")
@@ -62,23 +61,24 @@ def main(arguments: Sequence[str]) -> None:
     if name not in ANALYSES:
         raise unknown_name("analysis", name, ANALYSES)
     for definition in every:
-        if definition not in _OWN[name] and values[definition[1]].present:
+        if definition not in FLAGS[name] and values[definition[1]].present:
             raise UserError(f"--{definition[1]} is not for analyze {name}")
+    if not (values.out if name == "cost" else values.workdir):
+        raise UserError(f"analyze {name} needs {_needed(name)}")
 
-    from resnet_jax.report.analysis.figures import plot_analysis, plot_cost
+    from resnet_jax.report.analysis.figures import plot_analysis
 
-    if name == "cost":
-        if values.workdir or not values.out:
-            raise UserError("analyze cost needs --out and no --workdir: it is about the nets, not about runs")
-        figures = plot_cost(values.out)
-    else:
-        if not values.workdir:
-            raise UserError(f"analyze {name} needs --workdir=DIR[,DIR...]")
-        if not values.draw:
-            analyse(name, values.workdir, values.data_dir, _options(values, name))
-        first = Path(values.workdir[0]).expanduser()
-        figures = plot_analysis(name, values.workdir, values.out or (first.parent if values.workdir[1:] else first))
-    for path in figures:
+    workdirs = values.workdir or []
+    if workdirs and not values.draw:
+        options = {one[1]: values[one[1]].value for one in FLAGS[name] if one not in _COMMON}
+        if values.steps:
+            options["steps"] = numbers(values, "steps", int, "whole numbers")
+        analyse(name, workdirs, values.data_dir, options)
+    out = values.out
+    if not out:
+        first = Path(workdirs[0]).expanduser()
+        out = first.parent if workdirs[1:] else first
+    for path in plot_analysis(name, workdirs, out):
         print(path)
 
 
@@ -86,21 +86,13 @@ def _help(name: str | None) -> None:
     """Prints the help of one analysis, or what all have in common, and exits."""
     if name is None:
         parse(verb_flags(*_COMMON), f"{USAGE}\n\nanalyze ANALYSIS --help lists the analysis's own flags.", ["--help"])
-    elif name == "cost":
-        parse(verb_flags(_OUT), f"analyze cost --out=DIR\n\n  {ANALYSES[name]}", ["--help"])
     else:
-        usage = f"analyze {name} --workdir=DIR[,DIR...] [...]\n\n  {ANALYSES[name]}"
-        parse(verb_flags(*_COMMON, *_OWN[name]), usage, ["--help"])
+        usage = f"analyze {name} {_needed(name)} [...]\n\n  {ANALYSES[name]}"
+        parse(verb_flags(*FLAGS[name]), usage, ["--help"])
 
 
-def _options(values: flags.FlagValues, name: str) -> dict[str, Any]:
-    options = {flag: values[flag].value for _, flag, _, _ in _OWN[name]}
-    if steps := options.get("steps"):
-        try:
-            options["steps"] = [int(step) for step in steps]
-        except ValueError:
-            raise UserError(f"--steps={','.join(steps)} must be whole numbers") from None
-    return options
+def _needed(name: str) -> str:
+    return "--out=DIR" if name == "cost" else "--workdir=DIR[,DIR...]"
 
 
 def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, options: Mapping[str, Any]) -> None:

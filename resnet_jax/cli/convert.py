@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from resnet_jax.cli.flags import JSON, parse, verb_flags
+from resnet_jax.cli.flags import JSON, numbers, parse, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = "convert --from=FILE --out=DIR [--model=resnet50] [--mean=R,G,B --std=R,G,B --image_size=N --classes=FILE]"
@@ -34,9 +34,11 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.interop.weights import save_weights
     from resnet_jax.training.load_weights import import_weights
 
+    pixels = "numbers, as 0.485,0.456,0.406"
     converted = import_weights(
-        source, values.model, fields=fields, num_classes=values.num_classes, mean=_numbers("mean", values.mean),
-        std=_numbers("std", values.std), image_size=values.image_size, classes=values.classes,
+        source, values.model, fields=fields, num_classes=values.num_classes,
+        mean=numbers(values, "mean", float, pixels) or None, std=numbers(values, "std", float, pixels) or None,
+        image_size=values.image_size, classes=values.classes,
     )  # fmt: skip
     weights = converted.weights
     save_weights(weights, out)
@@ -57,10 +59,3 @@ def main(arguments: Sequence[str]) -> None:
         f"{converted.structure.layout.name}'s names, {converted.tensors} tensors, {converted.parameters:,} parameters; "
         f"written to {out} as {weights.model} with {own}"
     )
-
-
-def _numbers(name: str, values: Sequence[str] | None) -> list[float] | None:
-    try:
-        return None if values is None else [float(value) for value in values]
-    except ValueError:
-        raise UserError(f"--{name}={','.join(values or ())} must be numbers, as 0.485,0.456,0.406") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from resnet_jax.cli.flags import JSON, PROCESSES, define_config, join_processes, parse, read_config, verb_flags
+from resnet_jax.cli.flags import JSON, PROCESSES, define_config, join_processes, numbers, parse, read_config, verb_flags
 from resnet_jax.errors import UserError
 
 USAGE = (
@@ -80,13 +80,10 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.evaluate_runs import Progress, evaluate_runs
     from resnet_jax.evaluation.evaluation_files import to_json, write_evaluation
     from resnet_jax.evaluation.scoring import silent
-    from resnet_jax.report.evaluation import draw_evaluation
+    from resnet_jax.report.draw_evaluation import draw_evaluation
     from resnet_jax.training.distributed import is_chief
 
-    try:
-        scales = [int(scale) for scale in values.scales]
-    except ValueError:
-        raise UserError(f"--scales={','.join(values.scales)} must be whole numbers of pixels, as 224,256") from None
+    scales = numbers(values, "scales", int, "whole numbers of pixels, as 224,256")
 
     def report(sentence: str) -> None:
         if is_chief() and not values.json:

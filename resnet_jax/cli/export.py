@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
@@ -14,37 +14,25 @@ if TYPE_CHECKING:
 USAGE = "export --weights=DIR --format=FORMAT --out=FILE; DIR is a run or a folder of weights"
 
 
-def _safetensors(layout: str | None) -> Callable[["Weights", str], Mapping[str, Any]]:
-    def write(weights: "Weights", out: str) -> Mapping[str, Any]:
-        from resnet_jax.interop.export import export_safetensors
+#: Names of the PyTorch code whose weights a safetensors file may be for; by default that which has the net.
+LAYOUTS = ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")
 
-        return export_safetensors(weights, out, layout)
-
-    return write
+FORMATS = ("safetensors", *LAYOUTS, "stablehlo", "onnx")
 
 
-def _stablehlo(weights: "Weights", out: str) -> Mapping[str, Any]:
-    from resnet_jax.interop.programs import write_stablehlo
+def _write(weights: "Weights", kind: str, out: str) -> Mapping[str, Any]:
+    """Writes one of `FORMATS` and returns what to print of it; `notes` go to stderr."""
+    if kind == "stablehlo":
+        from resnet_jax.interop.programs import write_stablehlo
 
-    return write_stablehlo(weights, out)
+        return write_stablehlo(weights, out)
+    if kind == "onnx":
+        from resnet_jax.interop.programs import export_onnx
 
+        return export_onnx(weights, out)
+    from resnet_jax.interop.export import export_safetensors
 
-def _onnx(weights: "Weights", out: str) -> Mapping[str, Any]:
-    from resnet_jax.interop.programs import export_onnx
-
-    return export_onnx(weights, out)
-
-
-#: Writers of each format: (weights, file) -> what to print; `notes` go to stderr.
-FORMATS: dict[str, Callable[["Weights", str], Mapping[str, Any]]] = {
-    "safetensors": _safetensors(None),
-    **{
-        name: _safetensors(name)
-        for name in ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")
-    },
-    "stablehlo": _stablehlo,
-    "onnx": _onnx,
-}
+    return export_safetensors(weights, out, kind if kind in LAYOUTS else None)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     values = verb_flags(
         ("string", "weights", None, "a folder of weights, a run, or a file as for convert"),
         ("string", "format", "safetensors", "safetensors in the names of the PyTorch code that has the net, or in "
-         "those of " + ", ".join(list(FORMATS)[1:-2]) + "; or a program: stablehlo (run by JAX alone), onnx"),
+         "those of " + ", ".join(LAYOUTS) + "; or a program: stablehlo (run by JAX alone), onnx"),
         ("string", "out", None, "the file to write"), JSON,
     )  # fmt: skip
     extra = parse(values, USAGE, arguments)
@@ -64,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.training.load_weights import load_weights
 
     weights = load_weights(values.weights)
-    written = dict(FORMATS[values.format](weights, values.out))
+    written = _write(weights, values.format, values.out)
     for note in written.get("notes", ()):
         print(f"note: {note}", file=sys.stderr)
     if values.json:

@@ -1,9 +1,9 @@
 """Parses command lines by absl and ml_collections; each verb has its own flags."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -12,6 +12,8 @@ from resnet_jax.errors import UserError, unknown_name
 
 #: Kind of absl's `DEFINE_...`, name, default and help of a flag.
 Definition = tuple[str, str, Any, str]
+
+Number = TypeVar("Number", int, float)
 
 JSON: Definition = ("bool", "json", False, "print one JSON object as the last line")
 
@@ -85,6 +87,15 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
         raise UserError(_one_line(error)) from error
     except Exception as error:  # of a config file
         raise UserError(f"the config file fails: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Number], what: str) -> list[Number]:
+    """Returns the numbers of a list flag, which is called `what` in the message to a user's mistake."""
+    given = values[name].value or []
+    try:
+        return [kind(text) for text in given]
+    except ValueError:
+        raise UserError(f"--{name}={','.join(given)} must be {what}") from None
 
 
 def read_config(values: flags.FlagValues) -> ConfigDict:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,11 +138,9 @@ def _write_overlay(path: Path, pixels: "np.ndarray", heat: "np.ndarray") -> Path
 def _write_embeddings(path: Path, names: Sequence[str], embeddings: "np.ndarray") -> None:
     import numpy as np
 
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, images=np.array(names), embeddings=embeddings)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _print(answer: dict[str, Any], many: bool) -> None:

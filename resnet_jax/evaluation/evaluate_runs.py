@@ -15,7 +15,7 @@ from resnet_jax.config import config_hash
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import measures, protocols, scoring
-from resnet_jax.evaluation.open_run import OpenRun, opened
+from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.evaluation.photographs import score_photographs
 from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.models.resnet import ResNet, total_stride
@@ -125,7 +125,7 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
     sentences: list[str] = []
     labels, unreadable = np.empty(0), 0
     for workdir in workdirs:
-        run = opened(workdir, data_dir)
+        run = open_run(workdir, data_dir)
         config, trainer = run.config, run.trainer
         _same_data(configs, config, workdir)
         chosen = _choose(run, protocol, scales)

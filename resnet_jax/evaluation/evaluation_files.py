@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from resnet_jax.atomic_write import atomic_write
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 from resnet_jax.evaluation import measures
 from resnet_jax.evaluation.evaluate_runs import EvaluatedRuns, ProtocolResult
 from resnet_jax.training.distributed import is_chief
@@ -51,15 +51,13 @@ def write_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> Path:
                       *((c, *row) for c, row in enumerate(matrix.tolist()))],
         "calibration": [("above", "to", "images", "confidence", "accuracy"), *bins],
     }  # fmt: skip
-    try:
+    with writing(folder):
         folder.mkdir(exist_ok=True)
         for name, rows in tables.items():
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows(rows)
             atomic_write(folder / f"{result.metric}_{name}.csv", text.getvalue())
         atomic_write(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
-    except OSError as problem:
-        raise UserError(f"cannot write to {folder}: {problem.strerror or problem}") from problem
     return path
 
 

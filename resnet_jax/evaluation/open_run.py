@@ -62,23 +62,25 @@ class OpenRun:
 
 
 def run_config(workdir: str | Path, data_dir: str | None = None) -> ConfigDict:
-    """Reads the config of a run, trained or not; see `restore_run`."""
+    """Reads the config of a run, trained or not; see `open_run`."""
     config = RunFolder(workdir).config()
     if data_dir is not None:
         config.data.data_dir = data_dir
     return config
 
 
-def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
+def open_run(workdir: str | Path | OpenRun, data_dir: str | None = None) -> OpenRun:
     """Opens a run at its newest checkpoint that can be read. Nothing in its folder is changed.
 
     Args:
-      workdir: the run's folder.
+      workdir: the run's folder; a run that is open is returned as it is.
       data_dir: TFDS data directory, if it is not where the run found it.
 
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.
     """
+    if isinstance(workdir, OpenRun):
+        return workdir
     record = RunFolder(workdir)
     config = run_config(workdir, data_dir)
     directory = record.workdir / CHECKPOINTS
@@ -90,11 +92,6 @@ def restore_run(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     if restored is None:
         raise missing
     return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
-
-
-def opened(run: str | Path | OpenRun, data_dir: str | None = None) -> OpenRun:
-    """Opens a run by its folder, see `restore_run`; returns one that is open."""
-    return run if isinstance(run, OpenRun) else restore_run(run, data_dir)
 
 
 def resident_pipeline(trainer: Trainer) -> ResidentPipeline:
@@ -124,9 +121,8 @@ def open_weights(path: str | Path, config: ConfigDict,
         config.model[field] = None
     if given:
         config.data.normalization = "per_pixel_mean"  # which any set has; it is replaced below
-    trainer = _with_net(make_trainer(config), weights, path)
+    trainer = _with_weights(make_trainer(config), weights, path, given)
     if given:
-        trainer = _normalised(trainer, weights, path)
         config.data.normalization = GIVEN
     variables = place(weights.variables, replicated(trainer.mesh))
     state = TrainState(
@@ -141,30 +137,28 @@ def open_weights(path: str | Path, config: ConfigDict,
     return run
 
 
-def _with_net(trainer: Trainer, weights: Weights, path: str | Path) -> Trainer:
-    classes = trainer.pipeline.num_classes
-    if classes != weights.num_classes:
-        raise UserError(f"{path} has {weights.num_classes} classes and {trainer.config.data.name} has {classes}")
-    height, _, channels = trainer.pipeline.image_shape
+def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: bool) -> Trainer:
+    """Returns the trainer with the net of the weights and, if so `given`, with images normalised for them."""
+    pipeline: Any = trainer.pipeline
+    if pipeline.num_classes != weights.num_classes:
+        raise UserError(
+            f"{path} has {weights.num_classes} classes and {trainer.config.data.name} has {pipeline.num_classes}"
+        )
+    height, _, channels = pipeline.image_shape
     if channels != weights.channels:
         raise UserError(f"{path} takes images of {weights.channels} channel(s), not of {channels}")
+    if given:
+        if weights.mean.ndim == 3 and weights.mean.shape != pipeline.image_shape:
+            raise UserError(
+                f"{path} subtracts a mean image of {weights.mean.shape}, and images are {pipeline.image_shape} here"
+            )
+        statistics = place({"mean": weights.mean, "std": weights.std}, replicated(trainer.mesh))
+        pipeline = dataclasses.replace(pipeline, train=pipeline.train | statistics, test=pipeline.test | statistics)
     model = weights.create_model(dtype=trainer.config.dtype)
     return dataclasses.replace(
-        trainer, model=model, summary=summarize(model, weights.model, height, channels),
-        eval_step=make_eval_step(model, trainer.task, trainer.pipeline, trainer.mesh),
+        trainer, model=model, pipeline=pipeline, summary=summarize(model, weights.model, height, channels),
+        eval_step=make_eval_step(model, trainer.task, pipeline, trainer.mesh),
     )  # fmt: skip
-
-
-def _normalised(trainer: Trainer, weights: Weights, path: str | Path) -> Trainer:
-    shape = trainer.pipeline.image_shape
-    if weights.mean.ndim == 3 and weights.mean.shape != shape:
-        raise UserError(f"{path} subtracts a mean image of {weights.mean.shape}, and images are {shape} here")
-    statistics = place({"mean": weights.mean, "std": weights.std}, replicated(trainer.mesh))
-    old: Any = trainer.pipeline
-    pipeline = dataclasses.replace(old, train=old.train | statistics, test=old.test | statistics)
-    return dataclasses.replace(
-        trainer, pipeline=pipeline, eval_step=make_eval_step(trainer.model, trainer.task, pipeline, trainer.mesh)
-    )
 
 
 def _differences(run: OpenRun, weights: Weights) -> Iterator[str]:

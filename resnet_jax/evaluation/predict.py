@@ -161,12 +161,6 @@ def embed(weights: Weights, images: Sequence[ImageLike], unit_length: bool = Fal
     """
     found = [embeddings for _, embeddings in Predictor(weights).batches(images)]
     width = weights.variables["params"]["head"]["kernel"].shape[0]
-    return unit(np.concatenate(found) if found else np.zeros((0, width), np.float32), unit_length)
-
-
-def unit(embeddings: np.ndarray, wanted: bool = True) -> np.ndarray:
-    """Divides rows by their Euclidean lengths if `wanted`; zeros stay zeros."""
-    if not wanted:
-        return embeddings
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return embeddings / np.where(lengths > 0, lengths, 1)
+    vectors = np.concatenate(found) if found else np.zeros((0, width), np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1) if unit_length else vectors  # zeros stay zeros

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from resnet_jax.data.streaming import StreamingPipeline
-from resnet_jax.evaluation.open_run import OpenRun, opened
+from resnet_jax.evaluation.open_run import OpenRun, open_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.
     """
-    run = opened(workdir, data_dir)
+    run = open_run(workdir, data_dir)
     config, trainer = run.config, run.trainer
     scores = trainer.evaluate(run.state)
     return Evaluation(

@@ -1,78 +1,100 @@
-"""Draws training and test error over iterations, in the form of He et al. 2015, figure 6."""
+"""Draws the papers' figures of curves: means over seeds, with a band of their deviation."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from resnet_jax.report.panels import TEST, TRAIN, head, label_ends, limits_for, make_panels
-from resnet_jax.report.run_data import Run
-from resnet_jax.report.style import COLOURS, MUTED, save
+from resnet_jax.report.curve_axes import STYLES, Style, head, label_ends, make_axes
+from resnet_jax.report.series import TRAINING, Curve, Series, axis_limits, colour_indices, last_step, make_panels
+from resnet_jax.report.style import COLOURS, new_figure, quiet, say
+
+#: Where the axis of errors ends in figures of loss and error, in percent, as in the 2016 paper.
+ERROR_LIMIT = 20
+
+EMPTY = "no finished run"
 
 
-def plot_curves(runs: Sequence[Run], path_png: Path, path_svg: Path | None = None, title: str = "") -> Figure:
-    """Writes `draw_curves` as PNG (200 dpi) and, if a path is given, as SVG. The same runs give the same bytes."""
-    figure = draw_curves(runs, title)
-    save(figure, path_png, path_svg)
-    return figure
-
-
-def draw_curves(runs: Sequence[Run], title: str = "") -> Figure:
-    """Draws a column of panels per group; dashed: training error, bold: test error; one colour per depth.
-
-    The panels of a row have the same axes, so that groups compare at a glance. Where some nets end near 0 and others
-    far above, a second row shows 0 to 20 %, the papers' own axis, again.
+def draw_curves(
+    series: Sequence[Series], groups: Sequence[str], form: str, title: str = "", evaluated: str = "test"
+) -> Figure:
+    """Draws error over iterations.
 
     Args:
-      runs: groups stand from left to right as they first appear. Unfinished runs are left out.
+      series: the lines; none gives empty panels.
+      groups, form, evaluated: see `series.make_panels`.
       title: over the panels.
     """
-    groups = list(dict.fromkeys(run.group for run in runs)) or [""]
-    finished = [run for run in runs if run.result is not None]
-    names = series_names(finished)
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(dict.fromkeys(names.values()))}
-    steps = [int(line[-1]) for run in finished for line in (run.train_steps, run.test_steps) if line.size]
-    end = max(steps, default=1)
-
-    figure, panels = make_panels(groups, axis_limits(finished), end, list(colours), title)
-    for group, column in zip(groups, panels.T, strict=True):
-        lines = [(run, names[run]) for run in names if run.group == group]
-        for panel in column:
-            for run, name in lines:
-                panel.plot(run.train_steps, run.train_errors, TRAIN[0], color=colours[name], linewidth=TRAIN[1])
-                panel.plot(run.test_steps, run.test_errors, TEST[0], color=colours[name], linewidth=TEST[1], label=name)
-            ends: dict[str, list[float]] = {}
-            for run, name in lines:
-                if run.test_errors.size:
-                    ends.setdefault(name, []).append(run.test_errors[-1])
-            label_ends(panel, {name: float(np.mean(values)) for name, values in ends.items()}, colours)
-            if not lines:
-                panel.text(0.5, 0.5, "no finished run", transform=panel.transAxes, ha="center", color=MUTED)
-    sets = {run.result.evaluated_on.replace("_", "-") for run in finished if run.result is not None} or {"test"}
-    head(figure, title, {"training error": TRAIN, f"{' or '.join(sorted(sets))} error": TEST})
+    colours = _colours(series)
+    panels = make_panels(series, groups, form, evaluated)
+    headings = [panel.heading for panel in panels]
+    figure, axes = make_axes(headings, axis_limits(series), last_step(series), list(colours), title)
+    styles = {"train": STYLES[TRAINING[form]], "test": STYLES["bold"]}
+    for panel, column in zip(panels, axes.T, strict=True):
+        for one in column:
+            ends = {}
+            for line, kind in panel.lines:
+                curve: Curve = getattr(line, kind)
+                _draw(one, curve, styles[kind], colours[line.label])
+                if curve.steps.size:
+                    ends[line.label] = float(curve.mean[-1])  # the test error, where both are drawn
+            label_ends(one, ends, colours)
+            if not panel.lines:
+                say(one, EMPTY)
+    meanings = {"training error": styles["train"], f"{evaluated} error": styles["test"]}
+    head(figure, title, {"mean of the runs": STYLES["bold"]} if form == "train_test" else meanings)
     return figure
 
 
-def series_names(runs: Sequence[Run]) -> dict[Run, str]:
-    """Returns the names of runs' lines, shallowest first: "20-layer", or their labels if nets share a depth.
+def draw_loss_and_error(
+    series: Sequence[Series], groups: Sequence[str], title: str = "", evaluated: str = "test"
+) -> Figure:
+    """Draws training loss and test error over iterations, as He et al. 2016, figures 1, 3 and 6.
 
-    Runs of one name, such as two seeds, share a colour.
+    Loss is dashed, in nats on a logarithmic axis on the left; error is bold, on an axis on the right that ends at
+    `ERROR_LIMIT`, or higher where every error that a line ends at is above it.
+
+    Args:
+      series: the lines; none gives empty panels.
+      groups: headings of the panels, two in a row.
+      title: over the panels.
+      evaluated: see `series.make_panels`.
     """
-    runs = sorted(runs, key=_depth)
-    labels: dict[tuple[str, int], set[str]] = {}
-    for run in runs:
-        labels.setdefault((run.group, _depth(run)), set()).add(run.label)
-    by_depth = all(len(found) == 1 for found in labels.values())
-    return {run: f"{_depth(run)}-layer" if by_depth else run.label for run in runs}
+    colours = _colours(series)
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure = new_figure(5.4 * columns, 3.6 * rows, title)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    ends = [float(one.test.mean[-1]) for one in series if one.test.steps.size]
+    limit = ERROR_LIMIT if not ends or min(ends) < ERROR_LIMIT else 100
+    for heading, panel in zip(groups, panels, strict=False):
+        quiet(panel, heading)
+        errors = panel.twinx()
+        quiet(errors, grid=False)
+        errors.spines["right"].set_visible(True)
+        panel.set_yscale("log")
+        panel.set_ylabel("training loss, dashed")
+        panel.set_xlabel("iterations")
+        errors.set_ylabel(f"{evaluated} error (%), bold")
+        errors.set_ylim(0, limit)
+        shown = [one for one in series if one.group == heading]
+        for one in shown:
+            _draw(panel, one.loss, STYLES["dashed"], colours[one.label])
+            _draw(errors, one.test, STYLES["bold"], colours[one.label], one.label)
+        if shown:
+            panel.set_xlim(0, last_step(shown))
+            errors.legend(frameon=False, fontsize=9, loc="upper right")
+        else:
+            say(panel, EMPTY)
+    return figure
 
 
-def axis_limits(runs: Sequence[Run]) -> tuple[int, ...]:
-    """Returns where the rows' y axes end, in percent: see `panels.limits_for`."""
-    last = [np.concatenate([run.train_errors[-1:], run.test_errors[-1:]]) for run in runs]
-    return limits_for([errors.max() for errors in last if errors.size])
+def _colours(series: Sequence[Series]) -> dict[str, str]:
+    return {one.label: COLOURS[i] for one, i in zip(series, colour_indices(series), strict=True)}
 
 
-def _depth(run: Run) -> int:
-    assert run.result is not None
-    return run.result.depth
+def _draw(panel: Axes, curve: Curve, style: Style, colour: str, label: str = "") -> None:
+    panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1], label=label)
+    if curve.std.any():
+        low, high = curve.mean - curve.std, curve.mean + curve.std
+        panel.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)

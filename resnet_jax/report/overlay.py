@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 
 #: The least side of a picture, in pixels.
 SIDE = 224
@@ -40,9 +40,7 @@ def write_png(path: str | Path, pixels: np.ndarray) -> Path:
     from PIL import Image
 
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path, format="PNG")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -1,104 +1,127 @@
-"""The report of some runs: a table, curves, and a page that opens offline and says where each number comes from."""
+"""A page of tables and figures that opens offline, on which every number of ours links to the record of its run."""
 
 import base64
+import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from resnet_jax.errors import UserError
-from resnet_jax.report.curves import plot_curves
+from resnet_jax.report.grid import Grid
 from resnet_jax.report.run_data import Run
-from resnet_jax.report.table import runs_grid, to_markdown
 
-_MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _RECORDS = ("result.json", "config.json", "metrics.jsonl")
 
 
-def write_report(
-    title: str, intro: str, runs: Sequence[Run], out_dir: str | Path, details: Mapping[str, str] | None = None
-) -> dict[str, Path]:
-    """Writes table.md, curves.png, curves.svg and index.html. The same runs give the same bytes.
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A table or figure on the page.
+
+    Attributes:
+      name, title: of it.
+      state: how many of its runs are done, in words.
+      grid: its table.
+      runs: by the keys of the grid's cells.
+      charts: see `charts.make_chart`.
+      pictures: SVG files that are copied into the page.
+    """
+
+    name: str
+    title: str
+    state: str
+    grid: Grid
+    runs: Mapping[str, Sequence[Run]]
+    charts: Sequence[Mapping[str, Any]] = ()
+    pictures: Sequence[Path] = ()
+
+
+def write_page(path: Path, title: str, intro: Sequence[str], sections: Sequence[Section]) -> None:
+    """Writes the page. It needs no other file and no network; its only links are to the run folders.
+
+    The same sections give the same bytes.
 
     Args:
+      path: of the page. Links to run folders are relative to it.
       title: of the page.
-      intro: plain text; an empty line begins a new paragraph.
-      runs: the table's rows in order; their groups are the figure's panels.
-      out_dir: made if it does not exist.
-      details: what is true of the whole report, such as the command that wrote it; shown under the intro.
-
-    Returns:
-      The four paths by file name.
-
-    Raises:
-      UserError: if `out_dir` cannot be written to.
+      intro: its first paragraphs.
+      sections: in their order.
     """
-    out = Path(out_dir).expanduser()
-    paths = {name: out / name for name in ("table.md", "curves.png", "curves.svg", "index.html")}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        paths["table.md"].write_text(to_markdown(runs), encoding="utf-8")
-        plot_curves(runs, paths["curves.png"], paths["curves.svg"])
-        html = render_template(
-            "page.html.j2",
-            title=title,
-            paragraphs=[" ".join(paragraph.split()) for paragraph in intro.split("\n\n") if paragraph.strip()],
-            details=details or {},
-            headings=runs_grid(runs).headings,
-            rows=runs_grid(runs).texts(),
-            finished=[run.result is not None for run in runs],
-            figure=data_uri(paths["curves.svg"]),
-            figure_text="Error over iterations: "
-            + ", ".join(f"{run.label} ({run.group})" for run in runs if run.result),
-            provenance=[_provenance(run, out) for run in runs],
-        )
-        paths["index.html"].write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write the report to {out}: {error.strerror or error}") from error
-    return paths
-
-
-def render_template(name: str, **values: Any) -> str:
-    """Returns the HTML of a template in this folder; every value is escaped."""
-    # An environment per page: jinja2 caches templates in it, which a report written once has no use for.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template(name).render(**values)
+    charts = any(section.charts for section in sections)
+    html = environment.get_template("page.html.j2").render(
+        title=title,
+        paragraphs=intro,
+        sections=[_section(section, path.parent) for section in sections],
+        script=Markup(Path(__file__).with_name("chart.js").read_text(encoding="utf-8")) if charts else "",
+    )
+    path.write_text(html, encoding="utf-8")
 
 
-def data_uri(path: Path) -> str:
+def _section(section: Section, folder: Path) -> dict[str, Any]:
+    """Returns what the template shows of a section."""
+    labels = {cell.runs: line.cells[0].text for line in section.grid.lines for cell in line.cells if cell.runs}
+    records, links = [], {}
+    for key, runs in section.runs.items():
+        anchor = _anchor(f"{section.name}-{key}")
+        found = [{"text": _record(run), "links": _links(run, folder)} for run in runs]
+        records.append({"anchor": anchor, "label": labels.get(key, key), "runs": found})
+        single = _links(runs[0], folder).get("result.json") if len(runs) == 1 else None
+        links[key] = single or f"#{anchor}"
+    return {
+        "name": section.name,
+        "anchor": _anchor(section.name),
+        "title": section.title,
+        "state": section.state,
+        "grid": section.grid,
+        "charts": section.charts,
+        "pictures": [_data_uri(picture) for picture in section.pictures],
+        "records": records,
+        "links": links,
+    }
+
+
+def _data_uri(svg: Path) -> str:
     """Returns a picture as a `data:` address. In an <img>, an SVG cannot run scripts and its ids clash with nothing."""
-    return f"data:{_MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
 
 
-def record_links(run: Run, page_folder: Path) -> dict[str, str]:
+def _links(run: Run, page_folder: Path) -> dict[str, str]:
     """Returns the addresses of a run's records, by file name, relative to the page's folder."""
     folder = Path(os.path.relpath(run.workdir, page_folder)).as_posix()
     return {name: quote(f"{folder}/{name}") for name in _RECORDS if (run.workdir / name).exists()}
 
 
-def _provenance(run: Run, page_folder: Path) -> dict[str, Any]:
-    """Returns where a run's numbers come from: label, group, details (empty if it is not finished), and links."""
-    details: dict[str, str] = {}
-    if (result := run.result) is not None:
-        details = {
-            "model": f"{result.model} on {result.dataset}",
-            "config": result.config_hash,
-            "commit": result.commit,
-            "seed": str(result.seed),
-            "steps": f"{result.steps:,}",
-            "batch size": f"{result.batch_size:,}",
-            "finished": result.finished,
-            "hardware": _listed({name.replace("_", " "): value for name, value in result.hardware.items()}),
-            "versions": _listed(result.versions),
-        }
-    return {"label": run.label, "group": run.group, "details": details, "links": record_links(run, page_folder)}
+def _record(run: Run) -> str:
+    """Returns where a run's numbers come from."""
+    r = run.result
+    if r is None:
+        return f"{run.workdir.name}: not finished"
+    parts = (
+        f"{r.evaluated_on.replace('_', '-')} error {r.metrics['test_error']:.2f} %",
+        f"{r.model} on {r.dataset}",
+        f"{r.steps:,} steps of {r.batch_size:,} images",
+        *(f"{name.replace('_', ' ')} {value}" for name, value in (r.hardware | r.versions).items()),
+        f"config {r.config_hash}",
+        f"commit {r.commit}",
+        r.finished,
+    )
+    return f"seed {r.seed}: {', '.join(parts)}"
 
 
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}\N{NO-BREAK SPACE}{value}" for name, value in values.items())
+def machine(hardware: Mapping[str, Any]) -> str:
+    """Returns a run's hardware in a few words."""
+    if hardware.get("platform") == "cpu":
+        return f"{hardware.get('cpu_cores', '?')} cores of {hardware.get('cpu', 'a CPU')}"
+    return f"{hardware.get('devices', '?')} x {hardware.get('device', hardware.get('platform', 'unknown'))}"
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)

@@ -1,14 +1,21 @@
-"""Mean curves of runs that differ only in their seed."""
+"""Mean curves of runs that differ only in their seed, and the panels that a figure shows them in."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from resnet_jax.report.run_data import Run
 from resnet_jax.report.style import COLOURS
+
+#: Where the y axes may end, in percent; the first is the papers' own on CIFAR-10.
+LIMITS = (20, 60, 100)
+
+#: How training errors are drawn in each form; test errors are bold. "curves" is the form of He et al. 2015, figure 6,
+#: "thin_curves" of figure 4, and "train_test", with training errors left and test errors right, of figure 1.
+TRAINING = {"curves": "dashed", "thin_curves": "thin", "train_test": "bold"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +50,6 @@ class Series:
     Attributes:
       label, group: of the row.
       depth: weighted layers of the net.
-      runs: how many.
       train, test: their errors.
       loss: their training loss.
     """
@@ -51,7 +57,6 @@ class Series:
     label: str
     group: str
     depth: int
-    runs: int
     train: Curve
     test: Curve
     loss: Curve
@@ -66,7 +71,7 @@ def make_series(label: str, group: str, runs: Sequence[Run]) -> Series | None:
     train = average([(run.train_steps, run.train_errors) for run in finished])
     test = average([(run.test_steps, run.test_errors) for run in finished])
     loss = average([(run.train_steps, run.train_losses) for run in finished])
-    return Series(label, group, finished[0].result.depth, len(finished), train, test, loss)
+    return Series(label, group, finished[0].result.depth, train, test, loss)
 
 
 def average(lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Curve:
@@ -95,3 +100,51 @@ def colour_indices(series: Sequence[Series]) -> list[int]:
         return [depths.index(one.depth) % len(COLOURS) for one in series]
     names = list(dict.fromkeys(one.label for one in series))
     return [names.index(one.label) % len(COLOURS) for one in series]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A panel of errors over iterations: its heading, and each line's series and error, from first to last."""
+
+    heading: str
+    lines: tuple[tuple[Series, Literal["train", "test"]], ...]
+
+
+def make_panels(series: Sequence[Series], groups: Sequence[str], form: str, evaluated: str = "test") -> list[Panel]:
+    """Returns the panels of a figure, from left to right.
+
+    Args:
+      series: the lines.
+      groups: headings of the panels of "curves" and "thin_curves".
+      form: one of `TRAINING`.
+      evaluated: what was tested on: "test", or "held-out" for a part of the training set.
+    """
+    if form == "train_test":
+        return [
+            Panel("training error", tuple((one, "train") for one in series)),
+            Panel(f"{evaluated} error", tuple((one, "test") for one in series)),
+        ]
+    return [
+        Panel(group, tuple(line for one in series if one.group == group for line in ((one, "train"), (one, "test"))))
+        for group in groups
+    ]
+
+
+def axis_limits(series: Sequence[Series]) -> tuple[int, ...]:
+    """Returns where the rows' y axes end, in percent: one row, or a second one that shows the lower part again.
+
+    A line fits under a limit if it ends at no more than 4/5 of it.
+    """
+    ends = [float(curve.mean[-1]) for curve in _curves(series)]
+    limit = next((limit for limit in LIMITS if max(ends, default=100) <= 0.8 * limit), LIMITS[-1])
+    below = limit > LIMITS[0] and any(end <= 0.8 * LIMITS[0] for end in ends)
+    return (limit, LIMITS[0]) if below else (limit,)
+
+
+def last_step(series: Sequence[Series]) -> int:
+    """Returns where the x axes end."""
+    return max((int(curve.steps[-1]) for curve in _curves(series)), default=1)
+
+
+def _curves(series: Sequence[Series]) -> list[Curve]:
+    return [curve for one in series for curve in (one.train, one.test) if curve.steps.size]

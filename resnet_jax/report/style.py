@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours, which the colour-blind can tell apart, in an order that keeps neighbours distant; then
@@ -33,8 +34,20 @@ def empty_figure(title: str, text: str) -> Figure:
     figure = new_figure(7.2, 2.4, title)
     panel = figure.subplots()
     panel.set_axis_off()
-    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=MUTED)
+    say(panel, text)
     return figure
+
+
+def say(panel: Axes, text: str) -> None:
+    """Writes into the middle of a panel that there is nothing to show."""
+    panel.text(0.5, 0.5, text, transform=panel.transAxes, ha="center", color=MUTED)
+
+
+def quiet_colorbar(bar: Colorbar) -> None:
+    """Takes ticks and outline from a colour bar."""
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
+    bar.outline.set_visible(False)
 
 
 def quiet(panel: Axes, title: str = "", grid: bool = True) -> None:

@@ -1,9 +1,8 @@
-"""The table of finished runs that reports, the terminal and the README show."""
+"""The table of finished runs, one in a row, that the ablation's page, the terminal and the README show."""
 
 from collections.abc import Callable, Sequence
 
-from resnet_jax.report.grid import Grid, make_grid
-from resnet_jax.report.grid import to_markdown as grid_to_markdown
+from resnet_jax.report.grid import Cell, Grid, Line
 from resnet_jax.report.run_data import Run
 from resnet_jax.training.result import Result
 
@@ -24,12 +23,10 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
 }
 
 
-def runs_grid(runs: Sequence[Run]) -> Grid:
-    """Returns the table. A run that is not finished has its label and empty cells."""
-    rows = [[run.label, *(cell(run.result) if run.result else "" for cell in COLUMNS.values())] for run in runs]
-    return make_grid(["net", *COLUMNS], rows)
-
-
-def to_markdown(runs: Sequence[Run]) -> str:
-    """Returns the table as Markdown, with a newline at its end."""
-    return grid_to_markdown(runs_grid(runs))
+def runs_grid(runs: Sequence[Run], notes: Sequence[str] = ()) -> Grid:
+    """Returns the table; a number's key is the run's label. A run that is not finished has empty cells."""
+    lines = []
+    for run in runs:
+        cells = [Cell(cell(run.result) if run.result else "", run.label) for cell in COLUMNS.values()]
+        lines.append(Line((Cell(run.label), *cells)))
+    return Grid(("net", *COLUMNS), tuple(lines), tuple(notes))

@@ -103,7 +103,7 @@ def test_the_head_in_closed_form():
 
 def test_goes_the_way_of_the_run(tiny_config, tmp_path):
     """The last state is that of the run: its gradient there is the same one, from the checkpoint."""
-    from resnet_jax.analysis.run_files import open_run
+    from resnet_jax.evaluation.open_run import open_run
 
     fit(tiny_config(), tmp_path / "run")
     run = open_run(tmp_path / "run")

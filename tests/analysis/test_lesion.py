@@ -16,8 +16,8 @@ from resnet_jax.analysis.lesion import (
     rearranged,
     run_lesion,
 )
-from resnet_jax.analysis.run_files import open_run
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.models import VGG, ResNet
 from tests.models import reference as ref
 

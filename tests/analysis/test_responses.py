@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis.responses import layer_responses, response_layers, run_responses
-from resnet_jax.analysis.run_files import open_run
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.models import VGG, ResNet
 from tests.models import reference as ref
 

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from configs.cifar10 import get_config
-from resnet_jax.analysis.run_files import is_plain, net_name, open_run, read_json, resume, write_json
+from resnet_jax.analysis.run_files import is_plain, net_name, open_analysed, read_json, resume, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.training.run_folder import RunFolder
 
 
 def test_a_run_opens_at_its_last_step(residual):
-    run = open_run(residual)
+    run = open_analysed(residual)
     assert run.step == 6
     assert set(run.variables) == {"params", "batch_stats"}
 
@@ -21,15 +21,15 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(residual):
         if path.is_file():
             path.write_bytes(b"")
     with pytest.warns(UserWarning, match="checkpoint 6 cannot be read .*; the one before it is analysed"):
-        assert open_run(residual).step == 3
+        assert open_analysed(residual).step == 3
 
 
 def test_what_cannot_be_opened(tmp_path, tiny_config):
     with pytest.raises(UserError, match="holds no run"):
-        open_run(tmp_path)
+        open_analysed(tmp_path)
     RunFolder(tmp_path).open(tiny_config())
     with pytest.raises(UserError, match="no checkpoint yet"):
-        open_run(tmp_path)
+        open_analysed(tmp_path)
 
 
 @pytest.mark.parametrize(

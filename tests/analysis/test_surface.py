@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from resnet_jax.analysis import surface
-from resnet_jax.analysis.run_files import open_run
 from resnet_jax.analysis.surface import filter_normalised, loss_surface, make_evaluate, random_direction, run_surface
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.training.run_folder import RunFolder
 
 

@@ -76,7 +76,9 @@ def fails(capsys, *arguments):
         (["surface", "--workdir=RUN", "--span=0"], "span=0.0 must be above 0"),
         (["responses", "--workdir=RUN", "--split=all"], "unknown split 'all'"),
         (["cost"], "needs --out"),
-        (["cost", "--out=x", "--workdir=RUN"], "no --workdir"),
+        (["cost", "--out=x", "--workdir=RUN"], "--workdir is not for analyze cost"),
+        (["cost", "--out=x", "--draw"], "--draw is not for analyze cost"),
+        (["cost", "--out=x", "--data_dir=x"], "--data_dir is not for analyze cost"),
         (["lesion", "--workdir=RUN", "--data_dirs=x"], "data_dirs"),
     ],
 )

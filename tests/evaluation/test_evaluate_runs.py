@@ -13,7 +13,7 @@ from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
 from resnet_jax.evaluation.evaluation_files import write_evaluation
 from resnet_jax.evaluation.measures import error
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.report.evaluation import draw_evaluation
+from resnet_jax.report.draw_evaluation import draw_evaluation
 from resnet_jax.training.loop import fit
 
 

@@ -21,7 +21,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
 from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
 from resnet_jax.evaluation.evaluation_files import write_evaluation
-from resnet_jax.evaluation.open_run import restore_run
+from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.evaluation.photographs import PIXELS, batches_of, score_photographs
 from resnet_jax.evaluation.scoring import jitted_forward
 from resnet_jax.evaluation.single_view import evaluate
@@ -181,7 +181,7 @@ def test_larger_images_are_pooled_as_those_of_training(runs):
     assert {name: (one.result.pool_size, one.result.shorter_sides) for name, one in found.items()} == {
         "centre_crop": (None, (18,)), "crop320": (2, (320,)), "multi_scale": (2, (16, 40)),
     }  # fmt: skip
-    run = restore_run(runs[0])
+    run = open_run(runs[0])
     protocol = protocols.choose_for_photographs("crop320")
     for pool_size, same in ((2, True), (None, False)):
         forward = jitted_forward(run.trainer.model.clone(pool_size=pool_size), run.trainer.mesh)

@@ -3,6 +3,7 @@
 import pytest
 
 from resnet_jax.report.run_data import load_run
+from resnet_jax.report.series import make_series
 from resnet_jax.training.result import Result
 from resnet_jax.training.run_folder import RunFolder
 
@@ -65,3 +66,14 @@ def four_runs(make_run):
         make_run("ResNet-20", "residual", 20, train_error=0.4, test_error=2.8),
         make_run("ResNet-56", "residual", 56, train_error=1.6, test_error=1.7, params=852730),
     ]
+
+
+@pytest.fixture
+def series(make_run):
+    """plain-20 and ResNet-20 with two seeds, plain-56 with one."""
+    return [
+        make_series("plain-20", "plain", [make_run("p", "plain", 20, test_error=9.0),
+                                          make_run("q", "plain", 20, test_error=8.0)]),
+        make_series("plain-56", "plain", [make_run("r", "plain", 56, train_error=7.0, test_error=12.0)]),
+        make_series("ResNet-20", "residual", [make_run("s", "residual", 20), make_run("t", "residual", 20)]),
+    ]  # fmt: skip

@@ -1,13 +1,24 @@
 """What is drawn, read back from the figure."""
 
+import dataclasses
+
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from resnet_jax.report.curves import axis_limits, draw_curves, plot_curves, series_names
-from resnet_jax.report.panels import spread
-from resnet_jax.report.style import COLOURS
+from resnet_jax.report.curve_axes import keep_apart
+from resnet_jax.report.curves import draw_curves, draw_loss_and_error
+from resnet_jax.report.series import make_series
+from resnet_jax.report.style import COLOURS, save
+
+GROUPS = ["plain", "residual"]
+
+
+@pytest.fixture
+def ablation(four_runs):
+    """The four runs as lines of one seed each, called by their depth."""
+    return [make_series(f"{run.result.depth}-layer", run.group, [run]) for run in four_runs]
 
 
 def panels(figure):
@@ -17,8 +28,8 @@ def panels(figure):
     return {(tops.index(-round(b.y0, 6)), lefts.index(round(b.x0, 6))): axes for axes, b in boxes}
 
 
-def test_every_panel_has_its_groups_lines_dashed_for_training_and_bold_for_test(four_runs):
-    drawn = panels(draw_curves(four_runs))
+def test_every_panel_has_its_groups_lines_dashed_for_training_and_bold_for_test(ablation, four_runs):
+    drawn = panels(draw_curves(ablation, GROUPS, "curves"))
 
     assert set(drawn) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     for (_, column), axes in drawn.items():
@@ -32,20 +43,20 @@ def test_every_panel_has_its_groups_lines_dashed_for_training_and_bold_for_test(
         assert len(axes.lines) == 4
 
 
-def test_panels_of_a_row_share_axes_and_depths_have_one_colour(four_runs):
-    drawn = panels(draw_curves(four_runs))
+def test_panels_of_a_row_share_axes_and_depths_have_one_colour(ablation):
+    drawn = panels(draw_curves(ablation, GROUPS, "curves"))
 
     assert [drawn[0, i].get_ylim() for i in (0, 1)] == [(0, 100)] * 2
     assert [drawn[1, i].get_ylim() for i in (0, 1)] == [(0, 20)] * 2
     assert {axes.get_xlim() for axes in drawn.values()} == {(0, 540)}
     assert [drawn[0, i].get_title(loc="left") for i in (0, 1)] == ["plain", "residual"]
-    colours = [{line.get_label(): line.get_color() for line in drawn[0, i].lines[1::2]} for i in (0, 1)]
+    colours = [{text.get_text()[:8]: text.get_color() for text in drawn[0, i].texts} for i in (0, 1)]
     assert colours[0] == colours[1]
-    assert list(colours[0]) == ["20-layer", "56-layer"] and len(set(colours[0].values())) == 2
+    assert len(set(colours[0].values())) == 2
 
 
-def test_labels_stand_apart_inside_the_figure_and_point_to_lines_off_the_axis(four_runs):
-    figure = draw_curves(four_runs)
+def test_labels_stand_apart_inside_the_figure_and_point_to_lines_off_the_axis(ablation):
+    figure = draw_curves(ablation, GROUPS, "curves")
     figure.draw_without_rendering()
     for place, axes in panels(figure).items():
         boxes = [text.get_window_extent() for text in axes.texts]
@@ -55,39 +66,8 @@ def test_labels_stand_apart_inside_the_figure_and_point_to_lines_off_the_axis(fo
         assert labels == {"20-layer", "56-layer" + (" \N{UPWARDS ARROW}" if place == (1, 0) else "")}
 
 
-def test_one_row_suffices_where_all_nets_end_on_one_scale(make_run):
-    runs = [make_run(f"net-{i}", "plain", i, train_error=i, test_error=i) for i in (5, 12)]
-    assert axis_limits(runs) == (20,)
-    assert axis_limits([*runs, make_run("bad", "plain", 56, train_error=50.0, test_error=45.0)]) == (100, 20)
-    assert axis_limits([make_run("imagenet", "plain", 34, train_error=33.0, test_error=28.5)]) == (60,)
-    assert axis_limits([]) == (100,)
-
-
-def test_nets_of_one_depth_go_by_their_labels_and_seeds_of_one_net_share_a_name(make_run):
-    seeds = [make_run("plain-20", "plain", folder=f"seed{i}") for i in (0, 1)]
-    other = make_run("ResNet-20", "residual")
-    assert set(series_names([*seeds, other]).values()) == {"20-layer"}
-    assert [text.get_text() for text in draw_curves(seeds).axes[0].texts] == ["20-layer"]
-
-    twin = make_run("ResNet-20 gated", "residual")
-    assert list(series_names([*seeds, other, twin]).values()) == [
-        "plain-20",
-        "plain-20",
-        "ResNet-20",
-        "ResNet-20 gated",
-    ]
-
-
-def test_an_unfinished_run_is_not_drawn(make_run):
-    figure = draw_curves([make_run("plain-20", "plain"), make_run("ResNet-20", "residual", finished=False)])
-    left, right = figure.axes
-
-    assert len(left.lines) == 2 and len(right.lines) == 0
-    assert [text.get_text() for text in right.texts] == ["no finished run"]
-
-
-def test_held_out_errors_are_called_that(make_run):
-    figure = draw_curves([make_run("ResNet-20", "residual", evaluated_on="held_out")])
+def test_held_out_errors_are_called_that(series):
+    figure = draw_curves(series, GROUPS, "curves", evaluated="held-out")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training error", "held-out error"]
 
 
@@ -95,13 +75,14 @@ def test_held_out_errors_are_called_that(make_run):
     ("positions", "expected"),
     [([1, 5], [1, 5]), ([4, 4], [3, 5]), ([0, 0, 0], [0, 2, 4]), ([1, 10, 90], [1, 8, 10]), ([], [])],
 )
-def test_spread(positions, expected):
-    assert spread(positions, gap=2, top=10) == pytest.approx(expected)
+def test_labels_keep_apart(positions, expected):
+    assert keep_apart(positions, gap=2, top=10) == pytest.approx(expected)
 
 
-def test_pictures_are_written_alike_twice(four_runs, tmp_path):
+def test_pictures_are_written_alike_twice(ablation, tmp_path):
     for name in ("a", "b"):
-        plot_curves(four_runs, tmp_path / f"{name}.png", tmp_path / f"{name}.svg", title="digits")
+        figure = draw_curves(ablation, GROUPS, "curves", "digits")
+        save(figure, tmp_path / f"{name}.png", tmp_path / f"{name}.svg")
 
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -113,5 +94,56 @@ def test_pictures_are_written_alike_twice(four_runs, tmp_path):
 
 
 def test_labels_are_no_mathematics(make_run, tmp_path):
-    runs = [make_run(label, r"$\frac$", folder=str(i)) for i, label in enumerate([r"$\a$", r"$\b$"])]
-    plot_curves(runs, tmp_path / "a.png", title=r"$\c$")
+    lines = [
+        make_series(label, r"$\frac$", [make_run(label, "", folder=str(i))])
+        for i, label in enumerate([r"$\a$", r"$\b$"])
+    ]
+    save(draw_curves(lines, [r"$\frac$"], "curves", r"$\c$"), tmp_path / "a.png")
+
+
+def test_figure_6_has_dashed_and_bold_lines_and_a_band_where_there_are_several_runs(series):
+    plain, residual = draw_curves(series, ["plain", "residual"], "curves", "T").axes
+    assert [line.get_linestyle() for line in plain.lines] == ["--", "-", "--", "-"]
+    assert len(plain.collections) == 1  # of plain-20's test error; all else is alike or one run
+    assert {text.get_text() for text in plain.texts} == {"plain-20", "plain-56"}
+    assert [text.get_text() for text in residual.texts] == ["ResNet-20"]
+    np.testing.assert_allclose(plain.lines[1].get_ydata()[-1], 8.5)
+
+
+def test_figure_4_is_thin_and_bold(series):
+    plain, _ = draw_curves(series, ["plain", "residual"], "thin_curves").axes
+    thin, bold = plain.lines[:2]
+    assert thin.get_linestyle() == bold.get_linestyle() == "-" and thin.get_linewidth() < bold.get_linewidth() / 2
+
+
+def test_figure_1_has_a_panel_of_training_and_one_of_test_errors(series):
+    training, test = draw_curves(series[:2], [""], "train_test", evaluated="held-out").axes
+    assert training.get_title(loc="left") == "training error" and test.get_title(loc="left") == "held-out error"
+    assert training.lines[1].get_ydata()[-1] == 7 and test.lines[1].get_ydata()[-1] == 12
+
+
+def test_figures_of_the_2016_paper_have_dashed_loss_on_a_logarithmic_axis_and_bold_error(series):
+    loss, other, error, _ = draw_loss_and_error(series, ["plain", "residual"]).axes
+    assert (loss.get_title(loc="left"), other.get_title(loc="left")) == ("plain", "residual")
+    assert loss.get_yscale() == "log" and error.get_yscale() == "linear" and error.get_ylim() == (0, 20)
+    assert [line.get_linestyle() for line in loss.lines] == ["--", "--"]
+    assert [line.get_linestyle() for line in error.lines] == ["-", "-"]
+    assert [line.get_label() for line in error.lines] == ["plain-20", "plain-56"]
+    np.testing.assert_allclose(loss.lines[0].get_ydata(), 1.0)  # what the records of the fixture say
+    np.testing.assert_allclose([line.get_ydata()[-1] for line in error.lines], [8.5, 12.0])
+    assert error.yaxis.get_label_position() == "right"
+
+
+def test_empty_panels_say_so():
+    found = draw_loss_and_error([], ["a"]).axes[0]
+    assert found.texts[0].get_text() == "no finished run"
+
+    assert [axes.texts[0].get_text() for axes in draw_curves([], ["a", "b"], "curves").axes] == ["no finished run"] * 2
+
+
+def test_seeds_that_share_no_step_are_drawn_without_a_line(make_run):
+    one, other = make_run("a", "plain"), make_run("b", "plain")
+    shifted = dataclasses.replace(other, train_steps=other.train_steps + 1, test_steps=other.test_steps + 1)
+    apart = [make_series("plain-20", "plain", [one, shifted])]
+    assert draw_loss_and_error(apart, ["plain"]).axes[0].lines[0].get_xdata().size == 0
+    assert draw_curves(apart, ["plain"], "curves").axes[0].lines[0].get_xdata().size == 0

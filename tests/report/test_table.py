@@ -5,8 +5,8 @@ import json
 
 from rich.console import Console
 
-from resnet_jax.report.grid import to_rich
-from resnet_jax.report.table import runs_grid, to_markdown
+from resnet_jax.report.grid import to_markdown, to_rich
+from resnet_jax.report.table import runs_grid
 
 
 def cells(markdown):
@@ -14,7 +14,7 @@ def cells(markdown):
 
 
 def test_the_numbers_are_those_of_result_json(four_runs):
-    header, rule, *lines = cells(to_markdown(four_runs))
+    header, rule, *lines = cells(to_markdown(runs_grid(four_runs)))
 
     assert header == list(runs_grid([]).headings)
     assert all(set(cell) <= {"-", ":"} for cell in rule)
@@ -35,7 +35,7 @@ def test_an_unfinished_run_is_shown_empty(make_run):
     runs = [make_run("ResNet-20", "residual"), make_run("ResNet-56", "residual", 56, finished=False)]
 
     assert runs_grid(runs).texts()[1] == ["ResNet-56"] + [""] * (len(runs_grid([]).headings) - 1)
-    last = to_markdown(runs).splitlines()[-1]
+    last = to_markdown(runs_grid(runs)).splitlines()[-1]
     assert set(last.replace("ResNet-56", "")) == {"|", " "}
 
 
@@ -54,9 +54,9 @@ def test_the_terminal_shows_the_same_cells(four_runs):
 def test_labels_cannot_break_the_tables(make_run):
     run = make_run("a|b [bold]", "residual", folder="run")
 
-    assert r"| a\|b [bold] |" in to_markdown([run])
+    assert r"| a\|b [bold] |" in to_markdown(runs_grid([run]))
     assert next(iter(to_rich(runs_grid([run])).renderables[0].columns[0].cells)).plain == "a|b [bold]"
 
 
 def test_no_runs_give_a_table_without_rows():
-    assert len(to_markdown([]).splitlines()) == 2
+    assert len(to_markdown(runs_grid([])).splitlines()) == 2

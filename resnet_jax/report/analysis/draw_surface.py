@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.analysis.nets import Net
-from resnet_jax.report.style import INK, MUTED, new_figure, quiet
+from resnet_jax.report.style import INK, MUTED, new_figure, quiet, quiet_colorbar
 
 #: Contours of one picture, evenly apart in the logarithm of the loss.
 LEVELS = 25
@@ -76,6 +76,4 @@ def _planes(panels: Sequence[Axes], nets: Sequence[Net], figure: FigureBase) -> 
     ticks = [tick for tick in (1e-3, 1e-2, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= tick <= high]
     clipped = any(float(z.max()) > high for z in losses)
     bar.set_ticks(ticks, labels=[f"{tick:g}{'+' if clipped and tick == high else ''}" for tick in ticks])
-    bar.ax.minorticks_off()
-    bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    bar.outline.set_visible(False)
+    quiet_colorbar(bar)

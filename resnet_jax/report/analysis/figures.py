@@ -1,5 +1,6 @@
 """Draws the JSON files that analyses left in runs' folders."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,10 +8,10 @@ from matplotlib.figure import Figure
 
 from resnet_jax.analysis import gradients, lesion, responses, surface
 from resnet_jax.analysis.run_files import read_json
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, unknown_name, writing
 from resnet_jax.report.analysis import draw_cost, draw_gradients, draw_lesion, draw_responses, draw_surface
 from resnet_jax.report.analysis.nets import Net, load_nets
-from resnet_jax.report.style import save
+from resnet_jax.report.style import empty_figure, entitle, save
 
 #: By the analysis's name: the file in a run's folder, and how several of them are drawn.
 FIGURES: dict[str, tuple[str, Callable[[Sequence[Net]], Figure]]] = {
@@ -21,27 +22,56 @@ FIGURES: dict[str, tuple[str, Callable[[Sequence[Net]], Figure]]] = {
 }
 
 
+def draw_analysis(name: str, runs: Sequence[Sequence[str | Path]], title: str = "") -> Figure:
+    """Draws what an analysis found.
+
+    Args:
+      name: a key of `FIGURES`.
+      runs: for each net the folders of its runs, which differ in their seed. Layer responses are averaged over them;
+        other figures show the first.
+      title: over the panels, instead of the analysis's own.
+
+    Raises:
+      UserError: for an unknown name, a run that was not analysed, or a damaged file.
+    """
+    if name not in FIGURES:
+        raise unknown_name("analysis", name, FIGURES)
+    if not runs:
+        return empty_figure(title, "no measured run")
+    file, draw = FIGURES[name]
+    folders = [[Path(seed).expanduser() for seed in seeds] for seeds in runs]
+    nets = load_nets([seeds[0] for seeds in folders], file)
+    try:
+        if name == "responses":
+            means = [draw_responses.mean_responses(seeds) for seeds in folders]
+            nets = [dataclasses.replace(net, found=mean) for net, mean in zip(nets, means, strict=True)]
+        figure = draw(nets)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        where = " or ".join(str(seed / file) for seeds in folders for seed in seeds)
+        raise UserError(f"cannot draw: {where} is not what this version writes ({type(error).__name__})") from error
+    if title:
+        entitle(figure, title)
+    return figure
+
+
 def plot_analysis(name: str, workdirs: Sequence[str | Path], out_dir: str | Path) -> tuple[Path, Path]:
     """Draws what an analysis found in runs: NAME.png and NAME.svg in `out_dir`, which is made if there is none.
 
     Args:
-      name: a key of `FIGURES`.
+      name: a key of `FIGURES`, or "cost" for parameters and multiply-adds against depth, of no runs.
       workdirs: the runs' folders, in the figure's order; the analysis must have been run on each.
       out_dir: where the pictures go.
 
     Raises:
-      UserError: for an unknown name, a run that was not analysed, or a folder that cannot be written to.
+      UserError: see `draw_analysis`, and if the folder cannot be written to.
     """
-    if name not in FIGURES:
-        raise unknown_name("analysis", name, FIGURES)
-    file, draw = FIGURES[name]
-    nets = load_nets(workdirs, file)
-    try:
-        figure = draw(nets)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        where = " or ".join(str(Path(workdir) / file) for workdir in workdirs)
-        raise UserError(f"cannot draw: {where} is not what this version writes ({type(error).__name__})") from error
-    return _write(figure, name, out_dir)
+    figure = draw_cost.draw() if name == "cost" else draw_analysis(name, [[workdir] for workdir in workdirs])
+    out = Path(out_dir).expanduser()
+    png, svg = out / f"{name}.png", out / f"{name}.svg"
+    with writing(png):
+        out.mkdir(parents=True, exist_ok=True)
+        save(figure, png, svg)
+    return png, svg
 
 
 def is_measured(folder: Path, analysis: str) -> bool:
@@ -55,23 +85,3 @@ def is_measured(folder: Path, analysis: str) -> bool:
         return False
     found = read_json(path)  # a surface grows row by row
     return analysis != "surface" or len(found.get("loss", ())) == len(found.get("y", (None,)))
-
-
-def plot_cost(out_dir: str | Path) -> tuple[Path, Path]:
-    """Draws parameters and multiply-adds against depth: cost.png and cost.svg in `out_dir`.
-
-    Raises:
-      UserError: if the folder cannot be written to.
-    """
-    return _write(draw_cost.draw(), "cost", out_dir)
-
-
-def _write(figure: Figure, name: str, out_dir: str | Path) -> tuple[Path, Path]:
-    out = Path(out_dir).expanduser()
-    png, svg = out / f"{name}.png", out / f"{name}.svg"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        save(figure, png, svg)
-    except OSError as error:
-        raise UserError(f"cannot write {png}: {error.strerror or error}") from error
-    return png, svg

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.report.analysis import draw_cost, draw_gradients, draw_lesion, draw_responses, draw_surface
-from resnet_jax.report.analysis.figures import FIGURES, plot_analysis, plot_cost
+from resnet_jax.report.analysis.figures import FIGURES, draw_analysis, plot_analysis
 from resnet_jax.report.analysis.nets import Net, load_nets
 from resnet_jax.report.style import COLOURS
 from resnet_jax.training.run_folder import RunFolder
@@ -55,6 +55,30 @@ def test_responses_are_drawn_in_order_and_ranked():
     np.testing.assert_array_equal(labelled(below, "plain-56").get_ydata(), [2.0, 1.0, 0.5])
     assert labelled(above, "plain-56").is_dashed() and not labelled(above, "ResNet-56").is_dashed()
     assert [text.get_text() for text in above.get_legend().get_texts()] == ["plain-56", "ResNet-56"]
+
+
+def test_responses_are_averaged_over_the_runs_of_a_net(tmp_path, tiny_config):
+    for folder, stds in (("a", [1.0, 3.0, 2.0]), ("b", [3.0, 5.0, 4.0])):
+        RunFolder(tmp_path / folder).open(tiny_config())
+        layers = [{"layer": f"conv{i}", "std": std} for i, std in enumerate(stds)]
+        (tmp_path / folder / "responses.json").write_text(json.dumps(layers))
+    figure = draw_analysis("responses", [[tmp_path / "a", tmp_path / "b"]], "Figure 7")
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [2, 4, 3] and figure.get_suptitle() == "Figure 7"
+    (tmp_path / "b/responses.json").write_text(json.dumps(RESPONSES))
+    with pytest.raises(UserError, match="not of the same layers"):
+        draw_analysis("responses", [[tmp_path / "a", tmp_path / "b"]])
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', '[{"layer": "x"}]', "[1]"])
+def test_damaged_responses(tmp_path, tiny_config, text):
+    RunFolder(tmp_path).open(tiny_config())
+    (tmp_path / "responses.json").write_text(text)
+    with pytest.raises(UserError, match=r"cannot (read|draw).*responses.json"):
+        draw_analysis("responses", [[tmp_path]])
+
+
+def test_a_figure_without_runs_says_so():
+    assert draw_analysis("lesion", [], "Figure 3").axes[0].texts[0].get_text() == "no measured run"
 
 
 def test_gradients_have_a_panel_for_each_net_and_kind():
@@ -138,4 +162,4 @@ def test_where_nothing_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(draw_cost, "FAMILIES", {"small": ("cifar_resnet20",)})
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
-        plot_cost(tmp_path / "file" / "out")
+        plot_analysis("cost", [], tmp_path / "file" / "out")

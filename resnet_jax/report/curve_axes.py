@@ -1,4 +1,4 @@
-"""Panels of error over iterations, with their labels and legend, for all figures of curves."""
+"""Axes of error over iterations, with the labels of their lines and a legend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -10,16 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from resnet_jax.report.style import AXIS, GRID, INK, MUTED
-
-#: Where the y axes may end, in percent; the first is the papers' own on CIFAR-10.
-LIMITS = (20, 60, 100)
+from resnet_jax.report.style import INK, MUTED, quiet
 
 #: How a line looks: dashes, and width in points.
 Style = tuple[Literal["-", "--"], float]
-TRAIN: Style = ("--", 0.9)
-THIN_TRAIN: Style = ("-", 0.8)
-TEST: Style = ("-", 2.1)
+STYLES: dict[str, Style] = {"dashed": ("--", 0.9), "thin": ("-", 0.8), "bold": ("-", 2.1)}
 
 _BAND = "#f4f4f1"
 _LABEL_POINTS = 9.5
@@ -28,18 +23,7 @@ _WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
 _LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
 
 
-def limits_for(ends: Sequence[float]) -> tuple[int, ...]:
-    """Returns where the rows' y axes end, in percent: one row, or a second one that shows the lower part again.
-
-    Args:
-      ends: the errors that lines end at, in percent; a line fits under a limit if it ends at no more than 4/5 of it.
-    """
-    limit = next((limit for limit in LIMITS if max(ends, default=100) <= 0.8 * limit), LIMITS[-1])
-    below = limit > LIMITS[0] and any(end <= 0.8 * LIMITS[0] for end in ends)
-    return (limit, LIMITS[0]) if below else (limit,)
-
-
-def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
+def keep_apart(positions: Sequence[float], gap: float, top: float) -> list[float]:
     """Returns ascending positions, moved as little as possible (least squares) to be `gap` apart, from 0 to `top`."""
     # With i * gap subtracted, positions must not descend; those that do are replaced by their mean.
     blocks: list[list[float]] = []
@@ -53,7 +37,7 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
     return [max(0.0, min(mean, highest)) + i * gap for i, mean in enumerate(means)]
 
 
-def make_panels(
+def make_axes(
     groups: Sequence[str], limits: Sequence[int], end: int, names: Sequence[str], title: str = ""
 ) -> tuple[Figure, np.ndarray]:
     """Returns a figure, and its [limits][groups] empty panels.
@@ -79,7 +63,13 @@ def make_panels(
             bottom = height - top - (row + 1) * _HEIGHT - row * _GAP
             panel = figure.add_axes((left / width, bottom / height, _WIDTH / width, _HEIGHT / height))
             panels[row, column] = panel
-            _style(panel, limit, end)
+            quiet(panel)
+            panel.set_xlim(0, end)
+            panel.set_ylim(0, limit)
+            panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+            panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            if end >= 10_000:
+                panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 10_000:g}"))
             panel.tick_params(labelleft=column == 0, labelbottom=row == len(limits) - 1)
             if column == 0:
                 panel.set_ylabel("error (%)")
@@ -94,33 +84,18 @@ def make_panels(
     return figure, panels
 
 
-def _style(panel: Axes, limit: int, end: int) -> None:
-    panel.set_xlim(0, end)
-    panel.set_ylim(0, limit)
-    panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
-    if end >= 10_000:
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 10_000:g}"))
-    panel.grid(color=GRID, linewidth=0.7)
-    panel.set_axisbelow(True)
-    panel.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    for side, spine in panel.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(AXIS)
-
-
 def label_ends(panel: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Writes each name once, right of the panel, where its line ends; with an arrow if that is off the axis.
 
     Args:
-      panel: of `make_panels`.
+      panel: of `make_axes`.
       ends: name to where its line ends, in percent.
       colours: of the names.
     """
     heights = sorted((height, name) for name, height in ends.items())
     top = panel.get_ylim()[1]
     gap = 1.25 * _LABEL_POINTS / 72 / _HEIGHT * top
-    for (height, name), y in zip(heights, spread([h for h, _ in heights], gap, top - gap / 2), strict=True):
+    for (height, name), y in zip(heights, keep_apart([h for h, _ in heights], gap, top - gap / 2), strict=True):
         text = name if height <= top else f"{name} \N{UPWARDS ARROW}"
         panel.annotate(
             text,
@@ -140,7 +115,7 @@ def head(figure: Figure, title: str, styles: Mapping[str, Style]) -> None:
     """Writes title and legend.
 
     Args:
-      figure: of `make_panels`.
+      figure: of `make_axes`.
       title: over the panels, may be empty.
       styles: what a line means, to its dashes and width.
     """

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import writing
 from resnet_jax.evaluation.evaluate_runs import EvaluatedRuns
 from resnet_jax.evaluation.evaluation_files import EVALUATIONS
 from resnet_jax.evaluation.measures import calibration, confusion
-from resnet_jax.report.style import AXIS, COLOURS, INK, MUTED, new_figure, quiet, save
+from resnet_jax.report.style import AXIS, COLOURS, INK, MUTED, new_figure, quiet, quiet_colorbar, save
 
 #: Up to so many classes, a confusion matrix has its numbers written in it.
 WRITTEN = 20
@@ -25,12 +25,10 @@ def draw_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> tuple[Path, P
     folder = Path(workdir).expanduser() / EVALUATIONS
     metric = tested.result.metric
     paths = folder / f"{metric}_calibration.png", folder / f"{metric}_confusion.png"
-    try:
+    with writing(folder):
         folder.mkdir(exist_ok=True)
         save(reliability_figure(tested), paths[0])
         save(confusion_figure(tested), paths[1])
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     return paths
 
 
@@ -85,9 +83,7 @@ def confusion_figure(tested: EvaluatedRuns) -> Figure:
     bar = figure.colorbar(image, ax=panel, shrink=0.85, pad=0.02)
     bar.set_ticks([tick for tick in (0.1, 1, 10, 100) if tick >= low])
     bar.ax.yaxis.set_major_formatter("{x:g} %")
-    bar.ax.minorticks_off()
-    bar.ax.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    bar.outline.set_visible(False)
+    quiet_colorbar(bar)
     return figure
 
 
