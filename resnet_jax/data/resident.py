@@ -18,7 +18,11 @@ from resnet_jax.errors import UserError
 
 
 class Resident(TypedDict):
-    """One split on the devices, and what its images are normalised by."""
+    """One split on the devices, and what its images are normalised by.
+
+    An image is one row, (examples, height * width * channels): laid out in four dimensions, a TPU would copy the whole
+    set into another order at every dispatch, to take the images of a batch from it.
+    """
 
     images: Array
     labels: Array
@@ -34,19 +38,24 @@ class ResidentBatches:
 
     Attributes:
       augmentation: what is done to training images.
+      image_shape: (height, width, channels).
     """
 
     augmentation: Augmentation
+    image_shape: tuple[int, int, int]
 
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """Returns augmented images (batch, height, width, channels) and labels (batch,)."""
-        images = augmented(self.augmentation, resident, resident["images"][indices], key)
-        return images, resident["labels"][indices]
+        images, labels = self._take(resident, indices)
+        return augmented(self.augmentation, resident, images, key), labels
 
     def eval_batch(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         """Returns normalised images (batch, height, width, channels) and labels (batch,)."""
-        images = normalize(resident["images"][indices], resident["mean"], resident["std"])
-        return images, resident["labels"][indices]
+        images, labels = self._take(resident, indices)
+        return normalize(images, resident["mean"], resident["std"]), labels
+
+    def _take(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
+        return resident["images"][indices].reshape(-1, *self.image_shape), resident["labels"][indices]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +89,6 @@ class ResidentPipeline(ResidentBatches):
     size_changes: ClassVar[tuple[int, ...]] = ()
     #: Indices take no room, and the host would hold up a fast device at every step.
     steps_per_dispatch: ClassVar[int] = 100
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(height, width, channels)."""
-        return self.train["images"].shape[1:]
 
     def send(self, inputs: Any, sharding: NamedSharding) -> Any:
         """Puts inputs, whole and alike in every process, on the devices."""
@@ -129,11 +133,12 @@ def make_resident(dataset: Dataset, config: ConfigDict, mesh: Mesh) -> ResidentP
         mean, std = normalization(data.normalization, dataset.train.images)
 
     def resident(split: Split) -> Resident:
-        arrays = {"images": split.images, "labels": split.labels, "mean": mean, "std": std}
+        rows = split.images.reshape(len(split), -1)
+        arrays = {"images": rows, "labels": split.labels, "mean": mean, "std": std}
         return place(arrays, NamedSharding(mesh, P()))
 
     return ResidentPipeline(
-        augmentation, resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
+        augmentation, shape, resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         config.seed, config.batch_size, eval_batch_size(mesh, len(dataset.test)), dataset.num_classes, dataset.classes,
         data.repeats, dataset.evaluated_on,
     )  # fmt: skip

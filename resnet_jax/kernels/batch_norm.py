@@ -50,17 +50,19 @@ def _forward(
 
 def _gradient(
     x: Array, scale: Array, bias: Array, mean: Array, var: Array, of_y: Array, of_mean: Array, of_var: Array,
-    *, cpus: int, plain: BatchNorm, epsilon: float, relu: bool,
+    *, cpus: int, wanted: Sequence[int], plain: BatchNorm, epsilon: float, relu: bool,
 ) -> Sequence[Array]:  # fmt: skip
     if not build.runs_on(cpus):
         pullback = jax.vjp(lambda *args: tuple(plain(*args, epsilon, jnp.float32, relu)), x, scale, bias)[1]
-        return pullback((of_y, of_mean, of_var))
+        gradients = pullback((of_y, of_mean, of_var))
+        return [gradients[i] for i in wanted]
     shapes = [_flat(x).shape, scale.shape, bias.shape]
     statistics = (s.reshape(x.shape[0], x.shape[-1]) for s in (mean, var))
     cotangents = (_flat(of_y), *(c.reshape(x.shape[0], x.shape[-1]) for c in (of_mean, of_var)))
     operands = (_flat(x), scale, bias, *statistics, *cotangents)
     of_x, of_scale, of_bias = _call("batch_norm_gradients", shapes, epsilon, relu, *operands)
-    return of_x.reshape(x.shape), of_scale, of_bias
+    gradients = (of_x.reshape(x.shape), of_scale, of_bias)
+    return [gradients[i] for i in wanted]
 
 
 def _flat(x: Array) -> Array:

@@ -83,17 +83,17 @@ def _outputs(
     return [_fastest(images, kernel, cpus, window, options)(images, kernel)]
 
 
-def _gradients(images: Array, kernel: Array, cotangent: Array, **options: Any) -> Sequence[Array]:
-    return [
-        _images_gradient(images, kernel, cotangent, **options),
-        _kernel_gradient(images, kernel, cotangent, **options),
-    ]
+def _gradients(
+    images: Array, kernel: Array, cotangent: Array, *, wanted: Sequence[int], **options: Any
+) -> Sequence[Array]:
+    ways = (_images_gradient, _kernel_gradient)
+    return [ways[i](images, kernel, cotangent, **options) for i in wanted]
 
 
 def _images_gradient(
     images: Array, kernel: Array, cotangent: Array, *, cpus: int, window: Window, options: Options, supported: bool
 ) -> Array:
-    # The channels of a first layer come in no blocks; training does not need this gradient there.
+    # The channels of a first layer come in no blocks.
     if supported and kernel.shape[2] % build.BLOCK == 0 and build.runs_on(cpus):
         return images_gradient(cotangent, kernel, images.shape, window)
     conv = _fastest(images, kernel, cpus, window, options)

@@ -50,7 +50,7 @@ def differentiable(
     Args:
       forward: takes arrays.
       gradient: takes the same arrays, the outputs that are kept, and the cotangents of all outputs, and returns the
-        gradient of each array. What nobody needs of it is not computed.
+        gradients of the arrays with the indices `wanted`, a keyword.
       kept: indices of the outputs that the gradient takes.
     """
     layer = Layer(forward, gradient, tuple(kept))
@@ -84,9 +84,8 @@ def _jvp(args: Sequence[Array], tangents: Sequence[Any], *, layer: Layer) -> Any
 def _transpose(cotangents: Sequence[Any], *operands: Any, layer: Layer, moving: tuple[int, ...]) -> Sequence[Any]:
     assert layer.gradient is not None
     fixed = operands[: len(operands) - len(moving)]
-    gradient = Layer(layer.gradient)
-    gradients = _layer.bind(*fixed, *map(ad.instantiate_zeros, cotangents), layer=gradient)
-    return [None] * len(fixed) + [gradients[i] for i in moving]
+    gradient = Layer(Computation(layer.gradient, wanted=moving))
+    return [None] * len(fixed) + list(_layer.bind(*fixed, *map(ad.instantiate_zeros, cotangents), layer=gradient))
 
 
 def _jvp_of_tangents(
@@ -109,14 +108,15 @@ def _vmapped(*args: Array, cpus: int, computation: Computation, dims: tuple[int 
 
 
 def _vmapped_gradient(
-    *operands: Array, cpus: int, computation: Computation, dims: tuple[int | None, ...]
+    *operands: Array, cpus: int, wanted: tuple[int, ...], computation: Computation, dims: tuple[int | None, ...]
 ) -> Sequence[Array]:
-    out_dims = [0 if dim is None else dim for dim in dims]
-    of_outputs = [0] * (len(operands) - len(dims))
-    gradients = jax.vmap(
-        lambda *operands: tuple(computation(*operands, cpus=cpus)), (*dims, *of_outputs), tuple(out_dims)
-    )(*operands)
-    return [g.sum(0) if dim is None else g for g, dim in zip(gradients, dims, strict=True)]
+    def gradients(*operands: Array) -> tuple[Array, ...]:
+        return tuple(computation(*operands, cpus=cpus, wanted=wanted))
+
+    in_dims = (*dims, *[0] * (len(operands) - len(dims)))
+    found = jax.vmap(gradients, in_dims, tuple(dims[i] or 0 for i in wanted))(*operands)
+    # An array that is the same for all gets the sum.
+    return [g.sum(0) if dims[i] is None else g for g, i in zip(found, wanted, strict=True)]
 
 
 def _batch_tangents(operands: Sequence[Array], dims: Sequence[int | None], **parameters: Any) -> Any:

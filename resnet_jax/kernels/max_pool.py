@@ -48,8 +48,9 @@ def _forward(images: Array, *, cpus: int, window: int, strides: int, pads: Pads)
 
 
 def _gradient(
-    images: Array, pooled: Array, cotangent: Array, *, cpus: int, window: int, strides: int, pads: Pads
-) -> Sequence[Array]:
+    images: Array, pooled: Array, cotangent: Array, *, cpus: int, wanted: Sequence[int], window: int, strides: int,
+    pads: Pads,
+) -> Sequence[Array]:  # fmt: skip
     """Of several equal pixels in a window, the first one gets the gradient."""
     if not build.runs_on(cpus):
         return jax.vjp(lambda x: _plain(x, window, strides, pads), images)[1](cotangent)

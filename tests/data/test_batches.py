@@ -37,8 +37,8 @@ def no_arrays(monkeypatch):
 
 
 def test_small_sets(no_arrays):
-    batches = ResidentBatches(Augmentation.of_config(config_with_everything().data))
-    resident = {"images": shape(jnp.uint8, 100, 16, 16, 3), "labels": shape(jnp.int32, 100),
+    batches = ResidentBatches(Augmentation.of_config(config_with_everything().data), (16, 16, 3))
+    resident = {"images": shape(jnp.uint8, 100, 16 * 16 * 3), "labels": shape(jnp.int32, 100),
                 "mean": shape(jnp.float32, 16, 16, 3), "std": shape(jnp.float32, 3)}  # fmt: skip
     compiled = jax.jit(batches.train_batch).lower(resident, shape(jnp.int32, 8), KEY).compile()
     assert [x.shape for x in jax.tree.leaves(compiled.out_info)] == [(8, 16, 16, 3), (8,)]
@@ -57,7 +57,7 @@ def test_streamed_sets(no_arrays):
 def test_they_are_those_of_the_pipeline():
     config, dataset = config_with_everything(), load_dataset("synthetic")
     pipeline = make_resident(dataset, config, make_mesh(jax.devices()[:1]))
-    alone = ResidentBatches(Augmentation.of_config(config.data, dataset.train.images))
+    alone = ResidentBatches(Augmentation.of_config(config.data, dataset.train.images), dataset.image_shape)
     arguments = pipeline.train, pipeline.train_inputs(3, 1)[0], jax.random.key(1)
     for one, other in zip(alone.train_batch(*arguments), pipeline.train_batch(*arguments), strict=True):
         np.testing.assert_array_equal(one, other)
