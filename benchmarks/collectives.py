@@ -26,20 +26,6 @@ def _sizes(shapes: str) -> Iterator[int]:
         yield BYTES[kind] * math.prod(int(d) for d in dimensions.split(",") if d)
 
 
-def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
-    """Returns the least and the most bytes that a training step all-reduces.
-
-    The least is every parameter's gradient. Batch norm over the global batch adds, for each channel, the two sums of
-    its forward pass and those of its backward pass: two, or four where XLA does not join what it could. 64 bytes are
-    for the loss, the error and other scalars.
-
-    Args:
-      params: parameters of the net.
-      norm_channels: channels of all its batch norms, added up.
-    """
-    return 4 * params, 4 * params + 4 * 6 * norm_channels + 64
-
-
 def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dict[str, Any]:
     """Returns number and bytes of a training step's all-reduces on all devices, and the net's parameters."""
     from benchmarks.resnet_jax_step import make_benchmark_trainer
@@ -48,7 +34,6 @@ def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dic
     lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
     found = all_reduces(lowered.compile().as_text() or "")
     return {"all_reduces": len(found), "bytes": sum(found), "params": trainer.summary.params,
-            "norm_channels": sum(x.output[-1] for x in trainer.summary.layers if x.kind == "norm"),
             "forward": trainer.summary.flops}  # fmt: skip
 
 

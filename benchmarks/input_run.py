@@ -1,8 +1,6 @@
 """Measures how decoding scales with threads, how memory grows, and how long steps wait for input."""
 
-import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.local_processes import ROOT
+from benchmarks.local_processes import answer
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
 from resnet_jax.data.imagenet.train_loader import TrainLoader, default_workers
@@ -52,9 +50,8 @@ def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
 
     It is measured in a new process: elsewhere a leak could hide in memory that was freed before.
     """
-    command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return {"batches": batches, "images": batches * BATCH, "grown_mib": json.loads(done.stdout)}
+    grown = answer(["-m", "benchmarks.input_run", str(shards), str(size), str(batches)], "reading batches")
+    return {"batches": batches, "images": batches * BATCH, "grown_mib": grown}
 
 
 def growth(loader: TrainLoader, batches: int) -> float:

@@ -7,15 +7,15 @@ All have the same weights, batches and optimiser (SGD, momentum 0.9, decay 1e-4 
 timed, single steps from the same weights must agree.
 """
 
-import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from benchmarks import hardware_peak, resnet_jax_step
+from benchmarks import hardware_peak, note, resnet_jax_step
 from benchmarks.docs_tables import table
 from benchmarks.paired_timing import ratio, time_in_turn
 from benchmarks.peers import Implementation, Task
@@ -158,10 +158,10 @@ def _differences(ours: tuple[float, dict], theirs: tuple[float, dict], task: Tas
 
 
 def measure(
-    kind: str, models: Sequence[str], peers: Sequence[str], batch_size: int, image_size: int, dtype: str,
-    variants: Sequence[str], seconds: float, rounds: int, note: Callable[[str], None], bn_group_size: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns one row for each net and peer.
+    kind: str, models: Sequence[str], peers: Sequence[str], batch_size: int = 0, image_size: int = 0,
+    dtype: str = "float32", variants: Sequence[str] = (), seconds: float = 3, rounds: int = 10, bn_group_size: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Returns `rows`, one for each net and peer, and the lowest `ratio` of our images per second to the peer's.
 
     Args:
       kind: "train_step" or "eval".
@@ -172,9 +172,11 @@ def measure(
       dtype: "float32" or "bfloat16".
       variants: of torch, see `pytorch.implementations`; of several, the fastest counts.
       seconds, rounds: see `time_in_turn`.
-      note: told what is being measured.
       bn_group_size: of our nets; 0: the whole batch, as the peers'.
     """
+    if "torch" in peers:
+        # JAX takes three quarters of a GPU's memory by default: too little would be left for PyTorch.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     if bn_group_size and set(peers) - {"whole_batch"}:
         raise UserError("--bn_group_size is for --peer=whole_batch: the other peers normalise over the whole batch")
     sized = [resnet_jax_step.name_and_size(model, image_size) for model in models]
@@ -183,7 +185,7 @@ def measure(
     for peer in peers:
         _check_peer(peer)
     limits = hardware_peak.measure_peak(dtype)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, size in sized:
         batch = batch_size or (128 if name.startswith("cifar_") else 32)
         for peer in peers:
@@ -220,7 +222,7 @@ def measure(
                 "peak": {"flops": limits.flops, "bytes_per_second": limits.bandwidth},
             })  # fmt: skip
             jax.clear_caches()
-    return rows
+    return {"ratio": min(row["ratio"] for row in rows), "rows": rows}
 
 
 def _work(kind: str, one: Implementation, unit: int, count: int) -> list[float]:
@@ -237,10 +239,9 @@ def _program(kind: str, trainer: Any, stepper: Stepper) -> Any:
     return lowered.compile()
 
 
-def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
-    """Returns the table, or one JSON object: `rows`, and the lowest `ratio` of our images per second to the peer's."""
-    if as_json:
-        return json.dumps({"ratio": min(row["ratio"] for row in rows), "rows": list(rows)})
+def report(found: Mapping[str, Any]) -> str:
+    """Returns the table, and what was measured beside it."""
+    rows = found["rows"]
     cells = []
     for row in rows:
         for name, one in row["implementations"].items():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.peers import Implementation, Task
 from resnet_jax.errors import UserError
@@ -198,19 +199,12 @@ NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running
 def load(torch: Any, net: Any, *trees: dict) -> None:
     """Copies our parameters or statistics into the net, which keeps what is not given."""
     state = {}
-
-    def walk(tree: dict, path: tuple[str, ...]) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                walk(value, (*path, name))
-                continue
-            value = np.asarray(value)
-            if name == "kernel":
-                value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            state[".".join((*path, NAMES[name]))] = torch.from_numpy(np.array(value, order="C"))
-
     for tree in trees:
-        walk(tree, ())
+        for path, value in flatten_dict(tree).items():
+            array = np.asarray(value)
+            if path[-1] == "kernel":
+                array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+            state[_name(path)] = torch.from_numpy(np.array(array, order="C"))
     missing, unexpected = net.load_state_dict(state, strict=False)
     left = [key for key in missing if not key.endswith("num_batches_tracked")] if len(trees) > 1 else []
     assert not unexpected and not left, (unexpected, left)
@@ -218,18 +212,14 @@ def load(torch: Any, net: Any, *trees: dict) -> None:
 
 def read(net: Any, like: dict) -> dict:
     """Returns the net's parameters in a tree like ours."""
-    state = net.state_dict()
+    state, found = net.state_dict(), {}
+    for path in flatten_dict(like):
+        array = state[_name(path)].detach().cpu().numpy().copy()
+        if path[-1] == "kernel":
+            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        found[path] = array
+    return unflatten_dict(found)
 
-    def walk(tree: dict, path: tuple[str, ...]) -> dict:
-        found = {}
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                found[name] = walk(value, (*path, name))
-                continue
-            array = state[".".join((*path, NAMES[name]))].detach().cpu().numpy().copy()
-            if name == "kernel":
-                array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-            found[name] = array
-        return found
 
-    return walk(like, ())
+def _name(path: tuple[str, ...]) -> str:
+    return ".".join((*path[:-1], NAMES[path[-1]]))

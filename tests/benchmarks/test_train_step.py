@@ -102,8 +102,8 @@ def test_bytes_are_those_of_one_step_however_many_a_dispatch_has(monkeypatch):
     found = []
     for most in (1, 3):
         monkeypatch.setattr(resnet_jax_step, "steps_per_dispatch", lambda trainer, most=most: most)
-        (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, "float32", [], 0.01, 2,
-                                    lambda text: None)  # fmt: skip
+        (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, seconds=0.01,
+                                    rounds=2)["rows"]  # fmt: skip
         found.append(row["bytes_per_image"])
     assert found[0] == found[1] > 0
 
