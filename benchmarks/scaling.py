@@ -116,7 +116,8 @@ def measure(model: str, batch_size: int, devices: Sequence[int], seconds: float,
             found = _child(count, "-m", "benchmarks.collectives", model, str(batch), str(seconds), str(rounds))
             rows.append({"kind": kind, **found})
     note(f"counting the bytes that {NET} all-reduces")
-    code = "import json, benchmarks.collectives as c; print(json.dumps(c.count({!r}, 2, **{})))"
+    code = "import json, benchmarks.collectives as c; trainer = c.make_benchmark_trainer({!r}, 2, **{}); "
+    code += "print(json.dumps(c.count(trainer)))"
     counted = {
         "the whole batch": _child(2, "-c", code.format(NET, {"image_size": 32})),
         "each device": _child(2, "-c", code.format(NET, {"image_size": 32, "bn_group_size": 1})),

@@ -8,7 +8,7 @@ timed, single steps from the same weights must agree.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,15 +18,20 @@ import numpy as np
 from benchmarks import hardware_peak, note, resnet_jax_step
 from benchmarks.docs_tables import table
 from benchmarks.paired_timing import ratio, time_in_turn
-from benchmarks.peers import Implementation, Task
+from benchmarks.peers import Implementation, Task, flax_example, pytorch
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer
 
-#: "xla" is our own step with XLA's layers; "whole_batch" is our own with batch norm over the whole batch, to be
-#: compared with `--bn_group_size`.
-PEERS = ("torch", "flax_example", "xla", "whole_batch")
+#: What each peer's implementations are made by. "xla" is our own step with XLA's layers; "whole_batch" is our own with
+#: batch norm over the whole batch, to be compared with `--bn_group_size`.
+PEERS: dict[str, Callable[[Trainer, Task, Sequence[str]], list[Implementation]]] = {
+    "torch": lambda trainer, task, variants: pytorch.implementations(task, variants),
+    "flax_example": lambda trainer, task, variants: flax_example.implementations(task),
+    "xla": lambda trainer, task, variants: [resnet_jax_step.xla_implementation(trainer)],
+    "whole_batch": lambda trainer, task, variants: [resnet_jax_step.whole_batch_implementation(trainer)],
+}
 
 #: Training steps that are compared, each from the same weights so that rounding cannot grow from step to step. The
 #: second has the momentum of the first.
@@ -35,8 +40,8 @@ CHECKED_STEPS = 2
 CHECKED_BATCHES = 4
 
 
-class Tolerance(NamedTuple):
-    """How far two implementations may differ.
+class Differences(NamedTuple):
+    """How far two implementations differ, or may.
 
     Attributes:
       loss: relative difference of a loss.
@@ -46,54 +51,24 @@ class Tolerance(NamedTuple):
       decay: difference of the weight decay that the updates show, by the decay asked for.
     """
 
-    loss: float
-    update: float
-    scale: float
-    decay: float
-
-
-TOLERANCE = {"float32": Tolerance(2e-5, 0.1, 5e-3, 0.1), "bfloat16": Tolerance(2e-2, 0.5, 0.1, 0.5)}
-
-#: GPUs round what float32 products take to TF32's 11 bits, and TPUs to bfloat16's 8, unless told otherwise.
-ROUNDED = {"gpu": Tolerance(2e-3, 0.2, 2e-2, 0.2), "tpu": TOLERANCE["bfloat16"]}
-
-
-def implementations_of(peer: str, trainer: Trainer, task: Task, variants: Sequence[str]) -> list[Implementation]:
-    """Returns the peer's implementations, see `PEERS`.
-
-    Raises:
-      UserError: for a peer that is unknown or not installed.
-    """
-    _check_peer(peer)
-    if peer == "xla":
-        return [resnet_jax_step.xla_implementation(trainer)]
-    if peer == "whole_batch":
-        return [resnet_jax_step.whole_batch_implementation(trainer)]
-    if peer == "torch":
-        from benchmarks.peers import pytorch
-
-        return pytorch.implementations(task, variants)
-    from benchmarks.peers import flax_example
-
-    return flax_example.implementations(task)
-
-
-def _check_peer(peer: str) -> None:
-    if peer not in PEERS:
-        raise unknown_name("peer", peer, PEERS)
-    if peer == "torch":
-        from benchmarks.peers import pytorch
-
-        pytorch.import_torch()
-
-
-class Differences(NamedTuple):
-    """The largest differences that were found; see `Tolerance`."""
-
     loss: float = 0.0
     update: float = 0.0
     scale: float = 0.0
     decay: float = 0.0
+
+
+TOLERANCE = {"float32": Differences(2e-5, 0.1, 5e-3, 0.1), "bfloat16": Differences(2e-2, 0.5, 0.1, 0.5)}
+
+#: GPUs round what float32 products take to TF32's 11 bits, and TPUs to bfloat16's 8, unless told otherwise.
+ROUNDED = {"gpu": Differences(2e-3, 0.2, 2e-2, 0.2), "tpu": TOLERANCE["bfloat16"]}
+
+
+def _check_peer(peer: str) -> None:
+    """Raises UserError for a peer that is unknown or not installed."""
+    if peer not in PEERS:
+        raise unknown_name("peer", peer, PEERS)
+    if peer == "torch":
+        pytorch.import_torch()
 
 
 def check(
@@ -194,7 +169,7 @@ def measure(
             stepper = Stepper(trainer)
             mine = resnet_jax_step.implementation(trainer, stepper)
             task = resnet_jax_step.task(trainer)
-            theirs = implementations_of(peer, trainer, task, variants)
+            theirs = PEERS[peer](trainer, task, variants)
             # Statistics over groups are other numbers than those over the batch.
             found_equal = Differences() if bn_group_size else check(kind, mine, theirs, task, jax.default_backend())
             # A peer's step is one step; ours may go several to a dispatch.

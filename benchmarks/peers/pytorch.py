@@ -29,13 +29,10 @@ def import_torch() -> Any:
     return torch
 
 
-def default_variants(on_gpu: bool) -> list[str]:
-    """Returns what a user would try: on a GPU compiled with channels last, on a CPU both formats."""
-    return ["channels_last+compile"] if on_gpu else list(FORMATS)
-
-
 def implementations(task: Task, variants: Sequence[str] = ()) -> list[Implementation]:
     """Returns one for each variant, `contiguous`, `channels_last`, or either with `+compile`.
+
+    By default it is what a user would try: on a GPU compiled with channels last, on a CPU both formats.
 
     Raises:
       UserError: without PyTorch, or for an unknown variant.
@@ -43,7 +40,7 @@ def implementations(task: Task, variants: Sequence[str] = ()) -> list[Implementa
     torch = import_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = []
-    for variant in variants or default_variants(device.type == "cuda"):
+    for variant in variants or (["channels_last+compile"] if device.type == "cuda" else FORMATS):
         layout, _, compiled = variant.partition("+")
         if layout not in FORMATS or compiled not in ("", "compile"):
             raise UserError(f"unknown variant {variant!r} of --peer=torch; known: {', '.join(FORMATS)}, each +compile")
@@ -55,12 +52,13 @@ def _implementation(torch: Any, task: Task, device: Any, variant: str, layout: s
     memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    net = build(torch, task.fields)
-    load(torch, net, *task.variables.values())
-    net = net.to(device).to(memory_format=memory_format)
-    tested = build(torch, task.fields)
-    load(torch, tested, *task.variables.values())
-    tested = tested.to(device).to(memory_format=memory_format).eval()
+
+    def loaded() -> Any:
+        net = build(torch, task.fields)
+        load(torch, net, *task.variables.values())
+        return net.to(device).to(memory_format=memory_format)
+
+    net, tested = loaded(), loaded().eval()
     images = [
         torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
         .to(device)

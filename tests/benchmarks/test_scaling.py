@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from benchmarks import collectives, end_to_end, memory, scaling, startup
+from benchmarks.resnet_jax_step import make_benchmark_trainer
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import VARIANTS
 
@@ -29,7 +30,8 @@ def test_a_step_sends_its_gradients_and_statistics(group):
     join what it could; with groups, mean and variance alone, which are averaged over the devices. 64 bytes are for the
     loss, the error and other scalars.
     """
-    found = collectives.count("cifar_resnet20", 16, 8, stage_sizes=(1, 1), widths=(4, 8), bn_group_size=group)
+    trainer = make_benchmark_trainer("cifar_resnet20", 16, 8, stage_sizes=(1, 1), widths=(4, 8), bn_group_size=group)
+    found = collectives.count(trainer)
     assert jax.device_count() == 8
     channels = 4 + 2 * 4 + 2 * 8  # the stem, and two layers in a unit of either stage
     gradients = 4 * found["params"]
