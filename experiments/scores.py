@@ -29,7 +29,7 @@ def paper_protocols() -> Mapping[str, PhotographProtocol]:
     return {protocol.metric: protocol for protocol in chosen}
 
 
-def tested(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[str, float], str]:
+def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[str, float], str]:
     """Returns a run's errors in percent, by column; and a sentence if its evaluation is not what its row asks for.
 
     There are none if the run is not finished or was not tested so. An error that was chosen as the best of several on

@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.experiment import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
 from experiments.run_index import RunIndex
-from experiments.scores import held_out, tested
+from experiments.scores import held_out, run_errors
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
@@ -58,7 +58,7 @@ def fill(
     for row in experiment.rows:
         found = _runs_by_kind(row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
-            tests = [tested(run, *asked_metric(experiment, row)) for run in members]
+            tests = [run_errors(run, *asked_metric(experiment, row)) for run in members]
             errors = [found for found, _ in tests]
             entry = _entry(experiment, row, scale, is_held_out, members, errors, with_computed)
             entries.append(entry)
