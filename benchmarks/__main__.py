@@ -1,118 +1,35 @@
 """`python -m benchmarks NAME`: measures, prints a table and, with --write, puts it into docs/."""
 
-import argparse
-import os
+import importlib
+import json
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from benchmarks.docs_tables import machine, measured_on, write_between
-from benchmarks.local_processes import ROOT
-from resnet_jax.cli.arguments import number
+from benchmarks import ROOT, memory
+from benchmarks.docs_tables import measured_on, write_between
+from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.cli.run_command import run_command
 from resnet_jax.errors import UserError
 
 
-def note(text: str) -> None:
-    """Prints progress to stderr."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def differences(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import differences
-
-    differences.run(folder, options.steps, note)
-    return differences.report(folder, options.steps)
-
-
-def checkpoint_overhead(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import checkpoint_overhead
-
-    found = checkpoint_overhead.measure(folder, options.every, options.repeats, note)
-    return checkpoint_overhead.report(*found, options.every)
-
-
-def input_pipeline(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import input_pipeline
-
-    found = input_pipeline.measure(Path(options.data_dir), folder, options.seconds, options.peer_python, note)
-    return input_pipeline.report(found, options.json)
-
-
-def finetuning(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import finetuning
-
-    found = finetuning.measure(folder, options.weights, options.steps, options.seeds, note)
-    return finetuning.report(found, options.steps)
-
-
-def train_step(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import train_step
-
-    if "torch" in options.peer:
-        # JAX takes three quarters of a GPU's memory by default: too little would be left for PyTorch.
-        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
-    rows = train_step.measure(
-        options.name, options.model, options.peer, options.batch_size, options.image_size, options.dtype,
-        options.variants, options.seconds, options.rounds, note, options.bn_group_size,
-    )  # fmt: skip
-    return train_step.report(rows, options.json)
-
-
-def kernels(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import kernels
-
-    return kernels.report(kernels.measure(options.rounds, note))
-
-
-def startup(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import startup
-
-    return startup.report(startup.measure(folder, options.net, options.repeats, note))
-
-
-def end_to_end(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import end_to_end
-
-    return end_to_end.report(*end_to_end.measure(folder, options.net, options.steps, options.rounds, note))
-
-
-def scaling(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import scaling
-
-    found = scaling.measure(options.model, options.batch_size, options.devices, options.seconds, options.rounds, note)
-    return scaling.report(found, options.json)
-
-
-def memory(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import memory
-
-    nets = options.model or list(memory.DEEP if options.name == "deep" else memory.NETS)
-    ways = options.ways or (list(memory.WAYS) if options.name == "deep" else ["plain", "remat"])
-    return memory.report(memory.measure(nets, ways, options.batch_size, options.limit, note), options.json)
-
-
-def regression(options: argparse.Namespace, folder: Path) -> str:
-    from benchmarks import regression
-
-    where = machine()
-    if not options.record:
-        regression.reference_of(where)
-    found = regression.measure(folder, options.seconds, options.rounds, note)
-    if options.record:
-        regression.record(found, where, measured_on())
-    return regression.check(found, where)
-
-
 class Benchmark(NamedTuple):
-    """A benchmark: what makes its table, the page that shows it, if any, its help, and its options."""
+    """A benchmark.
 
-    make: Callable[[argparse.Namespace, Path], str]
+    Attributes:
+      module: `measure` takes the options and returns what it found; `report` makes the text of it.
+      page: of docs/, which shows the text; empty if none does.
+      help: what is measured.
+      options: names and arguments of argparse.
+      fixed: further arguments of `measure`.
+    """
+
+    module: str
     page: str
     help: str
     options: dict[str, dict[str, Any]]
+    fixed: dict[str, Any] = {}
 
 
 def _names(text: str) -> list[str]:
@@ -132,11 +49,10 @@ def _seconds(default: float, text: str = "of one turn") -> dict[str, Any]:
     return {"type": kind, "default": default, "help": f"{text} (%(default)s)"}
 
 
-_JSON = {"action": "store_true", "help": "print one JSON object, and nothing else"}
 _STEP: dict[str, dict[str, Any]] = {
-    "model": {"type": _names, "default": ["cifar_resnet20"], "metavar": "NET[@SIZE][,...]",
+    "model": {"dest": "models", "type": _names, "default": ["cifar_resnet20"], "metavar": "NET[@SIZE][,...]",
               "help": "nets, and the side of their images in pixels (cifar_resnet20)"},
-    "peer": {"type": _names, "default": ["flax_example"], "metavar": "PEER[,PEER]",
+    "peer": {"dest": "peers", "type": _names, "default": ["flax_example"], "metavar": "PEER[,PEER]",
              "help": "torch, flax_example, xla, whole_batch"},
     "batch_size": {"type": int, "default": 0, "help": "0: 128 for CIFAR's nets, 32 for ImageNet's"},
     "image_size": {"type": int, "default": 0, "help": "in pixels; 0: the size that a net was published for"},
@@ -145,62 +61,69 @@ _STEP: dict[str, dict[str, Any]] = {
     "dtype": {"choices": ("float32", "bfloat16"), "default": "float32", "help": "of the computation (%(default)s)"},
     "variants": {"type": _names, "default": [], "help": "of torch: contiguous, channels_last, either +compile; of "
                  "several the fastest counts. By default both on CPU, channels_last+compile on a GPU"},
-    "seconds": _seconds(3), "rounds": _count(10, "turns of each"), "json": _JSON,
+    "seconds": _seconds(3), "rounds": _count(10, "turns of each"),
 }  # fmt: skip
-_MEMORY: dict[str, dict[str, Any]] = {
-    "model": {"type": _names, "default": [], "metavar": "NET[,NET...]", "help": "nets"},
-    "ways": {"type": _names, "default": [], "help": "of plain, remat, scan, scan+remat"},
-    "batch_size": {"type": int, "default": 0, "help": "0: the papers' 128 and 256"},
-    "limit": {"type": float, "default": 1800, "help": "seconds until a compilation is given up (%(default)s)"},
-    "json": _JSON,
-}
+
+
+def _memory(nets: Sequence[str], ways: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        "model": {"dest": "nets", "type": _names, "default": nets, "metavar": "NET[,NET...]", "help": "nets"},
+        "ways": {"type": _names, "default": ways, "help": "of plain, remat, scan, scan+remat"},
+        "batch_size": {"type": int, "default": 0, "help": "0: the papers' 128 and 256"},
+        "limit": {"type": float, "default": 1800, "help": "seconds until a compilation is given up (%(default)s)"},
+    }
+
 
 BENCHMARKS = {
     "differences": Benchmark(
-        differences, "docs/training.md",
+        "differences", "docs/training.md",
         "how far a run differs with the number of devices, processes and micro-batches",
         {"steps": _count(100, "steps to take")}),
     "checkpoint_overhead": Benchmark(
-        checkpoint_overhead, "docs/training.md", "what a checkpoint every 100 steps costs a digits run",
+        "checkpoint_overhead", "docs/training.md", "what a checkpoint every 100 steps costs a digits run",
         {"every": _count(100, "steps between checkpoints"), "repeats": _count(5, "rounds")}),
     "finetuning": Benchmark(
-        finetuning, "docs/finetuning.md", "fine-tuning from CIFAR-10 to few digits, beside training from scratch",
+        "finetuning", "docs/finetuning.md", "fine-tuning from CIFAR-10 to few digits, beside training from scratch",
         {"weights": {"required": True, "help": "of a cifar_resnet20 trained on CIFAR-10"},
          "steps": _count(60, "of each run"), "seeds": _count(2, "runs of each way")}),
     "input_pipeline": Benchmark(
-        input_pipeline, "docs/input_pipeline.md",
+        "input_pipeline", "docs/input_pipeline.md",
         "images per second and core of ways to read, decode and crop ImageNet's files",
-        {"data_dir": {"default": "../shared/data/imagenet_sample", "help": "images (%(default)s)"},
+        {"data_dir": {"type": Path, "default": "../shared/data/imagenet_sample", "help": "images (%(default)s)"},
          "seconds": _seconds(5, "for each row"),
-         "peer_python": {"action": "append", "default": [], "metavar": "PATH",
-                         "help": "an interpreter that has TensorFlow or PyTorch; may be repeated"},
-         "json": _JSON}),
+         "peer_python": {"dest": "pythons", "action": "append", "default": [], "metavar": "PATH",
+                         "help": "an interpreter that has TensorFlow or PyTorch; may be repeated"}}),
     "train_step": Benchmark(
-        train_step, "docs/performance.md", "the training step beside PyTorch's and a minimal Flax one", _STEP),
-    "eval": Benchmark(train_step, "docs/performance.md", "the same of the evaluation step", _STEP),
+        "train_step", "docs/performance.md", "the training step beside PyTorch's and a minimal Flax one", _STEP,
+        {"kind": "train_step"}),
+    "eval": Benchmark(
+        "train_step", "docs/performance.md", "the same of the evaluation step", _STEP, {"kind": "eval"}),
     "kernels": Benchmark(
-        kernels, "docs/performance.md", "layers and their gradients on a CPU, XLA's and ours",
+        "kernels", "docs/performance.md", "layers and their gradients on a CPU, XLA's and ours",
         {"rounds": _count(15, "turns of each")}),
     "startup": Benchmark(
-        startup, "docs/performance.md", "from a command to its answer: help, and the first step",
-        {"net": {"type": _names, "default": ["resnet20", "resnet56"], "help": "on digits (resnet20,resnet56)"},
+        "startup", "docs/performance.md", "from a command to its answer: help, and the first step",
+        {"net": {"dest": "nets", "type": _names, "default": ["resnet20", "resnet56"],
+                 "help": "on digits (resnet20,resnet56)"},
          "repeats": _count(5, "of each")}),
     "end_to_end": Benchmark(
-        end_to_end, "docs/performance.md", "a real run beside its bare step: what the loop costs",
+        "end_to_end", "docs/performance.md", "a real run beside its bare step: what the loop costs",
         {"net": {"default": "resnet20", "help": "on digits (%(default)s)"}, "steps": _count(400, "of one run"),
          "rounds": _count(7, "runs")}),
     "memory": Benchmark(
-        memory, "docs/performance.md", "memory and compile time of each net's step, from its program", _MEMORY),
+        "memory", "docs/performance.md", "memory and compile time of each net's step, from its program",
+        _memory(memory.NETS, ("plain", "remat"))),
     "deep": Benchmark(
-        memory, "docs/performance.md", "the same for nets of 110 layers and more, unrolled and as a loop", _MEMORY),
+        "memory", "docs/performance.md", "the same for nets of 110 layers and more, unrolled and as a loop",
+        _memory(memory.DEEP, tuple(memory.WAYS))),
     "scaling": Benchmark(
-        scaling, "docs/scaling.md", "over virtual devices, and calculated for real ones",
+        "scaling", "docs/scaling.md", "over virtual devices, and calculated for real ones",
         {"model": {"default": "cifar_resnet20", "help": "the net that is run (%(default)s)"},
          "batch_size": {"type": int, "default": 32, "help": "of one device (weak), or of the whole by 8 (strong)"},
          "devices": {"type": _numbers, "default": [1, 2, 4, 8], "help": "numbers of virtual devices (1,2,4,8)"},
-         "seconds": _seconds(3), "rounds": _count(5, "turns"), "json": _JSON}),
+         "seconds": _seconds(3), "rounds": _count(5, "turns")}),
     "regression": Benchmark(
-        regression, "", "make bench: whether a ratio is lower than it was",
+        "regression", "", "make bench: whether a ratio is lower than it was",
         {"seconds": _seconds(2), "rounds": _count(8, "turns of each"),
          "record": {"action": "store_true", "help": "write benchmarks/reference.json anew"}}),
 }  # fmt: skip
@@ -212,35 +135,28 @@ def main(arguments: Sequence[str]) -> int:
     return run_command(lambda: _measure(arguments), compilation_cache=False)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, as the other commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` says more")
-
-
 def _measure(arguments: Sequence[str]) -> None:
-    parser = _Parser(prog="python -m benchmarks", description=__doc__)
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True)
     for name, benchmark in BENCHMARKS.items():
         command = commands.add_parser(name, help=benchmark.help)
         if benchmark.page:
             command.add_argument("--write", action="store_true", help=f"put the table into {benchmark.page}")
+        command.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
         for option, details in benchmark.options.items():
             command.add_argument(f"--{option}", **details)
-    options = parser.parse_args(arguments)
-
-    benchmark = BENCHMARKS[options.name]
-    write, as_json = getattr(options, "write", False), getattr(options, "json", False)
+    options = vars(parser.parse_args(arguments))
+    name, write, as_json = options.pop("name"), options.pop("write", False), options.pop("json")
     if write and as_json:
         raise UserError("--write puts a table into a page: leave out --json")
-    with tempfile.TemporaryDirectory() as folder:
-        text = benchmark.make(options, Path(folder))
-    if not as_json:
-        text = f"{text}\n\n{measured_on()}"
+
+    benchmark = BENCHMARKS[name]
+    module = importlib.import_module(f"benchmarks.{benchmark.module}")
+    found = module.measure(**benchmark.fixed, **options)
+    text = json.dumps(found) if as_json else f"{module.report(found)}\n\n{measured_on()}"
     print(text)
     if write:
-        write_between(ROOT / benchmark.page, options.name, text)
+        write_between(ROOT / benchmark.page, name, text)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 python -m benchmarks checkpoint_overhead --write
 """
 
-import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
+from benchmarks import note
 from benchmarks.docs_tables import table
 from configs.digits import get_config
 from resnet_jax.training.loop import fit
@@ -29,27 +29,29 @@ class _Stopwatch(ProgressDisplay):
             self.ended = time.monotonic()
 
 
-def measure(folder: Path, every: int, repeats: int, note: Callable[[str], None]) -> tuple[list[float], list[float]]:
-    """Returns the seconds of 400 steps of ResNet-20 without checkpoints, and with one every `every` steps."""
-    seconds: dict[int, list[float]] = {10**6: [], every: []}
+def measure(every: int, repeats: int) -> dict[str, list[float]]:
+    """Returns the seconds of 400 steps of ResNet-20, without checkpoints and with one every `every` steps."""
+    intervals = {"none": 10**6, f"every {every} steps": every}
+    found: dict[str, list[float]] = {name: [] for name in intervals}
     for repeat in range(repeats):
-        for interval, found in seconds.items():
-            note(f"round {repeat + 1} of {repeats}, a checkpoint every {interval} steps")
+        for name, interval in intervals.items():
+            note(f"round {repeat + 1} of {repeats}, checkpoints: {name}")
             config = get_config("resnet20")
             # The last step always saves a checkpoint: it comes 30 steps after the timed ones.
             config.update({"steps": 510, "log_every": 10, "eval_every": 510, "checkpoint_every": interval})
             watch = _Stopwatch(80, 480)
-            fit(config, folder / "run", watch)
-            found.append(watch.ended - watch.began)
-            shutil.rmtree(folder / "run")
-    return seconds[10**6], seconds[every]
+            with tempfile.TemporaryDirectory() as folder:
+                fit(config, folder, watch)
+            found[name].append(watch.ended - watch.began)
+    return found
 
 
-def report(without: list[float], with_: list[float], every: int) -> str:
+def report(found: Mapping[str, list[float]]) -> str:
     """Returns the table: medians, spread and the cost in percent."""
-    a, b = statistics.median(without), statistics.median(with_)
-    rows = [
-        ["none", f"{a:.2f}", f"{min(without):.2f} - {max(without):.2f}", "-"],
-        [f"every {every} steps", f"{b:.2f}", f"{min(with_):.2f} - {max(with_):.2f}", f"{100 * (b / a - 1):+.1f} %"],
-    ]
+    without = statistics.median(found["none"])
+    rows = []
+    for name, seconds in found.items():
+        median = statistics.median(seconds)
+        cost = "-" if name == "none" else f"{100 * (median / without - 1):+.1f} %"
+        rows.append([name, f"{median:.2f}", f"{min(seconds):.2f} - {max(seconds):.2f}", cost])
     return table(["checkpoints", "seconds for 400 steps (median)", "least - most", "cost"], rows)

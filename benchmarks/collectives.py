@@ -7,6 +7,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
+from benchmarks.paired_timing import time_in_turn
+from benchmarks.resnet_jax_step import implementation, make_benchmark_trainer
+from resnet_jax.training.trainer import Trainer
+
 #: Bytes of an element, by HLO's names.
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8,
          "u64": 8, "f64": 8}  # fmt: skip
@@ -26,43 +32,20 @@ def _sizes(shapes: str) -> Iterator[int]:
         yield BYTES[kind] * math.prod(int(d) for d in dimensions.split(",") if d)
 
 
-def expected_bytes(params: int, norm_channels: int) -> tuple[int, int]:
-    """Returns the least and the most bytes that a training step all-reduces.
-
-    The least is every parameter's gradient. Batch norm over the global batch adds, for each channel, the two sums of
-    its forward pass and those of its backward pass: two, or four where XLA does not join what it could. 64 bytes are
-    for the loss, the error and other scalars.
-
-    Args:
-      params: parameters of the net.
-      norm_channels: channels of all its batch norms, added up.
-    """
-    return 4 * params, 4 * params + 4 * 6 * norm_channels + 64
-
-
-def count(name: str, batch_size: int, image_size: int = 0, **fields: Any) -> dict[str, Any]:
+def count(trainer: Trainer) -> dict[str, Any]:
     """Returns number and bytes of a training step's all-reduces on all devices, and the net's parameters."""
-    from benchmarks.resnet_jax_step import make_benchmark_trainer
-
-    trainer = make_benchmark_trainer(name, batch_size, image_size, **fields)
     lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
     found = all_reduces(lowered.compile().as_text() or "")
     return {"all_reduces": len(found), "bytes": sum(found), "params": trainer.summary.params,
-            "norm_channels": sum(x.output[-1] for x in trainer.summary.layers if x.kind == "norm"),
             "forward": trainer.summary.flops}  # fmt: skip
 
 
 def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Returns what `count` says, and images per second, on all devices of this process."""
-    import jax
-
-    from benchmarks.paired_timing import time_in_turn
-    from benchmarks.resnet_jax_step import implementation, make_benchmark_trainer
-
     trainer = make_benchmark_trainer(name, batch_size)
     found = time_in_turn({"ours": implementation(trainer).losses}, seconds, rounds)["ours"]
     return {"devices": jax.device_count(), "batch_size": batch_size, "images_per_second": found.rate * batch_size,
-            **count(name, batch_size)}  # fmt: skip
+            **count(trainer)}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ of its own.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks import ROOT, note
 from benchmarks.docs_tables import table
-from benchmarks.local_processes import ROOT, Job
+from benchmarks.local_processes import Job, last_line
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import open_run
 
@@ -48,7 +51,7 @@ HEADINGS = ("devices", "processes", "micro-batches", "loss, 1 step", "10 steps",
             "test error (%)")  # fmt: skip
 
 
-def run(folder: Path, steps: int, note: Callable[[str], None], cases: Sequence[Case] = CASES) -> None:
+def run(folder: Path, steps: int, cases: Sequence[Case] = CASES) -> None:
     """Trains what is missing under `folder`.
 
     Raises:
@@ -64,7 +67,7 @@ def run(folder: Path, steps: int, note: Callable[[str], None], cases: Sequence[C
         arguments += [f"--config.{name}={value}" for name, value in fields.items()]
         ended = Job(arguments, folder / case.name, case.processes, case.devices, folder / "cache").wait(1800)
         if any(e.status for e in ended):
-            raise UserError(f"{case} failed: {ended[0].output.strip().splitlines()[-1]}")
+            raise UserError(f"{case} failed: {last_line(ended[0].output)}")
 
 
 def rows(folder: Path, cases: Sequence[Case] = CASES) -> list[list[str]]:
@@ -118,10 +121,18 @@ def _read(workdir: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
     return np.array([x["loss"] for x in lines if "loss" in x]), params, lines[-1]["test_error"]
 
 
-def report(folder: Path, steps: int) -> str:
+def measure(steps: int) -> dict[str, Any]:
+    """Returns `steps` and the `rows` of the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run(folder, steps)
+        return {"steps": steps, "rows": [*rows(folder), nudged(folder)]}
+
+
+def report(found: dict[str, Any]) -> str:
     """Returns the table, and what its columns mean."""
-    headings = [h.format(steps=steps) for h in HEADINGS]
-    body = table(headings, [*rows(folder), nudged(folder)])
+    steps = found["steps"]
+    body = table([heading.format(steps=steps) for heading in HEADINGS], found["rows"])
     return (
         f"{body}\n\nLoss: largest relative difference from the first row, up to that step; parameters: largest "
         f"absolute difference after {steps} steps."

@@ -4,14 +4,15 @@ python -m benchmarks end_to_end --write
 """
 
 import json
-import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from benchmarks import note
 from benchmarks.docs_tables import table
 from benchmarks.paired_timing import ratio
 from benchmarks.resnet_jax_step import steps_per_dispatch
@@ -19,6 +20,9 @@ from configs.digits import get_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer, make_trainer
+
+#: Names of the two rows.
+BARE, FIT = "the bare step", "`fit`, as its metrics say"
 
 
 def config_of(net: str, steps: int) -> ConfigDict:
@@ -53,32 +57,26 @@ def bare(trainer: Trainer, compiled: dict, steps: int) -> float:
     return len(inputs) * count * trainer.config.batch_size / (time.perf_counter() - began)
 
 
-def measure(
-    folder: Path, net: str, steps: int, rounds: int, note: Callable[[str], None]
-) -> tuple[list[float], list[float]]:
-    """Returns images per second of `fit` and of the bare step, of each round."""
+def measure(net: str, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Returns images per second of the bare step and of `fit`, of each round."""
     trainer = make_trainer(config_of(net, steps))
-    stepper, count = Stepper(trainer), steps_per_dispatch(trainer)
-    stepper.advance(trainer.init(), 0, count)
+    stepper = Stepper(trainer)
+    stepper.advance(trainer.init(), 0, steps_per_dispatch(trainer))
     list(stepper.collect())
-    whole, alone = [], []
+    found: dict[str, list[float]] = {BARE: [], FIT: []}
     for number in range(rounds):
         note(f"round {number + 1} of {rounds}")
-        fit(config_of(net, steps), folder / "run")
-        whole.append(of_metrics(folder / "run"))
-        shutil.rmtree(folder / "run")
-        alone.append(bare(trainer, stepper.compiled, steps))
-    return whole, alone
+        with tempfile.TemporaryDirectory() as folder:
+            fit(config_of(net, steps), folder)
+            found[FIT].append(of_metrics(Path(folder)))
+        found[BARE].append(bare(trainer, stepper.compiled, steps))
+    return found
 
 
-def report(whole: list[float], alone: list[float]) -> str:
+def report(found: Mapping[str, Sequence[float]]) -> str:
     """Returns the table."""
-    share = ratio(whole, alone)
-    rows = [
-        [name, f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f} - {max(rates):,.0f}", part]
-        for name, rates, part in (
-            ("the bare step", alone, "1.00"),
-            ("`fit`, as its metrics say", whole, f"{share:.3f}"),
-        )
-    ]
+    rows = []
+    for name, rates in found.items():
+        share = "1.00" if name == BARE else f"{ratio(rates, found[BARE]):.3f}"
+        rows.append([name, f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f} - {max(rates):,.0f}", share])
     return table(["ResNet on digits", "images/s (median)", "least - most", "by the bare step's"], rows)

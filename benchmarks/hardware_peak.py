@@ -1,7 +1,7 @@
 """Measures the most that the hardware can do: one large matrix product and one large copy."""
 
 import dataclasses
-import time
+import timeit
 from collections.abc import Callable
 from typing import Any
 
@@ -45,14 +45,9 @@ def measure_peak(dtype: str, seconds: float = 1.0) -> Peak:
 
 
 def _least_seconds(work: Callable[[], Any], seconds: float) -> float:
-    jax.block_until_ready(work())
-    least, end, times = float("inf"), time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or times < LEAST_TIMES:
-        times += 1
-        began = time.perf_counter()
-        jax.block_until_ready(work())
-        least = min(least, time.perf_counter() - began)
-    return least
+    jax.block_until_ready(work())  # compiles
+    timer = timeit.Timer(lambda: jax.block_until_ready(work()))
+    return min(timer.repeat(max(LEAST_TIMES, round(seconds / timer.timeit(1))), number=1))
 
 
 def training_flops(forward: int) -> int:

@@ -6,11 +6,11 @@ python -m benchmarks input_pipeline [--data_dir=DIR] [--peer_python=PATH ...] [-
 import contextlib
 import functools
 import io
-import json
 import math
 import pickle
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,9 +21,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from benchmarks import input_run
+from benchmarks import ROOT, input_run, note
 from benchmarks.docs_tables import table
-from benchmarks.local_processes import ROOT
+from benchmarks.local_processes import last_line
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
 from resnet_jax.data.imagenet.decode import image_size, resize
 from resnet_jax.data.imagenet.loaders import TrainLoader, default_workers, load_crop
@@ -91,39 +91,36 @@ def _edges(row: np.ndarray, data: bytes) -> Edges:
     return int(left), int(top), int(left + width), int(top + height)
 
 
-def measure(
-    data_dir: Path, folder: Path, seconds: float, pythons: Sequence[str], note: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(data_dir: Path, seconds: float, pythons: Sequence[str]) -> dict[str, Any]:
     """Returns rows for each way and kind of file, and what `input_run` measures.
 
     Args:
       data_dir: original images, anything that `prepare` takes.
-      folder: to prepare shards in.
       seconds: for each row.
       pythons: interpreters that have TensorFlow or PyTorch, besides this one.
-      note: told what is being measured.
     """
     peers = find_peers([sys.executable, *pythons])
     if not data_dir.is_dir():
         raise UserError(f"--data_dir={data_dir} is not a folder of ImageNet's images (train/<wnid>/*.JPEG and val/)")
     splits = open_originals(data_dir, allow_partial=True, called="--data_dir")
-    note("preparing shards at a shorter side of 256 pixels")
-    shards = folder / "shards"
-    prepare(splits, shards, Recipe(256, 90, 5000), 2, lambda done, total: None)
-    rows, threads = [], []
-    sources = {"original": splits["train"], "prepared, 256": ShardSource(shards, "train")}
-    for files, source in sources.items():
-        note(f"{files}: {', '.join(['resnet_jax', *WAYS, *peers])}")
-        rows += _measure_source(files, source, folder / files, seconds, peers)
-        threads += [{"files": files, **row} for row in input_run.scaling(source, SIZE, seconds)]
-    note("memory over batches, and a run of resnet18")
-    return {
-        "size": SIZE,
-        "rows": rows,
-        "threads": threads,
-        "memory": input_run.memory(shards, SIZE, batches=10 + int(20 * seconds)),
-        "data_wait": input_run.data_wait(shards, folder / "run", steps=4 + int(4 * seconds)),
-    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        note("preparing shards at a shorter side of 256 pixels")
+        shards = folder / "shards"
+        prepare(splits, shards, Recipe(256, 90, 5000), 2, lambda done, total: None)
+        rows, threads = [], []
+        sources = {"original": splits["train"], "prepared, 256": ShardSource(shards, "train")}
+        for files, source in sources.items():
+            note(f"{files}: {', '.join(['resnet_jax', *WAYS, *peers])}")
+            rows += _measure_source(files, source, folder / files, seconds, peers)
+            threads += [{"files": files, **row} for row in input_run.scaling(source, SIZE, seconds)]
+        note("memory over batches, and a run of resnet18")
+        return {
+            "rows": rows,
+            "threads": threads,
+            "memory": input_run.memory(shards, SIZE, batches=10 + int(20 * seconds)),
+            "data_wait": input_run.data_wait(shards, folder / "run", steps=4 + int(4 * seconds)),
+        }
 
 
 def _measure_source(
@@ -152,9 +149,11 @@ def _measure_source(
         loader.batches([0])
         return count
 
+    def each(way: Way) -> int:
+        return len([way(path.read_bytes(), box) for path, box in zip(paths, edges, strict=True)])
+
     works = {"resnet_jax, one thread": ours, OURS: batches}
-    for name, way in WAYS.items():
-        works[name] = functools.partial(_each, way, paths, edges)
+    works |= {name: functools.partial(each, way) for name, way in WAYS.items()}
     ways: dict[str, Callable[[], float]] = {name: functools.partial(per_core, work) for name, work in works.items()}
     task = folder / "task"
     task.write_bytes(pickle.dumps({"paths": list(map(str, paths)), "edges": edges, "size": SIZE,
@@ -173,10 +172,6 @@ def _measure_source(
         }
         for name, speeds in found.items()
     ]
-
-
-def _each(way: Way, paths: Sequence[Path], edges: Sequence[Edges]) -> int:
-    return len([way(path.read_bytes(), box) for path, box in zip(paths, edges, strict=True)])
 
 
 def find_peers(pythons: Sequence[str]) -> dict[str, str]:
@@ -216,7 +211,7 @@ def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
             if line := answers.readline():
                 return line
             log.seek(0)
-            raise UserError(f"{name} in {python} failed: {' '.join(log.read().strip().splitlines()[-1:])}")
+            raise UserError(f"{name} in {python} failed: {last_line(log.read())}")
 
         def once() -> float:
             asked.write("\n")
@@ -228,10 +223,8 @@ def peer(python: str, name: str, task: Path) -> Iterator[Callable[[], float]]:
         asked.close()
 
 
-def report(found: dict[str, Any], as_json: bool = False) -> str:
-    """Returns the tables, or one JSON object."""
-    if as_json:
-        return json.dumps(found)
+def report(found: dict[str, Any]) -> str:
+    """Returns the tables, and what `input_run` found in sentences."""
     cells = [
         [row["way"], row["files"], f"{row['kilobytes']:.0f}", f"{row['images_per_second_per_core']:,.0f}",
          f"{row['times_as_fast']:.2f}",

@@ -1,21 +1,22 @@
 """Measures how decoding scales with threads, how memory grows, and how long steps wait for input."""
 
-import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.local_processes import ROOT
+from benchmarks.local_processes import answer
+from benchmarks.paired_timing import ratio, time_in_turn
 from resnet_jax.data.imagenet.loaders import TrainLoader, default_workers
 from resnet_jax.data.imagenet.shards import ShardSource
 from resnet_jax.data.imagenet.source import Source
 
 BATCH = 32
+
+#: Turns of each number of threads.
+ROUNDS = 5
 
 
 def _loader(source: Source, size: int, workers: int = 0) -> TrainLoader:
@@ -26,19 +27,13 @@ def _loader(source: Source, size: int, workers: int = 0) -> TrainLoader:
 def scaling(source: Source, size: int, seconds: float) -> list[dict[str, Any]]:
     """Returns images per second of wall time with one thread and with one for each core, in turn."""
     counts = sorted({1, default_workers()})
-    loaders = {count: _loader(source, size, count) for count in counts}
-    speeds: dict[int, list[float]] = {count: [] for count in counts}
-    end, number = time.monotonic() + seconds * len(counts), 0
-    while time.monotonic() < end or not number:
-        for count, loader in loaders.items():
-            began = time.monotonic()
-            loader.batches(range(number, number + 4))
-            speeds[count].append(4 * BATCH / (time.monotonic() - began))
-        number += 4
+    loaders = [_loader(source, size, count) for count in counts]
+    works = {str(n): lambda count, one=one: one.batches(range(count)) for n, one in zip(counts, loaders, strict=True)}
+    found = time_in_turn(works, seconds / ROUNDS, ROUNDS)
     return [
-        {"threads": count, "images_per_second": round(float(np.median(found)), 1),
-         "times_one": round(float(np.median(np.divide(found, speeds[1]))), 2)}
-        for count, found in speeds.items()
+        {"threads": int(threads), "images_per_second": round(BATCH * rounds.rate, 1),
+         "times_one": round(ratio(rounds.rates, found["1"].rates), 2)}
+        for threads, rounds in found.items()
     ]  # fmt: skip
 
 
@@ -52,9 +47,8 @@ def memory(shards: Path, size: int, batches: int) -> dict[str, Any]:
 
     It is measured in a new process: elsewhere a leak could hide in memory that was freed before.
     """
-    command = [sys.executable, "-m", "benchmarks.input_run", str(shards), str(size), str(batches)]
-    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    return {"batches": batches, "images": batches * BATCH, "grown_mib": json.loads(done.stdout)}
+    grown = answer(["-m", "benchmarks.input_run", str(shards), str(size), str(batches)], "reading batches")
+    return {"batches": batches, "images": batches * BATCH, "grown_mib": grown}
 
 
 def growth(loader: TrainLoader, batches: int) -> float:

@@ -3,9 +3,8 @@
 python -m benchmarks kernels [--rounds=N] [--write]
 """
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from benchmarks import note
 from benchmarks.docs_tables import table
+from benchmarks.paired_timing import time_in_turn
 from resnet_jax.errors import UserError
 from resnet_jax.kernels import conv_general_dilated, max_pool
 from resnet_jax.kernels.build import in_use, switched_off
@@ -47,7 +48,7 @@ LAYERS = (
 )
 
 Convolution = Callable[..., Array]
-Parts = dict[str, Callable[[Array, Array, Array], Array]]
+Parts = dict[str, Callable[..., Any]]
 
 
 def parts(convolution: Convolution, layer: Layer) -> Parts:
@@ -83,61 +84,49 @@ def operands(layer: Layer) -> tuple[Array, Array, Array]:
     return images, kernel, cotangent
 
 
-class Pass(NamedTuple):
-    """A layer without a kernel, and the shape that it is given."""
-
-    where: str
-    shape: tuple[int, int, int, int]
-    layer: Callable[[Array], Array]
-
-
 def norm_and_relu(x: Array) -> Array:
     """Applies batch norm in training, and the ReLU after it."""
     ones = jnp.ones(x.shape[-1])
     return batch_norm(x[None], ones, 0.1 * ones, 1e-5, relu=True)[0][0]
 
 
-PASSES = (
-    Pass("BN and ReLU, CIFAR, stage 1", (128, 32, 32, 16), norm_and_relu),
-    Pass("BN and ReLU, CIFAR, stage 3", (128, 8, 8, 64), norm_and_relu),
-    Pass("BN and ReLU, digits, stage 1", (128, 8, 8, 16), norm_and_relu),
-    Pass("BN and ReLU, ResNet-50, stage 1", (32, 28, 28, 256), norm_and_relu),
-    Pass("max-pooling, stem, 112 pixels", (32, 56, 56, 64), lambda x: max_pool(x, 3, 2, 1)),
-)
-
-#: Milliseconds of XLA's and of ours.
-Pair = tuple[float, float]
-Row = tuple[Layer | Pass, dict[str, Pair]]
+#: Layers without a kernel: the shapes that they are given, and what they compute.
+PASSES: dict[str, tuple[tuple[int, ...], Callable[[Array], Array]]] = {
+    "BN and ReLU, CIFAR, stage 1": ((128, 32, 32, 16), norm_and_relu),
+    "BN and ReLU, CIFAR, stage 3": ((128, 8, 8, 64), norm_and_relu),
+    "BN and ReLU, digits, stage 1": ((128, 8, 8, 16), norm_and_relu),
+    "BN and ReLU, ResNet-50, stage 1": ((32, 28, 28, 256), norm_and_relu),
+    "max-pooling, stem, 112 pixels": ((32, 56, 56, 64), lambda x: max_pool(x, 3, 2, 1)),
+}
 
 
-def measure(rounds: int, note: Callable[[str], None]) -> list[Row]:
-    """Returns, for each part of a layer, milliseconds of XLA's and of ours: medians of processor time, in turn.
+def measure(rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Returns rows of `convolutions` and of `others`, with the milliseconds of XLA's and of ours for each part.
+
+    They are medians of processor time, in turn.
 
     Raises:
       UserError: if our kernels are not in use here.
     """
     if not in_use():
         raise UserError("kernels of our own are for one CPU device and need a C++ compiler ($CXX or c++)")
-    rows: list[Row] = []
+    convolutions, others = [], []
     for layer in LAYERS:
         note(layer.where)
         xla, ours = parts(jax.lax.conv_general_dilated, layer), parts(conv_general_dilated, layer)
-        rows.append((layer, {part: _in_turn(xla[part], ours[part], operands(layer), rounds) for part in ours}))
-    for other in PASSES:
-        note(other.where)
+        convolutions.append({**layer._asdict(), "ms": _in_turn(xla, ours, operands(layer), rounds)})
+    for where, (shape, layer_of) in PASSES.items():
+        note(where)
         draw = np.random.default_rng(0)
-        x = jnp.asarray(draw.normal(size=other.shape), jnp.float32)
-        given = x, jnp.asarray(draw.normal(size=other.layer(x).shape), jnp.float32)
-
+        x = jnp.asarray(draw.normal(size=shape), jnp.float32)
+        given = x, jnp.asarray(draw.normal(size=layer_of(x).shape), jnp.float32)
         with switched_off():
-            xla = _compiled(other.layer, given)
-        ours = _compiled(other.layer, given)
-        found = {name: _in_turn(xla[name], ours[name], given, rounds) for name in ours}
-        rows.append((other, found))
-    return rows
+            xla = _compiled(layer_of, given)
+        others.append({"where": where, "shape": shape, "ms": _in_turn(xla, _compiled(layer_of, given), given, rounds)})
+    return {"convolutions": convolutions, "others": others}
 
 
-def _compiled(layer: Callable[[Array], Array], given: tuple[Array, Array]) -> dict[str, Callable[..., Any]]:
+def _compiled(layer: Callable[[Array], Array], given: tuple[Array, Array]) -> Parts:
     """Compiles functions that are made here, since JAX would reuse what it has traced before."""
 
     def alone(x: Array, cotangent: Array) -> Array:
@@ -151,23 +140,25 @@ def _compiled(layer: Callable[[Array], Array], given: tuple[Array, Array]) -> di
     return {name: jax.jit(way).lower(*given).compile() for name, way in ways.items()}
 
 
-def _in_turn(xla: Callable[..., Any], ours: Callable[..., Any], given: tuple[Array, ...], rounds: int) -> Pair:
-    seconds: list[list[float]] = [[], []]
-    for number in range(rounds + 1):
-        for way, times in zip((xla, ours), seconds, strict=True):
-            began = time.process_time()
+def _in_turn(xla: Parts, ours: Parts, given: tuple[Array, ...], rounds: int) -> dict[str, list[float]]:
+    """Returns the milliseconds of XLA's and of ours, by part."""
+
+    def repeat(way: Callable[..., Any], count: int) -> None:
+        for _ in range(count):
             jax.block_until_ready(way(*given))
-            if number:  # the first compiles
-                times.append(time.process_time() - began)
-    before, after = (1000 * statistics.median(times) for times in seconds)
-    return before, after
+
+    found = {}
+    for part in ours:
+        works = {"xla": partial(repeat, xla[part]), "ours": partial(repeat, ours[part])}
+        found[part] = [1000 * one.cpu for one in time_in_turn(works, 0, rounds).values()]
+    return found
 
 
-def report(rows: list[Row]) -> str:
+def report(found: dict[str, list[dict[str, Any]]]) -> str:
     """Returns a table of convolutions, and one of the other layers."""
 
-    def cells(found: dict[str, Pair], names: Sequence[str]) -> list[str]:
-        pairs = (found.get(name) for name in names)
+    def cells(row: dict[str, Any], names: Sequence[str]) -> list[str]:
+        pairs = (row["ms"].get(name) for name in names)
         return [f"{pair[0]:.1f} / {pair[1]:.1f} = {pair[0] / pair[1]:.1f}" if pair else "-" for pair in pairs]
 
     def heading(names: Sequence[str]) -> list[str]:
@@ -175,15 +166,11 @@ def report(rows: list[Row]) -> str:
 
     names = ("the layer", "its images' gradient", "its kernel's gradient")
     convolutions = [
-        [layer.where, f"{layer.batch}x{layer.side}x{layer.side}x{layer.channels}",
-         f"{layer.kernel}x{layer.kernel}/{layer.stride}, {layer.features}", *cells(found, names)]
-        for layer, found in rows if isinstance(layer, Layer)
+        [row["where"], "{batch}x{side}x{side}x{channels}".format_map(row),
+         "{kernel}x{kernel}/{stride}, {features}".format_map(row), *cells(row, names)]
+        for row in found["convolutions"]
     ]  # fmt: skip
     both = ("the layer", "with its gradient")
-    passes = [
-        [layer.where, "x".join(map(str, layer.shape)), *cells(found, both)]
-        for layer, found in rows
-        if isinstance(layer, Pass)
-    ]
+    others = [[row["where"], "x".join(map(str, row["shape"])), *cells(row, both)] for row in found["others"]]
     first = table(["", "images", "kernel, features", *heading(names)], convolutions)
-    return f"{first}\n\n{table(['', 'activations', *heading(both)], passes)}"
+    return f"{first}\n\n{table(['', 'activations', *heading(both)], others)}"

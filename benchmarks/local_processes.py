@@ -1,16 +1,48 @@
-"""Starts one run in several processes of this machine, each with virtual CPU devices of its own."""
+"""Starts processes of this machine: commands that answer in JSON, and runs with virtual CPU devices."""
 
 import dataclasses
+import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import ROOT
+from resnet_jax.cache import FOLDER, LEAST_SECONDS
+from resnet_jax.errors import UserError
+
+
+def last_line(text: str) -> str:
+    """Returns the last line of what a process printed."""
+    return (text.strip().splitlines() or ["it said nothing"])[-1]
+
+
+def answer(
+    arguments: Sequence[str], what: str, environment: Mapping[str, str] | None = None, timeout: float | None = None
+) -> Any:
+    """Runs Python in a process of its own and returns the JSON in the last line that it prints.
+
+    Args:
+      arguments: of Python.
+      what: begins the message if it fails.
+      environment: variables besides this process's own.
+      timeout: seconds.
+
+    Raises:
+      UserError: if it fails, with the last line of its error output.
+      subprocess.TimeoutExpired: if it takes longer.
+    """
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True,
+        text=True, timeout=timeout,
+    )  # fmt: skip
+    if done.returncode:
+        raise UserError(f"{what}: {last_line(done.stderr)}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +96,8 @@ class Job:
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices_flag}",  # the last of two counts
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            FOLDER: str(cache),
+            LEAST_SECONDS: "0",
         }
         self.processes = []
         for i, log in enumerate(self.logs):
@@ -107,6 +139,5 @@ class Job:
     def kill(self) -> None:
         """Kills the processes that still run."""
         for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+            process.kill()
+            process.wait()

@@ -11,12 +11,13 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import note
 from benchmarks.docs_tables import table
-from benchmarks.local_processes import ROOT
-from resnet_jax.errors import UserError, unknown_name
+from benchmarks.local_processes import answer
+from resnet_jax.errors import unknown_name
 
 #: Fields of the net that trade time for memory and for the size of the program.
 WAYS: dict[str, dict[str, bool]] = {
@@ -112,9 +113,7 @@ def kept_bytes(model: Any, state: Any, images: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in found)
 
 
-def measure(
-    nets: Sequence[str], ways: Sequence[str], batch_size: int, limit: float, note: Callable[[str], None]
-) -> list[dict[str, Any]]:
+def measure(nets: Sequence[str], ways: Sequence[str], batch_size: int, limit: float) -> list[dict[str, Any]]:
     """Returns one row for each net and way.
 
     Args:
@@ -122,7 +121,6 @@ def measure(
       ways: keys of `WAYS`.
       batch_size: 0: the papers'.
       limit: seconds after which a compilation is given up, and its row says so.
-      note: told what is being compiled.
     """
     rows = []
     for name in nets:
@@ -130,22 +128,16 @@ def measure(
             if way not in WAYS:
                 raise unknown_name("way", way, WAYS)
             note(f"compiling {name}, {way}")
-            command = [sys.executable, "-m", "benchmarks.memory", name, way, str(batch_size)]
             try:
-                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+                command = ["-m", "benchmarks.memory", name, way, str(batch_size)]
+                rows.append(answer(command, f"{name}, {way}", timeout=limit))
             except subprocess.TimeoutExpired:
                 rows.append({"model": name, "way": way, "batch_size": batch_size or paper_batch(name), "limit": limit})
-                continue
-            if done.returncode:
-                raise UserError(f"{name}, {way}: {(done.stderr.strip().splitlines() or ['ended without a word'])[-1]}")
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
     return rows
 
 
-def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
-    """Returns the table, or one JSON object."""
-    if as_json:
-        return json.dumps({"rows": list(rows)})
+def report(rows: Sequence[dict[str, Any]]) -> str:
+    """Returns the table."""
     cells = []
     for row in rows:
         head = [row["model"], row["way"], str(row["batch_size"])]

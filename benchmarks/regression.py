@@ -7,12 +7,12 @@ Each ratio is our speed divided by another's, in the same process at the same ti
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import end_to_end, train_step
-from benchmarks.docs_tables import table
+from benchmarks.docs_tables import machine, measured_on, table
+from benchmarks.paired_timing import ratio
 from resnet_jax.errors import UserError
 
 REFERENCE = Path(__file__).with_name("reference.json")
@@ -21,70 +21,65 @@ REFERENCE = Path(__file__).with_name("reference.json")
 TOLERANCE = 0.15
 
 
-def measure(folder: Path, seconds: float, rounds: int, note: Callable[[str], None]) -> dict[str, float]:
-    """Returns ratios by name: of our steps to plain Flax ones, and of `fit` to its bare step."""
+def measure(seconds: float, rounds: int, record: bool = False) -> dict[str, float]:
+    """Returns ratios by name: of our steps to plain Flax ones, and of `fit` to its bare step.
+
+    With `record`, they are this machine's reference from now on.
+
+    Raises:
+      UserError: if this machine has no reference and is to have none.
+    """
+    if not record:
+        reference_of(machine())
     found = {}
     for kind in ("train_step", "eval"):
-        (row,) = train_step.measure(kind, ["cifar_resnet20"], ["flax_example"], 128, 0, "float32", [], seconds, rounds,
-                                    note)  # fmt: skip
-        found[f"{kind}: cifar_resnet20 by flax_example"] = row["ratio"]
-    whole, alone = end_to_end.measure(folder, "resnet20", 200, max(3, rounds // 2), note)
-    found["fit by its bare step: resnet20 on digits"] = end_to_end.ratio(whole, alone)
+        step = train_step.measure(kind, ["cifar_resnet20"], ["flax_example"], batch_size=128, seconds=seconds,
+                                  rounds=rounds)  # fmt: skip
+        found[f"{kind}: cifar_resnet20 by flax_example"] = step["ratio"]
+    rates = end_to_end.measure("resnet20", 200, max(3, rounds // 2))
+    found["fit by its bare step: resnet20 on digits"] = ratio(rates[end_to_end.FIT], rates[end_to_end.BARE])
+    if record:
+        write_reference(found, machine())
     return found
 
 
-def compare(found: dict[str, float], reference: dict[str, Any]) -> list[list[str]]:
-    """Returns a row for each ratio: its name, what it was, what it is, and "ok" or "slower".
+def reference_of(name: str) -> dict[str, float]:
+    """Returns the ratios that were recorded on such a machine: they differ between processors.
 
     Raises:
-      UserError: if the reference has other ratios.
-    """
-    if found.keys() != reference["ratios"].keys():
-        raise UserError(f"{REFERENCE.name} has other ratios: python -m benchmarks regression --record writes it anew")
-    return [
-        [
-            name,
-            f"{was:.2f}",
-            f"{found[name]:.2f}",
-            "ok" if found[name] >= was * (1 - TOLERANCE) else "slower",
-        ]
-        for name, was in reference["ratios"].items()
-    ]
-
-
-def reference_of(machine: str) -> dict[str, Any]:
-    """Returns what was recorded on such a machine: ratios differ between processors.
-
-    Raises:
-      UserError: if there is none.
+      UserError: if there are none.
     """
     known = _read()
-    if machine not in known:
+    if name not in known:
         raise UserError(
-            f"{REFERENCE.name} has no reference for {machine}, only for {', '.join(known) or 'none'}: "
+            f"{REFERENCE.name} has no reference for {name}, only for {', '.join(known) or 'none'}: "
             "python -m benchmarks regression --record adds it"
         )
-    found: dict[str, Any] = known[machine]
+    found: dict[str, float] = known[name]["ratios"]
     return found
 
 
-def check(found: dict[str, float], machine: str) -> str:
-    """Returns the table of `compare` with the committed reference of this machine.
+def report(found: dict[str, float], name: str = "") -> str:
+    """Returns a table of the ratios beside the reference of a machine, by default of this one.
 
     Raises:
-      UserError: if a ratio is too low, with its name, or there is no reference.
+      UserError: if a ratio is too low, with its name, if there is no reference, or if it has other ratios.
     """
-    rows = compare(found, reference_of(machine))
-    text = table(["ratio", "reference", "now", ""], rows)
-    if slower := [row for row in rows if row[-1] == "slower"]:
-        raise UserError("slower than the reference: " + "; ".join(f"{r[0]} {r[2]}, was {r[1]}" for r in slower))
-    return text
+    reference = reference_of(name or machine())
+    if found.keys() != reference.keys():
+        raise UserError(f"{REFERENCE.name} has other ratios: python -m benchmarks regression --record writes it anew")
+    slower = [key for key, was in reference.items() if found[key] < was * (1 - TOLERANCE)]
+    if slower:
+        texts = (f"{key} {found[key]:.2f}, was {reference[key]:.2f}" for key in slower)
+        raise UserError(f"slower than the reference: {'; '.join(texts)}")
+    rows = [[key, f"{was:.2f}", f"{found[key]:.2f}"] for key, was in reference.items()]
+    return table(["ratio", "reference", "now"], rows)
 
 
-def record(found: dict[str, float], machine: str, where: str) -> None:
-    """Writes the reference of this machine, and leaves those of others."""
-    known = _read()
-    known[machine] = {"measured_on": where, "ratios": {k: round(v, 3) for k, v in found.items()}}
+def write_reference(found: dict[str, float], name: str) -> None:
+    """Writes the reference of a machine, and leaves those of others."""
+    ratios = {key: round(value, 3) for key, value in found.items()}
+    known = _read() | {name: {"measured_on": measured_on(), "ratios": ratios}}
     REFERENCE.write_text(json.dumps(known, indent=2) + "\n")
 
 

@@ -7,16 +7,12 @@ N devices together would then do 1/N as much.
 """
 
 import dataclasses
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from benchmarks import note
 from benchmarks.docs_tables import table
-from benchmarks.local_processes import ROOT
-from resnet_jax.errors import UserError
+from benchmarks.local_processes import answer
 from resnet_jax.kernels.build import SWITCH
 
 
@@ -96,37 +92,32 @@ def predicted(machine: Machine, devices: int, batch: int, counted: dict[str, Any
 
 
 def _child(devices: int, *code: str) -> dict[str, Any]:
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
-        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu",
+    environment = {
+        "JAX_PLATFORMS": "cpu",
         SWITCH: "0",  # compiled convolutions are for one device: the others would be compared with something else
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }  # fmt: skip
-    done = subprocess.run([sys.executable, *code], cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"with {devices} devices: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    }
+    return answer(code, f"with {devices} devices", environment)
 
 
-def measure(
-    name: str, batch_size: int, counts: Sequence[int], seconds: float, rounds: int, note: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(model: str, batch_size: int, devices: Sequence[int], seconds: float, rounds: int) -> dict[str, Any]:
     """Measures scaling of a small net over virtual devices, and counts the all-reduces of `NET` on two.
 
     Args:
-      name: of the net that is run.
+      model: the net that is run.
       batch_size: in weak scaling for each device, in strong scaling for all.
-      counts: numbers of devices.
+      devices: numbers of devices.
       seconds, rounds: see `time_in_turn`.
-      note: told what is being measured.
     """
     rows = []
-    for devices in counts:
-        for kind, batch in (("weak", batch_size * devices), ("strong", batch_size * max(counts))):
-            note(f"{kind} scaling, {devices} devices")
-            found = _child(devices, "-m", "benchmarks.collectives", name, str(batch), str(seconds), str(rounds))
+    for count in devices:
+        for kind, batch in (("weak", batch_size * count), ("strong", batch_size * max(devices))):
+            note(f"{kind} scaling, {count} devices")
+            found = _child(count, "-m", "benchmarks.collectives", model, str(batch), str(seconds), str(rounds))
             rows.append({"kind": kind, **found})
     note(f"counting the bytes that {NET} all-reduces")
-    code = "import json, benchmarks.collectives as c; print(json.dumps(c.count({!r}, 2, **{})))"
+    code = "import json, benchmarks.collectives as c; trainer = c.make_benchmark_trainer({!r}, 2, **{}); "
+    code += "print(json.dumps(c.count(trainer)))"
     counted = {
         "the whole batch": _child(2, "-c", code.format(NET, {"image_size": 32})),
         "each device": _child(2, "-c", code.format(NET, {"image_size": 32, "bn_group_size": 1})),
@@ -135,13 +126,11 @@ def measure(
 
     for one in counted.values():  # the bytes do not depend on the images' size; the work does
         one["forward"] = variant_summary(NET).flops
-    return {"model": name, "rows": rows, "counted": counted}
+    return {"model": model, "rows": rows, "counted": counted}
 
 
-def report(found: dict[str, Any], as_json: bool) -> str:
-    """Returns the tables, or one JSON object."""
-    if as_json:
-        return json.dumps(found)
+def report(found: dict[str, Any]) -> str:
+    """Returns the tables."""
     base = {kind: next(r for r in found["rows"] if r["kind"] == kind) for kind in ("weak", "strong")}
     cells = [
         [row["kind"], str(row["devices"]), str(row["batch_size"]), f"{row['images_per_second']:,.0f}",

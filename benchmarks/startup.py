@@ -4,16 +4,16 @@ python -m benchmarks startup --write
 """
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks import ROOT, note
 from benchmarks.docs_tables import table
-from benchmarks.local_processes import ROOT
+from benchmarks.local_processes import last_line
 from resnet_jax.cache import FOLDER, LEAST_SECONDS
 from resnet_jax.errors import UserError
 
@@ -46,28 +46,28 @@ def run(arguments: list[str], workdir: Path, cache: Path | None) -> tuple[float,
     assert process.stderr is not None
     said = process.stderr.read()
     if process.returncode:
-        raise UserError(f"{' '.join(arguments)} failed: {(said.strip().splitlines() or ['no message'])[-1]}")
+        raise UserError(f"{' '.join(arguments)} failed: {last_line(said)}")
     return (seconds if first == float("inf") and metrics.exists() else first), seconds
 
 
-def measure(folder: Path, nets: list[str], repeats: int, note: Callable[[str], None]) -> list[dict]:
+def measure(nets: list[str], repeats: int) -> list[dict]:
     """Returns a row for `--help`, and three for each net on digits: without a cache, with an empty and a filled one."""
-    helps = [run(["--help"], folder, None)[1] for _ in range(repeats)]
+    with tempfile.TemporaryDirectory() as folder:
+        helps = [run(["--help"], Path(folder), None)[1] for _ in range(repeats)]
     rows = [{"command": "--help", "cache": "-", "first_step": None, "seconds": helps}]
     for net in nets:
+        filled = tempfile.TemporaryDirectory()
         for name in ("none", "empty", "filled"):
-            first, whole = [], []
+            times = []
             for repeat in range(repeats):
                 note(f"{net}, cache {name}, {repeat + 1} of {repeats}")
-                cache, workdir = folder / f"cache-{net}", folder / "run"
                 if name == "empty":
-                    shutil.rmtree(cache, ignore_errors=True)
-                arguments = ["train", f"--config={ROOT}/configs/digits.py:{net}", f"--workdir={workdir}",
-                             "--config.steps=2", "--config.log_every=1"]  # fmt: skip
-                a, b = run(arguments, workdir, None if name == "none" else cache)
-                first.append(a)
-                whole.append(b)
-                shutil.rmtree(workdir)
+                    filled = tempfile.TemporaryDirectory()
+                with tempfile.TemporaryDirectory() as folder:
+                    arguments = ["train", f"--config={ROOT}/configs/digits.py:{net}", f"--workdir={folder}",
+                                 "--config.steps=2", "--config.log_every=1"]  # fmt: skip
+                    times.append(run(arguments, Path(folder), None if name == "none" else Path(filled.name)))
+            first, whole = map(list, zip(*times, strict=True))
             rows.append({"command": f"train {net} on digits", "cache": name, "first_step": first, "seconds": whole})
     return rows
 

@@ -7,26 +7,31 @@ All have the same weights, batches and optimiser (SGD, momentum 0.9, decay 1e-4 
 timed, single steps from the same weights must agree.
 """
 
-import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from benchmarks import hardware_peak, resnet_jax_step
+from benchmarks import hardware_peak, note, resnet_jax_step
 from benchmarks.docs_tables import table
 from benchmarks.paired_timing import ratio, time_in_turn
-from benchmarks.peers import Implementation, Task
+from benchmarks.peers import Implementation, Task, flax_example, pytorch
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.stepper import Stepper
 from resnet_jax.training.trainer import Trainer
 
-#: "xla" is our own step with XLA's layers; "whole_batch" is our own with batch norm over the whole batch, to be
-#: compared with `--bn_group_size`.
-PEERS = ("torch", "flax_example", "xla", "whole_batch")
+#: What each peer's implementations are made by. "xla" is our own step with XLA's layers; "whole_batch" is our own with
+#: batch norm over the whole batch, to be compared with `--bn_group_size`.
+PEERS: dict[str, Callable[[Trainer, Task, Sequence[str]], list[Implementation]]] = {
+    "torch": lambda trainer, task, variants: pytorch.implementations(task, variants),
+    "flax_example": lambda trainer, task, variants: flax_example.implementations(task),
+    "xla": lambda trainer, task, variants: [resnet_jax_step.xla_implementation(trainer)],
+    "whole_batch": lambda trainer, task, variants: [resnet_jax_step.whole_batch_implementation(trainer)],
+}
 
 #: Training steps that are compared, each from the same weights so that rounding cannot grow from step to step. The
 #: second has the momentum of the first.
@@ -35,8 +40,8 @@ CHECKED_STEPS = 2
 CHECKED_BATCHES = 4
 
 
-class Tolerance(NamedTuple):
-    """How far two implementations may differ.
+class Differences(NamedTuple):
+    """How far two implementations differ, or may.
 
     Attributes:
       loss: relative difference of a loss.
@@ -46,54 +51,24 @@ class Tolerance(NamedTuple):
       decay: difference of the weight decay that the updates show, by the decay asked for.
     """
 
-    loss: float
-    update: float
-    scale: float
-    decay: float
-
-
-TOLERANCE = {"float32": Tolerance(2e-5, 0.1, 5e-3, 0.1), "bfloat16": Tolerance(2e-2, 0.5, 0.1, 0.5)}
-
-#: GPUs round what float32 products take to TF32's 11 bits, and TPUs to bfloat16's 8, unless told otherwise.
-ROUNDED = {"gpu": Tolerance(2e-3, 0.2, 2e-2, 0.2), "tpu": TOLERANCE["bfloat16"]}
-
-
-def implementations_of(peer: str, trainer: Trainer, task: Task, variants: Sequence[str]) -> list[Implementation]:
-    """Returns the peer's implementations, see `PEERS`.
-
-    Raises:
-      UserError: for a peer that is unknown or not installed.
-    """
-    _check_peer(peer)
-    if peer == "xla":
-        return [resnet_jax_step.xla_implementation(trainer)]
-    if peer == "whole_batch":
-        return [resnet_jax_step.whole_batch_implementation(trainer)]
-    if peer == "torch":
-        from benchmarks.peers import pytorch
-
-        return pytorch.implementations(task, variants)
-    from benchmarks.peers import flax_example
-
-    return flax_example.implementations(task)
-
-
-def _check_peer(peer: str) -> None:
-    if peer not in PEERS:
-        raise unknown_name("peer", peer, PEERS)
-    if peer == "torch":
-        from benchmarks.peers import pytorch
-
-        pytorch.import_torch()
-
-
-class Differences(NamedTuple):
-    """The largest differences that were found; see `Tolerance`."""
-
     loss: float = 0.0
     update: float = 0.0
     scale: float = 0.0
     decay: float = 0.0
+
+
+TOLERANCE = {"float32": Differences(2e-5, 0.1, 5e-3, 0.1), "bfloat16": Differences(2e-2, 0.5, 0.1, 0.5)}
+
+#: GPUs round what float32 products take to TF32's 11 bits, and TPUs to bfloat16's 8, unless told otherwise.
+ROUNDED = {"gpu": Differences(2e-3, 0.2, 2e-2, 0.2), "tpu": TOLERANCE["bfloat16"]}
+
+
+def _check_peer(peer: str) -> None:
+    """Raises UserError for a peer that is unknown or not installed."""
+    if peer not in PEERS:
+        raise unknown_name("peer", peer, PEERS)
+    if peer == "torch":
+        pytorch.import_torch()
 
 
 def check(
@@ -158,10 +133,10 @@ def _differences(ours: tuple[float, dict], theirs: tuple[float, dict], task: Tas
 
 
 def measure(
-    kind: str, models: Sequence[str], peers: Sequence[str], batch_size: int, image_size: int, dtype: str,
-    variants: Sequence[str], seconds: float, rounds: int, note: Callable[[str], None], bn_group_size: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns one row for each net and peer.
+    kind: str, models: Sequence[str], peers: Sequence[str], batch_size: int = 0, image_size: int = 0,
+    dtype: str = "float32", variants: Sequence[str] = (), seconds: float = 3, rounds: int = 10, bn_group_size: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Returns `rows`, one for each net and peer, and the lowest `ratio` of our images per second to the peer's.
 
     Args:
       kind: "train_step" or "eval".
@@ -172,9 +147,11 @@ def measure(
       dtype: "float32" or "bfloat16".
       variants: of torch, see `pytorch.implementations`; of several, the fastest counts.
       seconds, rounds: see `time_in_turn`.
-      note: told what is being measured.
       bn_group_size: of our nets; 0: the whole batch, as the peers'.
     """
+    if "torch" in peers:
+        # JAX takes three quarters of a GPU's memory by default: too little would be left for PyTorch.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     if bn_group_size and set(peers) - {"whole_batch"}:
         raise UserError("--bn_group_size is for --peer=whole_batch: the other peers normalise over the whole batch")
     sized = [resnet_jax_step.name_and_size(model, image_size) for model in models]
@@ -183,7 +160,7 @@ def measure(
     for peer in peers:
         _check_peer(peer)
     limits = hardware_peak.measure_peak(dtype)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, size in sized:
         batch = batch_size or (128 if name.startswith("cifar_") else 32)
         for peer in peers:
@@ -192,7 +169,7 @@ def measure(
             stepper = Stepper(trainer)
             mine = resnet_jax_step.implementation(trainer, stepper)
             task = resnet_jax_step.task(trainer)
-            theirs = implementations_of(peer, trainer, task, variants)
+            theirs = PEERS[peer](trainer, task, variants)
             # Statistics over groups are other numbers than those over the batch.
             found_equal = Differences() if bn_group_size else check(kind, mine, theirs, task, jax.default_backend())
             # A peer's step is one step; ours may go several to a dispatch.
@@ -220,7 +197,7 @@ def measure(
                 "peak": {"flops": limits.flops, "bytes_per_second": limits.bandwidth},
             })  # fmt: skip
             jax.clear_caches()
-    return rows
+    return {"ratio": min(row["ratio"] for row in rows), "rows": rows}
 
 
 def _work(kind: str, one: Implementation, unit: int, count: int) -> list[float]:
@@ -237,10 +214,9 @@ def _program(kind: str, trainer: Any, stepper: Stepper) -> Any:
     return lowered.compile()
 
 
-def report(rows: Sequence[dict[str, Any]], as_json: bool) -> str:
-    """Returns the table, or one JSON object: `rows`, and the lowest `ratio` of our images per second to the peer's."""
-    if as_json:
-        return json.dumps({"ratio": min(row["ratio"] for row in rows), "rows": list(rows)})
+def report(found: Mapping[str, Any]) -> str:
+    """Returns the table, and what was measured beside it."""
+    rows = found["rows"]
     cells = []
     for row in rows:
         for name, one in row["implementations"].items():

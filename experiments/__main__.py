@@ -36,10 +36,20 @@ VERBS = ("run", "render")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command and returns the exit status: 0, or 2 for a mistake of the user's, said in one line."""
+    """Runs a command and returns the exit status.
+
+    It is 0, 1 if a run failed, 2 for a mistake of the user's, said in one line, or 75 after a signal, with the state of
+    all runs saved.
+    """
+    failed: list[str] = []
+    return run_command(lambda: failed.extend(_carry_out(arguments) or ())) or int(bool(failed))
+
+
+def _carry_out(arguments: Sequence[str]) -> list[str] | None:
+    """Carries out a command and returns the names of runs that failed, if it runs any."""
     if arguments and arguments[0] in ("-h", "--help", "help"):
         print(__doc__.strip())
-        return 0
+        return None
     if not arguments or arguments[0].startswith("-"):
         arguments = ["list", *arguments]
     first, *rest = arguments
@@ -48,7 +58,8 @@ def main(arguments: Sequence[str]) -> int:
         return getattr(_command(module), function)(rest)
     if rest and rest[0] in VERBS:
         return _command(rest[0]).main(first, rest[1:])
-    return run_command(lambda: _check(first, rest)) or _command("listing").show(first, rest)
+    _check(first, rest)
+    return _command("listing").show(first, rest)
 
 
 def _check(name: str, rest: Sequence[str]) -> None:

@@ -3,13 +3,13 @@
 Made deeper, a plain net trains worse; with identity shortcuts (option A, no extra parameters) it does not.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from configs.digits import get_config
+from experiments.experiment import Row
 from resnet_jax.errors import writing
 from resnet_jax.report.curves import draw_curves
 from resnet_jax.report.grid import to_markdown
@@ -39,20 +39,12 @@ NOTES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One net of the ablation: `net` is its name for the config and its run's folder."""
-
-    label: str
-    group: str
-    net: str
-
-
+#: Their names are those of the nets for the config, and of the runs' folders.
 ROWS = (
-    Row("plain-20", "plain", "plain20"),
-    Row("plain-56", "plain", "plain56"),
-    Row("ResNet-20", "residual", "resnet20"),
-    Row("ResNet-56", "residual", "resnet56"),
+    Row("plain20", "plain-20", group="plain"),
+    Row("plain56", "plain-56", group="plain"),
+    Row("resnet20", "ResNet-20", group="residual"),
+    Row("resnet56", "ResNet-56", group="residual"),
 )
 
 
@@ -66,15 +58,15 @@ def run(out: Path, progress: ProgressDisplay, steps: int | None = None, rows: Se
       rows: which nets.
     """
     for row in rows:
-        config = get_config(row.net)
+        config = get_config(row.name)
         if steps is not None:
             config.steps = steps
-        fit(config, out / row.net, progress)
+        fit(config, out / row.name, progress)
 
 
 def runs(out: Path, rows: Sequence[Row] = ROWS) -> list[Run]:
     """Returns the rows' runs; those that do not exist count as unfinished."""
-    return [load_run(row.label, row.group, out / row.net) for row in rows]
+    return [load_run(row.label, row.group, out / row.name) for row in rows]
 
 
 def curves(found: Sequence[Run], title: str = "") -> Figure:

@@ -60,26 +60,13 @@ STAGES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Campaign:
-    """All runs.
-
-    Attributes:
-      plan: with a line for each row, in the order of the stages.
-      trials: the runs, most important first, each once.
-    """
-
-    plan: Plan
-    trials: tuple[Trial, ...]
-
-
 def make_campaign(
     out: Path,
     steps_scale: float = 1.0,
     changes: Mapping[str, Any] | None = None,
     stages: Sequence[Stage] | None = None,
-) -> Campaign:
-    """Returns the runs of all stages.
+) -> Plan:
+    """Returns the runs of all stages, most important first, with a line for each row.
 
     Args:
       out: folder of the run folders.
@@ -89,25 +76,17 @@ def make_campaign(
     Raises:
       UserError: for unknown fields.
     """
-    trials: dict[Path, Trial] = {}
+    trials: dict[Trial, None] = {}
     lines: dict[tuple[str, str], Line] = {}
     for stage in STAGES if stages is None else stages:
-        experiment = registry.load(stage.experiment)
-        plan = make_plan(
-            [experiment], out, rows=stage.rows, seeds=stage.seeds, steps_scale=steps_scale, changes=changes
-        )
-        for trial in plan.trials:
-            trials.setdefault(trial.folder, trial)
+        plan = make_plan([registry.load(stage.experiment)], out, rows=stage.rows, seeds=stage.seeds,
+                         steps_scale=steps_scale, changes=changes)  # fmt: skip
+        trials |= dict.fromkeys(plan.trials)
         for line in plan.lines:
-            known = lines.get((line.experiment, line.row.name))
-            if known is None or len(known.trials) < len(line.trials):
-                lines[line.experiment, line.row.name] = line
-    shown: set[Path] = set()
-    for key, line in lines.items():
-        same = tuple(trials[trial.folder] for trial in line.trials)
-        lines[key] = dataclasses.replace(line, trials=same, own=tuple(t for t in same if t.folder not in shown))
-        shown |= {trial.folder for trial in same}
-    return Campaign(Plan(tuple(lines.values())), tuple(trials.values()))
+            key = stage.experiment, line.row.name
+            if key not in lines or len(lines[key].trials) < len(line.trials):
+                lines[key] = line
+    return Plan(tuple(lines.values()), tuple(trials))
 
 
 def proof_trials(out: Path, count: int, steps_scale: float = 1.0,
@@ -122,11 +101,7 @@ def proof_trials(out: Path, count: int, steps_scale: float = 1.0,
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """What the short runs showed.
-
-    Attributes:
-      results: of each.
-    """
+    """What the short runs showed: the result of each."""
 
     results: tuple[Result, ...]
 
@@ -169,7 +144,7 @@ class Seconds:
     """
 
     def __init__(self, rates: Rates, proof: Proof, proof_config: ConfigDict) -> None:
-        self._rates, self._proof = rates, proof
+        self._rates, self._overhead = rates, proof.overhead
         self._base = _summary(proof_config)
         self._rate = min(result.images_per_second for result in proof.results)
         rates.add(proof_config, self._rate, "short run")
@@ -185,7 +160,7 @@ class Seconds:
         known = self._rates.seconds(config, steps)
         if known is None:
             known = steps * config.batch_size * slower / self._rate
-        return known + self._proof.overhead * max(1.0, slower)
+        return known + self._overhead * max(1.0, slower)
 
 
 def _summary(config: ConfigDict) -> Summary:

@@ -1,22 +1,16 @@
-"""Estimates how long runs take, from the records of finished ones or from a few timed steps."""
+"""Estimates how long runs take, from the records of finished ones."""
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments import ROOT
 from resnet_jax.config import config_hash, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.training.run_folder import RunFolder
-
-#: Seconds that timing one net may take, with its compilation.
-MEASURE_SECONDS = 180
 
 #: The fields of `hardware` that decide how fast a run is.
 SAME = ("platform", "device", "devices", "hosts", "cpu", "cpu_cores", "convolutions")
@@ -39,6 +33,15 @@ class Rates:
         rates = self._rates.get(net_key(config))
         return None if rates is None else steps * config.batch_size / statistics.median(rates.values())
 
+    def total(self, runs: Iterable[tuple[ConfigDict, int]]) -> tuple[float, int]:
+        """Returns the seconds that runs take, one after another, and how many of them are of unknown rate.
+
+        Args:
+          runs: config and steps of each.
+        """
+        found = [self.seconds(config, steps) for config, steps in runs if steps]
+        return sum(seconds for seconds in found if seconds is not None), found.count(None)
+
     def source(self, config: ConfigDict) -> str:
         """Returns where the rate is from."""
         return self._sources.get(net_key(config), "unknown")
@@ -52,8 +55,9 @@ def net_key(config: ConfigDict) -> str:
     )
 
 
-def add_records(rates: Rates, out: Path, hardware: Mapping[str, Any] | None) -> None:
-    """Adds the rates of the finished runs under `out`; if `hardware` is given, of those on such hardware."""
+def recorded_rates(out: Path, hardware: Mapping[str, Any] | None = None) -> Rates:
+    """Returns the rates of the finished runs under `out`; if `hardware` is given, of those on such hardware."""
+    rates = Rates()
     for path in sorted(out.glob("*/result.json")):
         record = RunFolder(path.parent)
         try:
@@ -62,34 +66,12 @@ def add_records(rates: Rates, out: Path, hardware: Mapping[str, Any] | None) -> 
             continue
         if result is not None and (hardware is None or same_hardware(result.hardware, hardware)):
             rates.add(config, result.images_per_second, "records")
+    return rates
 
 
 def same_hardware(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Returns whether runs on these two can be compared for speed."""
     return all(one.get(name) == other.get(name) for name in SAME)
-
-
-def measure(rates: Rates, configs: Iterable[ConfigDict], env: Mapping[str, str]) -> None:
-    """Times a few steps of each net whose rate is not known, in a process of its own.
-
-    Args:
-      rates: where they are added; nothing is, if timing fails or takes too long.
-      configs: of the nets.
-      env: environment of the process, the same as a run's.
-    """
-    for config in configs:
-        if rates.seconds(config, 1) is not None:
-            continue
-        try:
-            asked = subprocess.run(
-                [sys.executable, "-m", "experiments.time_steps"], input=json.dumps(to_dict(config)), cwd=ROOT,
-                env=dict(env), capture_output=True, text=True, timeout=MEASURE_SECONDS,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            continue
-        if asked.returncode == 0:
-            found = json.loads(asked.stdout.splitlines()[-1])
-            rates.add(config, found["images_per_second"], f"{found['steps']} steps, timed")
 
 
 def duration(seconds: float) -> str:

@@ -3,24 +3,21 @@
 It is done in this process, once all runs have ended and their devices are free.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from experiments.experiment import ANALYSES, Experiment, asked_metric
+from experiments.experiment import ANALYSES, asked_metric
 from experiments.plan import Plan, State, Status
 from experiments.scores import evaluation, mismatch, paper_protocols
 from resnet_jax.report.analysis.figures import is_measured
 
 
-def evaluate_finished(experiments: Sequence[Experiment], plan: Plan, statuses: Mapping[Path, Status]) -> None:
+def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
     """Tests finished runs on ImageNet by their tables' protocols, unless that is done."""
     from resnet_jax.cli import evaluate
 
-    by_name = {one.name: one for one in experiments}
     for line in plan.lines:
-        metric, recompute_bn = asked_metric(by_name[line.experiment], line.row)
+        metric, recompute_bn = asked_metric(line.experiment, line.row)
         for trial in line.trials:
             done = statuses[trial.folder].state is State.DONE and trial.config.data.name == "imagenet"
             if not done or metric not in paper_protocols():
@@ -34,22 +31,17 @@ def evaluate_finished(experiments: Sequence[Experiment], plan: Plan, statuses: M
                 evaluate.main([f"--workdir={trial.folder}", protocol, *again, *moved, "--num_processes=1"])
 
 
-def analyse_finished(experiments: Sequence[Experiment], plan: Plan, statuses: Mapping[Path, Status]) -> None:
+def analyse_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
     """Analyses finished runs for the figures that show it, unless that is done.
 
     Layer responses are averaged over all seeds; the other figures show the first run of each row.
     """
-    by_name = {one.name: one for one in experiments if one.form in ANALYSES}
-    left: dict[str, tuple[Any, ...]] = {}
-    for line in plan.lines:
-        if (experiment := by_name.get(line.experiment)) is None:
-            continue
-        for trial in line.trials if experiment.form == "responses" else line.trials[:1]:
-            if statuses[trial.folder].state is State.DONE and not is_measured(trial.folder, experiment.form):
-                options = dict(experiment.options)
-                key = json.dumps([experiment.form, str(trial.folder), options])
-                left[key] = (experiment.form, [trial.folder], trial.config.data.data_dir, options)
-    for arguments in left.values():
-        from resnet_jax.cli.analyze import analyse
+    from resnet_jax.cli.analyze import analyse
 
-        analyse(*arguments)
+    for line in plan.lines:
+        form = line.experiment.form
+        if form not in ANALYSES:
+            continue
+        for trial in line.trials if form == "responses" else line.trials[:1]:
+            if statuses[trial.folder].state is State.DONE and not is_measured(trial.folder, form):
+                analyse(form, [trial.folder], trial.config.data.data_dir, dict(line.experiment.options))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.experiment import ANALYSES
+from experiments.experiment import ANALYSES, Row
 from experiments.registry import PAPERS
 from experiments.run_index import seedless_hash
 from experiments.tables import Filled
@@ -73,11 +73,11 @@ def state(filled: Filled) -> str:
 
     Rows that share their runs, as in figure 6, count once.
     """
-    rows = _rows(filled).values()
-    wanted = sum(made for _, made in rows)
+    rows = needed(filled)
+    wanted = sum(made for _, _, made in rows)
     if not wanted:
         return "computed" if not filled.experiment.metric else "nothing to run"
-    done = sum(min(found, made) for found, made in rows)
+    done = sum(min(found, made) for _, found, made in rows)
     others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
     text = f"{done} of {wanted} runs" + (f", {len(others)} others" if others else "")
     if filled.experiment.form in ANALYSES:
@@ -86,16 +86,17 @@ def state(filled: Filled) -> str:
     return text
 
 
-def _rows(filled: Filled) -> dict[str, tuple[int, int]]:
-    """Returns, for each different config, how many runs are done as the paper did, and how many it made."""
+def needed(filled: Filled) -> list[tuple[Row, int, int]]:
+    """Returns a row for each different config, how many runs are done as the paper did, and how many it made."""
     rows = {row.name: row for row in filled.experiment.rows}
-    found: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[Row, int, int]] = {}
     for entry in filled.entries:
         if entry.wanted:
-            key = seedless_hash(rows[entry.name], 1.0, filled.changes)
-            done, wanted = found.get(key, (0, 0))
-            found[key] = (max(done, entry.done if entry.full else 0), max(wanted, entry.wanted))
-    return found
+            row = rows[entry.name]
+            key = seedless_hash(row, 1.0, filled.changes)
+            _, done, wanted = found.get(key, (row, 0, 0))
+            found[key] = (row, max(done, entry.done if entry.full else 0), max(wanted, entry.wanted))
+    return list(found.values())
 
 
 def _write_files(filled: Filled, out: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ Nothing here opens an accelerator: the process that plans and launches leaves al
 
 import dataclasses
 import enum
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,16 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Trial:
-    """One run to be carried out: a config with its seed, the folder of its record, and the first row that has it."""
+    """One run to be carried out: a config with its seed, the folder of its record, and a row that has it.
 
-    config: ConfigDict
+    The folder alone says whether two are the same run.
+    """
+
+    config: ConfigDict = dataclasses.field(compare=False)
     folder: Path
-    row: str
+    row: str = dataclasses.field(compare=False)
 
     @property
     def name(self) -> str:
@@ -71,36 +75,28 @@ class Status:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A row of a table or figure with its runs.
+    """A row of a table or figure with its runs, seed 0 first."""
 
-    Attributes:
-      experiment: name of the table or figure.
-      row: the row.
-      trials: its runs, seed 0 first.
-      own: the runs that no earlier line has.
-    """
-
-    experiment: str
+    experiment: Experiment
     row: Row
     trials: tuple[Trial, ...]
-    own: tuple[Trial, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """All rows, and all runs, each once."""
+    """All rows, and all runs, each once, in the order in which they begin."""
 
     lines: tuple[Line, ...]
+    trials: tuple[Trial, ...]
 
-    @property
-    def trials(self) -> list[Trial]:
-        """Seed by seed, so that every row has its first run before any has its second."""
-        ordered: dict[Path, Trial] = {}
-        for seed in range(max(len(line.trials) for line in self.lines)):
-            for line in self.lines:
-                for trial in line.trials[seed : seed + 1]:  # rows differ in how many runs the paper made
-                    ordered.setdefault(trial.folder, trial)
-        return list(ordered.values())
+    def own(self) -> list[list[Trial]]:
+        """Returns the runs of each line that no earlier line has."""
+        shown: set[Trial] = set()
+        found = []
+        for line in self.lines:
+            found.append([trial for trial in line.trials if trial not in shown])
+            shown.update(line.trials)
+        return found
 
     def statuses(self) -> dict[Path, Status]:
         """Returns how far every run is, by its folder."""
@@ -129,23 +125,20 @@ def make_plan(
       UserError: for an unknown row, one whose config cannot be run, and where there is nothing to run.
     """
     lines: list[Line] = []
-    known: dict[Path, Trial] = {}
     for experiment in experiments:
         for row in runnable(experiment, rows):
-            trials, own = [], []
+            trials = []
             first = _config(row, steps_scale, changes)  # checked once: the others differ in their seed alone
             for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
                 config = first.copy_and_resolve_references()
                 config.seed = seed
-                folder = run_folder(out, config)
-                if folder not in known:
-                    known[folder] = Trial(config, folder, row.name)
-                    own.append(known[folder])
-                trials.append(known[folder])
-            lines.append(Line(experiment.name, row, tuple(trials), tuple(own)))
+                trials.append(Trial(config, run_folder(out, config), row.name))
+            lines.append(Line(experiment, row, tuple(trials)))
     if not lines:
         raise UserError(f"{', '.join(e.name for e in experiments)} has no row that can be run")
-    return Plan(tuple(lines))
+    # Seed by seed, so that every row has its first run before any has its second; rows differ in how many they have.
+    by_seed = itertools.zip_longest(*(line.trials for line in lines))
+    return Plan(tuple(lines), tuple(dict.fromkeys(trial for trials in by_seed for trial in trials if trial)))
 
 
 def _config(row: Row, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:

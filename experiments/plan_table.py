@@ -1,6 +1,6 @@
 """A plan as a table: rows by seeds, how far each run is, and the time that is left."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -31,28 +31,28 @@ def plan_table(
     """
     seeds = max(len(line.trials) for line in plan.lines)
     headings = [f"seed {i}" for i in range(seeds)] if seeds <= MOST_COLUMNS else [*map(str, State)]
-    several = len({line.experiment for line in plan.lines}) > 1
+    several = len({line.experiment.name for line in plan.lines}) > 1
     lines = []
-    for line in plan.lines:
-        label = f"{line.experiment} {line.row.label}" if several else line.row.label
-        cells = _seed_cells(line, statuses) if seeds <= MOST_COLUMNS else _count_cells(line, statuses)
+    for line, own in zip(plan.lines, plan.own(), strict=True):
+        label = f"{line.experiment.name} {line.row.label}" if several else line.row.label
+        cells = _seed_cells(line, own, statuses) if seeds <= MOST_COLUMNS else _count_cells(line, statuses)
         cells += [Cell("")] * (len(headings) - len(cells))  # rows differ in how many runs the paper made
-        times = [] if rates is None else _time_cells(line, statuses, rates)
+        times = [] if rates is None else _time_cells(own, statuses, rates)
         lines.append(GridLine((Cell(label), *cells, *map(Cell, times))))
     timed = [] if rates is None else ["time left", "rate from"]
     grid = Grid(("row", *headings, *timed), tuple(lines))
     parts: list[RenderableType] = [to_rich(grid, width=width, box=None), Text(_counts(plan, statuses))]
     if rates is not None:
-        parts.append(Text(_total(plan, statuses, rates, at_once), "bold"))
+        parts.append(Text(_time_left(plan, statuses, rates, at_once), "bold"))
     return Group(*parts)
 
 
-def _seed_cells(line: Line, statuses: Mapping[Path, Status]) -> list[Cell]:
+def _seed_cells(line: Line, own: Sequence[Trial], statuses: Mapping[Path, Status]) -> list[Cell]:
     cells = []
     for trial in line.trials:
         found = statuses[trial.folder]
         text = f"{found.step / trial.steps:.0%}" if found.state is State.PART else str(found.state)
-        cells.append(Cell(text if trial in line.own else f"({text})", style=STYLES[found.state]))
+        cells.append(Cell(text if trial in own else f"({text})", style=STYLES[found.state]))
     return cells
 
 
@@ -61,26 +61,18 @@ def _count_cells(line: Line, statuses: Mapping[Path, Status]) -> list[Cell]:
     return [Cell(str(states.count(state)), style=STYLES[state]) for state in State]
 
 
-def seconds_left(trials: Sequence[Trial], statuses: Mapping[Path, Status], rates: Rates) -> float | None:
-    """Returns how long the rest of some runs trains, or None if the rate of one of them is not known."""
-    total = 0.0
-    for trial in trials:
-        found = statuses[trial.folder]
-        if found.state is not State.DONE:
-            seconds = rates.seconds(trial.config, trial.steps - found.step)
-            if seconds is None:
-                return None
-            total += seconds
-    return total
+def _total(trials: Iterable[Trial], statuses: Mapping[Path, Status], rates: Rates) -> tuple[float, int]:
+    """Returns what `Rates.total` says of the rest of some runs."""
+    return rates.total((trial.config, trial.steps - statuses[trial.folder].step) for trial in trials)
 
 
-def _time_cells(line: Line, statuses: Mapping[Path, Status], rates: Rates) -> list[str]:
-    if not line.own:
+def _time_cells(own: Sequence[Trial], statuses: Mapping[Path, Status], rates: Rates) -> list[str]:
+    if not own:
         return ["", "shared with a row above"]
-    if all(statuses[trial.folder].state is State.DONE for trial in line.own):
+    if all(statuses[trial.folder].state is State.DONE for trial in own):
         return ["-", ""]
-    seconds = seconds_left(line.own, statuses, rates)
-    return ["?" if seconds is None else duration(seconds), rates.source(line.own[0].config)]
+    seconds, unknown = _total(own, statuses, rates)
+    return ["?" if unknown else duration(seconds), rates.source(own[0].config)]
 
 
 def _counts(plan: Plan, statuses: Mapping[Path, Status]) -> str:
@@ -90,9 +82,8 @@ def _counts(plan: Plan, statuses: Mapping[Path, Status]) -> str:
     return f"{len(states)} runs: {counts}" + (f"; {shared} shared, in brackets, run once" if shared else "")
 
 
-def _total(plan: Plan, statuses: Mapping[Path, Status], rates: Rates, at_once: int) -> str:
-    found = [seconds_left(line.own, statuses, rates) for line in plan.lines]
-    seconds = sum(known for known in found if known is not None)
-    text = f"total: {'more than' if None in found else 'about'} {duration(seconds / at_once)} of training"
+def _time_left(plan: Plan, statuses: Mapping[Path, Status], rates: Rates, at_once: int) -> str:
+    seconds, unknown = _total(plan.trials, statuses, rates)
+    text = f"total: {'more than' if unknown else 'about'} {duration(seconds / at_once)} of training"
     text += f" with {at_once} runs at a time" if at_once > 1 else ", one run after another"
     return f"{text}; loading, compilation and evaluations come on top"

@@ -36,7 +36,7 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
     """
     if not source.is_dir():
         raise UserError(f"--source={source} is not a folder; run something first: make ablation")
-    is_ablation = any((source / row.net / "config.json").exists() for row in ablation.ROWS)
+    is_ablation = any((source / row.name / "config.json").exists() for row in ablation.ROWS)
     written = _publish_ablation(source, root) if is_ablation else _publish_papers(source, root)
     update(root)
     return written
@@ -44,14 +44,14 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
 
 def _publish_ablation(source: Path, root: Path) -> list[Path]:
     for row in ablation.ROWS:
-        if not (source / row.net / "result.json").exists():
-            raise UserError(f"{source / row.net} is not finished; run it first: make ablation")
+        if not (source / row.name / "result.json").exists():
+            raise UserError(f"{source / row.name} is not finished; run it first: make ablation")
     for row in ablation.ROWS:
-        target = root / DIGITS / row.net
+        target = root / DIGITS / row.name
         target.mkdir(parents=True, exist_ok=True)
         for file in RECORD_FILES:
-            shutil.copyfile(source / row.net / file, target / file)
-    return [root / DIGITS / row.net for row in ablation.ROWS]
+            shutil.copyfile(source / row.name / file, target / file)
+    return [root / DIGITS / row.name for row in ablation.ROWS]
 
 
 def _publish_papers(source: Path, root: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from typing import Any
 from experiments.experiment import Row, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.training.run_folder import RunFolder
 
 
@@ -66,11 +65,6 @@ def seedless_hash(row: Row, steps_scale: float, changes: Mapping[str, Any] | Non
 def is_finished(found: Found) -> bool:
     """Returns whether the run has its result."""
     return (found.folder / "result.json").exists()
-
-
-def load(found: Found, label: str = "", group: str = "") -> Run:
-    """Returns the run with its result and its curves."""
-    return load_run(label, group, found.folder)
 
 
 def index_runs(root: str | Path) -> RunIndex:

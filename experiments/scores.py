@@ -29,36 +29,33 @@ def paper_protocols() -> Mapping[str, PhotographProtocol]:
     return {protocol.metric: protocol for protocol in chosen}
 
 
-def score(run: Run, metric: str, column: str = "error", recompute_bn: int = 0) -> float | None:
-    """Returns a run's error in percent, None if it is not finished or was not tested so.
+def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[str, float], str]:
+    """Returns a run's errors in percent, by column; and a sentence if its evaluation is not what its row asks for.
 
-    An error that was chosen as the best of several on the test set is never taken.
+    There are none if the run is not finished or was not tested so. An error that was chosen as the best of several on
+    the test set is never taken.
 
     Args:
       run: the run.
       metric: "test_error", "train_error" or a way of testing.
-      column: "error", "top1" or "top5".
       recompute_bn: what the row asks for, see `experiment.Experiment`.
     """
     if run.result is None:
-        return None
+        return {}, ""
     if metric in IN_RESULT:
-        return None if column == "top5" else run.result.metrics.get(metric)
+        error = run.result.metrics.get(metric)
+        return {} if error is None else {"error": error, "top1": error}, ""
     found = evaluation(run.workdir, metric)
-    return None if found is None or mismatch(found, metric, recompute_bn) else found.get(FIELDS[column])
+    if found is None:
+        return {}, ""
+    if reason := mismatch(found, metric, recompute_bn):
+        return {}, f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}."
+    return {column: found[field] for column, field in FIELDS.items() if found.get(field) is not None}, ""
 
 
 def held_out(run: Run) -> bool:
     """Returns whether a finished run was tested on a part of the training set."""
     return run.result is not None and run.result.evaluated_on != "test"
-
-
-def left_out(run: Run, metric: str, recompute_bn: int = 0) -> str:
-    """Returns a sentence on a run's evaluation that is not what its row asks for; empty if there is none such."""
-    if run.result is None or metric in IN_RESULT or (found := evaluation(run.workdir, metric)) is None:
-        return ""
-    reason = mismatch(found, metric, recompute_bn)
-    return f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}." if reason else ""
 
 
 def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:

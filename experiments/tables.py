@@ -5,15 +5,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import run_index
 from experiments.experiment import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
 from experiments.run_index import RunIndex
-from experiments.scores import held_out, left_out, score
+from experiments.scores import held_out, run_errors
 from resnet_jax.config import model_overrides
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import Summary, summarize, variant_summary
 from resnet_jax.report.comparison import Computed, Entry, Measure
-from resnet_jax.report.run_data import Run
+from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.report.run_statistics import Spread, difference, spread
 
 #: Digits after the decimal point of what is computed from a net, or says how it is shown images.
@@ -59,12 +58,13 @@ def fill(
     for row in experiment.rows:
         found = _runs_by_kind(row, index, changes or {}) if row.config and experiment.metric else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
-            entry = _entry(experiment, row, scale, is_held_out, members, with_computed)
+            tests = [run_errors(run, *asked_metric(experiment, row)) for run in members]
+            errors = [found for found, _ in tests]
+            entry = _entry(experiment, row, scale, is_held_out, members, errors, with_computed)
             entries.append(entry)
             if members:
                 runs[entry.key] = tuple(members)
-            metric, recompute_bn = asked_metric(experiment, row)
-            sentences += [sentence for run in members if (sentence := left_out(run, metric, recompute_bn))]
+            sentences += [sentence for _, sentence in tests if sentence]
     return Filled(
         experiment, tuple(_with_pairs(experiment, entries)), runs, dict(changes or {}), tuple(dict.fromkeys(sentences))
     )
@@ -89,14 +89,15 @@ def _runs_by_kind(row: Row, index: RunIndex, changes: Mapping[str, Any]) -> dict
     kinds: dict[tuple[float, bool], list[Run]] = {}
     for scale in index.scales:
         for found in index.find(row, scale, changes):
-            run = run_index.load(found, row.label, row.group)
+            run = load_run(row.label, row.group, found.folder)
             kinds.setdefault((scale, held_out(run) or bool(changes.get("data.held_out"))), []).append(run)
     return dict(sorted(kinds.items(), key=lambda item: (item[0][0] != 1, -item[0][0], item[0][1])))
 
 
 def _entry(
-    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run], with_computed: bool
-) -> Entry:
+    experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run],
+    errors: Sequence[Mapping[str, float]], with_computed: bool,
+) -> Entry:  # fmt: skip
     finished = sum(run.result is not None for run in runs)
     runnable = bool(row.config and experiment.metric)
     paper = dict(zip(experiment.columns, row.paper, strict=False))
@@ -113,7 +114,7 @@ def _entry(
         wanted=paper_seeds(experiment, row) if runnable else 0,
         unfinished=len(runs) - finished,
         computed=tuple(_fact(column, row, paper) for column in computed),
-        measures=_measures(experiment, row, paper, runs),
+        measures=_measures(experiment, row, paper, runs, errors),
     )
 
 
@@ -126,27 +127,31 @@ def _fact(column: str, row: Row, paper: Mapping[str, float | None]) -> Computed:
 
 
 def _measures(
-    experiment: Experiment, row: Row, paper: Mapping[str, float | None], runs: Sequence[Run]
-) -> tuple[Measure, ...]:
-    """Returns the numbers that a table prints, or the errors at the end of a figure's curves."""
+    experiment: Experiment, row: Row, paper: Mapping[str, float | None], runs: Sequence[Run],
+    errors: Sequence[Mapping[str, float]],
+) -> tuple[Measure, ...]:  # fmt: skip
+    """Returns the numbers that a table prints, or the errors at the end of a figure's curves.
 
-    def measure(heading: str, metric: str, column: str, **fields: Any) -> Measure:
-        values = [value for run in runs if (value := score(run, metric, column, recompute_bn)) is not None]
+    `errors` are those of the runs, by column.
+    """
+
+    def measure(heading: str, found: Sequence[Mapping[str, float]], column: str, **fields: Any) -> Measure:
+        values = [one[column] for one in found if column in one]
         return Measure(heading, statistic=statistic(experiment, row), ours=spread(values), **fields)
 
-    metric, recompute_bn = asked_metric(experiment, row)
-    if not metric:
+    if not experiment.metric:
         return ()
     if not experiment.columns:
-        train = measure("training error (%)", "train_error", "error", above=row.above)
-        return (train, measure("test error (%)", metric, "error"))
+        training = [run.result.metrics for run in runs if run.result is not None]
+        train = measure("training error (%)", training, "train_error", above=row.above)
+        return (train, measure("test error (%)", errors, "error"))
     found = []
     for column in ("error", "top1", "top5"):
         if column in experiment.columns:
             fields: dict[str, Any] = {"paper": paper.get(column), "above": row.above}
             if column == "error":
                 fields |= {"paper_mean": paper.get("mean"), "paper_std": paper.get("std")}
-            found.append(measure(COLUMNS[column], metric, column, **fields))
+            found.append(measure(COLUMNS[column], errors, column, **fields))
     return tuple(found)
 
 

@@ -13,86 +13,16 @@ import numpy as np
 import optax
 from flax import linen as nn
 from flax.training import train_state
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.peers import Implementation, Task
 
 
-class Unit(nn.Module):
-    """A basic or bottleneck unit with the shortcut none, A, B or C."""
-
-    width: int
-    strides: int
-    block: str
-    shortcut: str
-    stride_on: str
-    conv: Any
-    norm: Any
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        y = x
-        layers = ((3, 1), (3, 1)) if self.block == "basic" else ((1, 1), (3, 1), (1, 4))
-        strided = 1 if self.block == "bottleneck" and self.stride_on == "3x3" else 0
-        for i, (size, multiple) in enumerate(layers):
-            strides = self.strides if i == strided else 1
-            y = self.conv(self.width * multiple, size, strides, name=f"conv{i + 1}")(y)
-            y = self.norm(name=f"bn{i + 1}")(y)
-            if i < len(layers) - 1:
-                y = nn.relu(y)
-        changes = x.shape != y.shape
-        if self.shortcut == "C" or (self.shortcut == "B" and changes):
-            y = y + Projection(y.shape[-1], self.strides, self.conv, self.norm, name="shortcut")(x)
-        elif self.shortcut != "none":
-            x = x[:, :: self.strides, :: self.strides]
-            missing = y.shape[-1] - x.shape[-1]
-            y = y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
-        return nn.relu(y)
-
-
-class Projection(nn.Module):
-    """A strided 1x1 convolution and its norm."""
-
-    features: int
-    strides: int
-    conv: Any
-    norm: Any
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        return self.norm(name="bn")(self.conv(self.features, 1, self.strides, name="conv")(x))
-
-
-class Stem(nn.Module):
-    """The first convolution."""
-
-    kind: str
-    width: int
-    conv: Any
-    norm: Any
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        size, strides = (7, 2) if self.kind == "imagenet" else (3, 1)
-        x = nn.relu(self.norm(name="bn")(self.conv(self.width, size, strides, name="conv")(x)))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.kind == "imagenet" else x
-
-
-class Stage(nn.Module):
-    """Units of one width."""
-
-    size: int
-    strides: int
-    unit: Any
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        for i in range(self.size):
-            x = self.unit(strides=self.strides if i == 0 else 1, name=f"block{i + 1}")(x)
-        return x
-
-
 class Net(nn.Module):
-    """Stem, stages, classifier."""
+    """Stem, stages of basic or bottleneck units with the shortcut none, A, B or C, and classifier.
+
+    Layers have our names, with "/" for levels: "stage2/block1/conv1".
+    """
 
     stage_sizes: Sequence[int]
     widths: Sequence[int]
@@ -105,17 +35,51 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any, train: bool) -> Any:
-        def conv(features: int, size: int, strides: int, name: str) -> nn.Conv:
-            return nn.Conv(
-                features, (size, size), strides, (size - 1) // 2, use_bias=False, dtype=self.dtype, name=name
-            )
-
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
-        unit = partial(Unit, block=self.block, shortcut=self.shortcut, stride_on=self.stride_on, conv=conv, norm=norm)
-        x = Stem(self.stem, self.widths[0], conv, norm, name="stem")(x.astype(self.dtype))
-        for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
-            x = Stage(size, 1 if i == 0 else 2, partial(unit, width=width), name=f"stage{i + 1}")(x)
+
+        def conv_bn(x: Any, features: int, size: int, strides: int, conv: str, bn: str) -> Any:
+            pad = (size - 1) // 2
+            layer = nn.Conv(features, (size, size), strides, pad, use_bias=False, dtype=self.dtype, name=conv)
+            return norm(name=bn)(layer(x))
+
+        def unit(x: Any, width: int, strides: int, name: str) -> Any:
+            y = x
+            layers = ((3, 1), (3, 1)) if self.block == "basic" else ((1, 1), (3, 1), (1, 4))
+            strided = 1 if self.block == "bottleneck" and self.stride_on == "3x3" else 0
+            for i, (size, multiple) in enumerate(layers):
+                names = f"{name}/conv{i + 1}", f"{name}/bn{i + 1}"
+                y = conv_bn(y, width * multiple, size, strides if i == strided else 1, *names)
+                if i < len(layers) - 1:
+                    y = nn.relu(y)
+            if self.shortcut == "C" or (self.shortcut == "B" and x.shape != y.shape):
+                y = y + conv_bn(x, y.shape[-1], 1, strides, f"{name}/shortcut/conv", f"{name}/shortcut/bn")
+            elif self.shortcut != "none":
+                x = x[:, ::strides, ::strides]
+                missing = y.shape[-1] - x.shape[-1]
+                y = y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+            return nn.relu(y)
+
+        size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = nn.relu(conv_bn(x.astype(self.dtype), self.widths[0], size, strides, "stem/conv", "stem/bn"))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for i, (count, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True)):
+            for k in range(count):
+                x = unit(x, width, 2 if i and not k else 1, f"stage{i + 1}/block{k + 1}")
         return nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x.astype(jnp.float32).mean((1, 2)))
+
+
+def by_layer(tree: dict) -> dict[str, dict[str, Any]]:
+    """Returns our nested parameters or statistics as copies by layer: the step gives its state away."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, leaf in flatten_dict(tree).items():
+        found.setdefault("/".join(path[:-1]), {})[path[-1]] = jnp.array(leaf)
+    return found
+
+
+def nested(layers: dict[str, dict[str, Any]]) -> dict:
+    """Undoes `by_layer`."""
+    return unflatten_dict({(*layer.split("/"), leaf): value for (layer, leaf), value in flatten_dict(layers).items()})
 
 
 class State(train_state.TrainState):
@@ -129,8 +93,7 @@ def implementations(task: Task) -> list[Implementation]:
     model = Net(**task.fields, dtype=jnp.dtype(task.dtype))
     images, labels = jax.device_put(list(task.images)), jax.device_put(list(task.labels))
     optimizer = optax.chain(optax.add_decayed_weights(task.weight_decay), optax.sgd(task.learning_rate, task.momentum))
-    # Copies: the step gives its state away.
-    variables = jax.tree.map(jnp.array, task.variables)
+    variables = {kind: by_layer(tree) for kind, tree in task.variables.items()}
     state = State.create(
         apply_fn=model.apply, params=variables["params"], tx=optimizer, batch_stats=variables["batch_stats"]
     )
@@ -167,10 +130,10 @@ def implementations(task: Task) -> list[Implementation]:
         return [float(x) for x in np.array(jax.device_get(found))]
 
     def step_from(params: dict) -> tuple[float, dict]:
-        box["state"] = box["state"].replace(params=jax.tree.map(jnp.array, params))
-        return losses(1)[0], jax.device_get(box["state"].params)
+        box["state"] = box["state"].replace(params=by_layer(params))
+        return losses(1)[0], nested(jax.device_get(box["state"].params))
 
-    tested = jax.tree.map(jnp.array, task.variables)
+    tested = {kind: by_layer(tree) for kind, tree in task.variables.items()}
 
     def evaluate(count: int) -> list[float]:
         found = [eval_step(tested, images[i % len(images)], labels[i % len(images)])["loss"] for i in range(count)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.peers import Implementation, Task
 from resnet_jax.errors import UserError
@@ -28,13 +29,10 @@ def import_torch() -> Any:
     return torch
 
 
-def default_variants(on_gpu: bool) -> list[str]:
-    """Returns what a user would try: on a GPU compiled with channels last, on a CPU both formats."""
-    return ["channels_last+compile"] if on_gpu else list(FORMATS)
-
-
 def implementations(task: Task, variants: Sequence[str] = ()) -> list[Implementation]:
     """Returns one for each variant, `contiguous`, `channels_last`, or either with `+compile`.
+
+    By default it is what a user would try: on a GPU compiled with channels last, on a CPU both formats.
 
     Raises:
       UserError: without PyTorch, or for an unknown variant.
@@ -42,7 +40,7 @@ def implementations(task: Task, variants: Sequence[str] = ()) -> list[Implementa
     torch = import_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = []
-    for variant in variants or default_variants(device.type == "cuda"):
+    for variant in variants or (["channels_last+compile"] if device.type == "cuda" else FORMATS):
         layout, _, compiled = variant.partition("+")
         if layout not in FORMATS or compiled not in ("", "compile"):
             raise UserError(f"unknown variant {variant!r} of --peer=torch; known: {', '.join(FORMATS)}, each +compile")
@@ -54,12 +52,13 @@ def _implementation(torch: Any, task: Task, device: Any, variant: str, layout: s
     memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-    net = build(torch, task.fields)
-    load(torch, net, *task.variables.values())
-    net = net.to(device).to(memory_format=memory_format)
-    tested = build(torch, task.fields)
-    load(torch, tested, *task.variables.values())
-    tested = tested.to(device).to(memory_format=memory_format).eval()
+
+    def loaded() -> Any:
+        net = build(torch, task.fields)
+        load(torch, net, *task.variables.values())
+        return net.to(device).to(memory_format=memory_format)
+
+    net, tested = loaded(), loaded().eval()
     images = [
         torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
         .to(device)
@@ -198,19 +197,12 @@ NAMES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running
 def load(torch: Any, net: Any, *trees: dict) -> None:
     """Copies our parameters or statistics into the net, which keeps what is not given."""
     state = {}
-
-    def walk(tree: dict, path: tuple[str, ...]) -> None:
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                walk(value, (*path, name))
-                continue
-            value = np.asarray(value)
-            if name == "kernel":
-                value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            state[".".join((*path, NAMES[name]))] = torch.from_numpy(np.array(value, order="C"))
-
     for tree in trees:
-        walk(tree, ())
+        for path, value in flatten_dict(tree).items():
+            array = np.asarray(value)
+            if path[-1] == "kernel":
+                array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+            state[_name(path)] = torch.from_numpy(np.array(array, order="C"))
     missing, unexpected = net.load_state_dict(state, strict=False)
     left = [key for key in missing if not key.endswith("num_batches_tracked")] if len(trees) > 1 else []
     assert not unexpected and not left, (unexpected, left)
@@ -218,18 +210,14 @@ def load(torch: Any, net: Any, *trees: dict) -> None:
 
 def read(net: Any, like: dict) -> dict:
     """Returns the net's parameters in a tree like ours."""
-    state = net.state_dict()
+    state, found = net.state_dict(), {}
+    for path in flatten_dict(like):
+        array = state[_name(path)].detach().cpu().numpy().copy()
+        if path[-1] == "kernel":
+            array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        found[path] = array
+    return unflatten_dict(found)
 
-    def walk(tree: dict, path: tuple[str, ...]) -> dict:
-        found = {}
-        for name, value in tree.items():
-            if isinstance(value, dict):
-                found[name] = walk(value, (*path, name))
-                continue
-            array = state[".".join((*path, NAMES[name]))].detach().cpu().numpy().copy()
-            if name == "kernel":
-                array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-            found[name] = array
-        return found
 
-    return walk(like, ())
+def _name(path: tuple[str, ...]) -> str:
+    return ".".join((*path[:-1], NAMES[path[-1]]))

@@ -9,20 +9,13 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from experiments.commands.options import Parser, changes
-from experiments.commands.run import NOT_SET, add_launch_options
-from resnet_jax.cli.arguments import number
-from resnet_jax.cli.run_command import run_command
+from experiments.commands.options import changes
+from experiments.commands.run import NOT_SET, add_launch_options, print_failures, show_plan
+from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import UserError
 
 #: Seconds that are kept for saving states, figures and copies.
 RESERVE_SECONDS = 30
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the command and returns its exit status: 0, 1 if a run failed, 2 for a mistake of the user's."""
-    failed: list[str] = []
-    return run_command(lambda: failed.extend(carry_out(parse(arguments)))) or int(bool(failed))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -42,23 +35,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def carry_out(options: argparse.Namespace) -> list[str]:
+def main(arguments: Sequence[str]) -> list[str]:
     """Carries out the whole command and returns the names of the runs that failed.
 
     Raises:
       UserError: for what cannot be run, and if the short run does not show what it should.
     """
-    from rich.console import Console
-
-    from experiments import campaign_plan, registry
-    from experiments.estimate import Rates, add_records, duration
-    from experiments.experiment import Row
+    options = parse(arguments)
+    from experiments import campaign_plan
+    from experiments.estimate import Rates, duration, recorded_rates
+    from experiments.experiment import Experiment, Row
     from experiments.finished import analyse_finished
     from experiments.launchers import local
-    from experiments.launchers.dashboard import Runs, make_board
+    from experiments.launchers.dashboard import Board, Runs
     from experiments.launchers.devices import slots
     from experiments.plan import Line, Plan, State, Trial, status
-    from experiments.plan_table import plan_table
 
     end = time.monotonic() + 60 * options.minutes - RESERVE_SECONDS
     everything = campaign_plan.make_campaign(options.out, options.steps_scale, options.changes)
@@ -71,37 +62,34 @@ def carry_out(options: argparse.Namespace) -> list[str]:
 
     def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> dict[str, str]:
         runs = Runs(plan, plan.statuses(), rates, len(places))
-        with campaign_plan.Deadline(end) as stop, make_board(runs) as board:
+        with campaign_plan.Deadline(end) as stop, Board(runs) as board:
             local.launch(trials, places, board, stop)
-        return {trial.name: runs[trial].text.strip() for trial in runs.in_state("failed")}
+        return runs.failures()
 
-    proofs = campaign_plan.proof_trials(options.out, len(places), options.steps_scale, options.changes)
+    proofs = tuple(campaign_plan.proof_trials(options.out, len(places), options.steps_scale, options.changes))
     if first := unfinished(proofs):
         row = Row("proof", "short run of ResNet-20")
-        launch(Plan((Line("proof", row, tuple(proofs), tuple(proofs)),)), first, Rates())
+        launch(Plan((Line(Experiment("proof", row.label, (row,)), row, proofs),), proofs), first, Rates())
     if unfinished(proofs) and time.monotonic() >= end:
         raise UserError(f"--minutes={options.minutes:g} is over before the short run is; give it more")
     proof = campaign_plan.check_proof(proofs, options.steps_scale)
     errors = ", ".join(f"{result.metrics['test_error']:.2f} %" for result in proof.results)
     print(f"short run: test error {errors} after {proof.results[0].steps} steps; "
           f"{proof.images_per_second:,.0f} images/s, {proof.overhead:.0f} s to start")  # fmt: skip
-    rates = Rates()
-    add_records(rates, options.out, proof.results[0].hardware)
+    rates = recorded_rates(options.out, proof.results[0].hardware)
     seconds_of = campaign_plan.Seconds(rates, proof, proofs[0].config)
     todo, left = unfinished(everything.trials), end - time.monotonic()
     inside, outside = campaign_plan.fitting(todo, seconds_of, left, len(places))
     names = ", ".join(trial.name for trial in inside) or "none"
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
-    failed = launch(everything.plan, [*inside, *outside], rates) if todo else {}
-    statuses = everything.plan.statuses()
-    console = Console()
-    console.print(plan_table(everything.plan, statuses, None, width=console.width))
-    analyse_finished([registry.load(stage.experiment) for stage in campaign_plan.STAGES], everything.plan, statuses)
+    failed = launch(everything, [*inside, *outside], rates) if todo else {}
+    show_plan(everything)
+    statuses = everything.statuses()
+    analyse_finished(everything, statuses)
     if options.publish and any(found.state is State.DONE for found in statuses.values()):
         from experiments.publish import publish
 
         for folder in publish(options.out):
             print(folder)
-    for name, text in failed.items():
-        print(f"\n{name} failed:\n{text}")
+    print_failures(failed)
     return list(failed)

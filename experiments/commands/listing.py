@@ -1,26 +1,16 @@
 """`python -m experiments [list]` and `python -m experiments NAME`: lists what there is, and how far it is."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from experiments import registry
-from experiments.commands.options import Parser, add_runs, changes
-from experiments.estimate import Rates, add_records, duration
-from experiments.experiment import paper_seeds, row_config, runnable
+from experiments.commands.options import add_runs, fill_all
+from experiments.estimate import Rates, duration, recorded_rates
+from experiments.experiment import row_config
 from experiments.tables import Filled
-from resnet_jax.cli.run_command import run_command
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Lists all tables and figures; returns the exit status."""
-    return run_command(lambda: _list(_options("python -m experiments list", arguments)))
-
-
-def show(name: str, arguments: Sequence[str]) -> int:
-    """Shows the rows of a table or figure, or of all of a paper's; returns the exit status."""
-    return run_command(lambda: _show(name, arguments))
+from resnet_jax.cli.arguments import Parser
 
 
 def _options(prog: str, arguments: Sequence[str]) -> Any:
@@ -29,19 +19,10 @@ def _options(prog: str, arguments: Sequence[str]) -> Any:
     return parser.parse_args(arguments)
 
 
-def _fill(names: Sequence[str], options: Any, with_computed: bool = True) -> list[Any]:
-    """Returns the tables and figures with their runs, and warns of folders that could not be read."""
-    from experiments.run_index import index_runs
-    from experiments.tables import fill
+def main(arguments: Sequence[str]) -> None:
+    """Lists all tables and figures."""
+    options = _options("python -m experiments list", arguments)
 
-    index = index_runs(options.runs)
-    for sentence in index.unreadable:
-        print(f"warning: left out: {sentence}", file=sys.stderr)
-    fields = changes(options.set)
-    return [fill(registry.load(name), index, fields, with_computed) for name in names]
-
-
-def _list(options: Any) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -60,8 +41,8 @@ def _list(options: Any) -> None:
                 found.add_row(e.name, Text(e.title + nets), str(len(e.rows)), state(one), cost(one, rates))
         return found
 
-    filled = _fill([*registry.NAMES, *registry.INSIDE], options, with_computed=False)
-    rates = known_rates(options.runs)
+    filled = fill_all([*registry.NAMES, *registry.INSIDE], options, with_computed=False)
+    rates = recorded_rates(options.runs)
     papers = table("Tables and figures of the two papers", registry.NAMES, filled)
     for name, what in registry.NOT_YET.items():
         papers.add_row(name, Text(what), "", "not there yet", "")
@@ -78,41 +59,31 @@ def _list(options: Any) -> None:
     )
 
 
-def _show(name: str, arguments: Sequence[str]) -> None:
+def show(name: str, arguments: Sequence[str]) -> None:
+    """Shows the rows of a table or figure, or of all of a paper's."""
     from rich.console import Console
 
     from experiments.outputs import grid
     from resnet_jax.report.grid import to_rich
 
     names = registry.expand(name)
-    for one in _fill(names, _options(f"python -m experiments {name}", arguments)):
+    for one in fill_all(names, _options(f"python -m experiments {name}", arguments)):
         console = Console()
         console.print(to_rich(grid(one), f"{one.experiment.name}: {one.experiment.title}", console.width))
 
 
-def known_rates(runs: Path) -> Rates:
-    """Returns how fast nets train by the records under `runs`."""
-    rates = Rates()
-    add_records(rates, runs, None)
-    return rates
-
-
 def cost(filled: Filled, rates: Rates) -> str:
     """Returns how long the missing runs take one after the other, as far as their rates are known."""
-    from experiments.run_index import seedless_hash
+    from experiments.outputs import needed
 
-    done = {entry.name: entry.done for entry in filled.entries if entry.full}
-    missing: dict[str, tuple[Any, int]] = {}
-    for row in runnable(filled.experiment):
-        count = paper_seeds(filled.experiment, row) - done.get(row.name, 0)
-        key = seedless_hash(row, 1.0, filled.changes)
-        if count > 0 and count > missing.get(key, (None, 0))[1]:
-            missing[key] = (row_config(row, changes=filled.changes), count)
+    missing: list[tuple[ConfigDict, int]] = []
+    for row, done, wanted in needed(filled):
+        if done < wanted:
+            config = row_config(row, changes=filled.changes)
+            missing += [(config, config.steps)] * (wanted - done)
     if not missing:
         return ""
-    seconds = [(rates.seconds(config, config.steps), count) for config, count in missing.values()]
-    known = sum(time * count for time, count in seconds if time is not None)
-    unknown = sum(count for time, count in seconds if time is None)
-    if not known:
+    seconds, unknown = rates.total(missing)
+    if not seconds:
         return "not measured"
-    return duration(known) + (f" and {unknown} runs not measured" if unknown else "")
+    return duration(seconds) + (f" and {unknown} runs not measured" if unknown else "")

@@ -1,13 +1,18 @@
-"""Options that several commands have."""
+"""What several commands share: options, and the tables with the runs that they ask for."""
 
 import argparse
 import ast
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from experiments import registry
 from resnet_jax.config import base_config, flatten
 from resnet_jax.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from experiments.tables import Filled
 
 #: The default folder of runs of the papers.
 RUNS = Path("runs/papers")
@@ -26,14 +31,16 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
                         help="take runs that differ from the rows in these fields")  # fmt: skip
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, with exit status 2 through `run_command`."""
+def fill_all(names: Sequence[str], options: argparse.Namespace, with_computed: bool = True) -> "list[Filled]":
+    """Returns tables and figures with the runs that `add_runs` speaks of, and warns of folders that cannot be read."""
+    from experiments.run_index import index_runs
+    from experiments.tables import fill
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(allow_abbrev=False, **arguments)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; `{self.prog} --help` says more")
+    fields = changes(options.set)
+    index = index_runs(options.runs)
+    for sentence in index.unreadable:
+        print(f"warning: left out: {sentence}", file=sys.stderr)
+    return [fill(registry.load(name), index, fields, with_computed) for name in names]
 
 
 def changes(settings: Sequence[Sequence[str]], refused: Mapping[str, str] = NOT_SET) -> dict[str, Any]:

@@ -1,42 +1,52 @@
 """`python -m experiments NAME run`: carries out the runs that a table or figure still lacks."""
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments import registry
-from experiments.commands.options import RUNS, Parser, changes
-from experiments.experiment import ANALYSES, Experiment, asked_metric
+from experiments.commands.options import RUNS, changes
+from experiments.experiment import ANALYSES, asked_metric
 from experiments.plan import Plan, State, Status, make_plan
-from resnet_jax.cli.arguments import number
-from resnet_jax.cli.run_command import run_command
+from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import Stopped, UserError
-
-#: Exit status if a run failed; see `resnet_jax.cli.run_command` for the others.
-FAILED = 1
 
 #: Fields that `--set` does not take, and why.
 NOT_SET = {"seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
 
 
-def main(name: str, arguments: Sequence[str]) -> int:
-    """Runs the command and returns its exit status.
+def main(name: str, arguments: Sequence[str]) -> list[str]:
+    """Runs what is missing, prints the plan, and returns the names of the runs that failed.
 
     Args:
       name: of a table or figure, of a paper for all of it, or several of them with commas between.
       arguments: those after `run`.
 
-    Returns:
-      0, 1 if a run failed, 2 for a mistake of the user's, 75 after a signal, with the state of all runs saved.
+    Raises:
+      UserError: for what cannot be run.
+      Stopped: after a signal.
     """
-    failed: list[str] = []
+    experiments = [registry.load(one) for one in registry.expand(name)]
+    options = parse(name, arguments)
 
-    def command() -> None:
-        failed.extend(carry_out([registry.load(one) for one in registry.expand(name)], parse(name, arguments)))
+    from experiments.finished import analyse_finished, evaluate_finished
 
-    return run_command(command) or (FAILED if failed else 0)
+    if options.rows and len(experiments) > 1:
+        raise UserError("--rows is for one table or figure at a time")
+    plan = make_plan(experiments, options.out, rows=options.rows, seeds=options.seeds,
+                     steps_scale=options.steps_scale, changes=options.changes)  # fmt: skip
+    if options.launcher == "local":
+        check_data(plan)
+    if options.dry_run:
+        _dry_run(plan, options)
+        return []
+    failed = _launch(plan, options)
+    show_plan(plan)
+    evaluate_finished(plan, plan.statuses())
+    analyse_finished(plan, plan.statuses())
+    print_failures(failed)
+    return list(failed)
 
 
 def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
@@ -75,35 +85,14 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         help="processes that share a device at a time (%(default)s)")  # fmt: skip
 
 
-def carry_out(experiments: Sequence[Experiment], options: argparse.Namespace) -> list[str]:
-    """Runs what is missing, prints the plan, and returns the names of the runs that failed.
-
-    Raises:
-      UserError: for what cannot be run.
-      Stopped: after a signal.
-    """
+def show_plan(plan: Plan) -> None:
+    """Prints how far all runs are."""
     from rich.console import Console
 
-    from experiments.finished import analyse_finished, evaluate_finished
     from experiments.plan_table import plan_table
 
-    if options.rows and len(experiments) > 1:
-        raise UserError("--rows is for one table or figure at a time")
-    plan = make_plan(experiments, options.out, rows=options.rows, seeds=options.seeds,
-                     steps_scale=options.steps_scale, changes=options.changes)  # fmt: skip
-    if options.launcher == "local":
-        check_data(plan)
-    if options.dry_run:
-        _dry_run(experiments, plan, options)
-        return []
-    failed = _launch(plan, options)
-    statuses = plan.statuses()
     console = Console()
-    console.print(plan_table(plan, statuses, None, width=console.width))
-    evaluate_finished(experiments, plan, statuses)
-    analyse_finished(experiments, plan, statuses)
-    _print_failures(failed)
-    return list(failed)
+    console.print(plan_table(plan, plan.statuses(), None, width=console.width))
 
 
 def check_data(plan: Plan) -> None:
@@ -113,11 +102,12 @@ def check_data(plan: Plan) -> None:
             raise UserError(f"data.data_dir={folder} is not a folder")
 
 
-def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Namespace) -> None:
+def _dry_run(plan: Plan, options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from experiments.estimate import Rates, add_records, measure
+    from experiments.estimate import Rates, recorded_rates
     from experiments.launchers.devices import probe, slots
+    from experiments.launchers.timing import measure
     from experiments.plan_table import plan_table
 
     console, rates, at_once, statuses = Console(), Rates(), 1, plan.statuses()
@@ -125,18 +115,19 @@ def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Na
     if missing and options.launcher == "local":
         places = slots(options.per_device, 1)
         at_once = len(places)
-        add_records(rates, options.out, probe(places[0])["hardware"])
+        hardware = probe(places[0])["hardware"]
+        rates = recorded_rates(options.out, hardware)
         with console.status("timing some steps of nets that have no record on this hardware"):
-            measure(rates, missing, {**os.environ, **places[0]})
+            measure(rates, missing, places[0], hardware["platform"] == "cpu")
     elif missing:  # the hardware is elsewhere: only records can say
-        add_records(rates, options.out, None)
+        rates = recorded_rates(options.out)
     console.print(plan_table(plan, statuses, rates, at_once, console.width))
-    by_name = {one.name: one for one in experiments}
-    metrics = {asked_metric(by_name[line.experiment], line.row)[0] for line in plan.lines}
+    metrics = {asked_metric(line.experiment, line.row)[0] for line in plan.lines}
     if tests := sorted(metrics - {"test_error"}):
         print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
-    if forms := [one.form for one in experiments if one.form in ANALYSES]:
-        print(f"then, in finished runs as far as it is not done: {', '.join(dict.fromkeys(forms))}")
+    forms = dict.fromkeys(line.experiment.form for line in plan.lines)
+    if analyses := [form for form in forms if form in ANALYSES]:
+        print(f"then, in finished runs as far as it is not done: {', '.join(analyses)}")
     for trial in plan.trials:
         if (found := statuses[trial.folder]).state is State.FAILED:
             reason = " | ".join(found.note.splitlines())
@@ -144,10 +135,9 @@ def _dry_run(experiments: Sequence[Experiment], plan: Plan, options: argparse.Na
 
 
 def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
-    """Carries out what is not done, and returns what each failed run left in its log, by the run's name."""
-    from experiments.estimate import Rates, add_records
-    from experiments.launchers.dashboard import Runs, make_board
-    from experiments.launchers.process import LOG
+    """Carries out what is not done, and returns how each failed run ended, by its name."""
+    from experiments.estimate import recorded_rates
+    from experiments.launchers.dashboard import Board, Runs
     from resnet_jax.training.stopping import StopRequest
 
     statuses: dict[Path, Status] = plan.statuses()
@@ -158,15 +148,14 @@ def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to --out={options.out}: {error.strerror}") from error
-    rates = Rates()
-    add_records(rates, options.out, None)
+    rates = recorded_rates(options.out)
     if options.launcher == "ray":
         from experiments.launchers import ray_cluster
 
         # Ray sets a SIGTERM handler of its own when it connects: ours must come after it.
         with ray_cluster.connected(options.at_once) as cluster, StopRequest() as stop:
             runs = Runs(plan, statuses, rates, cluster.at_once)
-            with make_board(runs) as board:
+            with Board(runs) as board:
                 cluster.launch(todo, options.out, board, stop)
     else:
         from experiments.launchers import local
@@ -174,11 +163,11 @@ def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
 
         places = slots(options.per_device, options.at_once)
         runs = Runs(plan, statuses, rates, len(places))
-        with StopRequest() as stop, make_board(runs) as board:
+        with StopRequest() as stop, Board(runs) as board:
             local.launch(todo, places, board, stop)
-    failed = {t.name: f"{runs[t].text.strip()}\nlog: {t.folder / LOG}" for t in runs.in_state("failed")}
+    failed = runs.failures()
     if stop.signal is not None and any(runs[trial].state != "done" for trial in todo):
-        _print_failures(failed)
+        print_failures(failed)
         raise Stopped(
             f"{stop.signal.name}; {len(runs.in_state('done'))} of {len(plan.trials)} runs are done, what ran is saved "
             f"in {options.out}, and the same command goes on from there"
@@ -186,6 +175,7 @@ def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
     return failed
 
 
-def _print_failures(failed: dict[str, str]) -> None:
+def print_failures(failed: Mapping[str, str]) -> None:
+    """Says how runs failed, by their names."""
     for name, text in failed.items():
         print(f"\n{name} failed:\n{text}", file=sys.stderr)

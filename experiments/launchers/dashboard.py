@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, Self
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.estimate import Rates, duration
@@ -46,24 +44,8 @@ class Progress:
     first: tuple[float, int] | None = None
 
 
-class Board(Protocol):
-    """What a launcher calls as its runs go on, inside a `with`."""
-
-    def start(self, trial: Trial) -> None:
-        """Notes that a run begins or continues."""
-
-    def again(self, trial: Trial, outcome: Outcome) -> None:
-        """Notes that a run ended early and waits to continue."""
-
-    def end(self, trial: Trial, outcome: Outcome) -> None:
-        """Notes that a run is over."""
-
-    def tick(self) -> None:
-        """Updates what is shown; called several times a second."""
-
-
 class Runs:
-    """The state of all runs of a plan, which both boards show."""
+    """The state of all runs of a plan, which the board shows."""
 
     def __init__(self, plan: Plan, statuses: dict[Path, Status], rates: Rates, at_once: int) -> None:
         """`at_once` runs go at the same time, which decides the time left."""
@@ -103,117 +85,94 @@ class Runs:
         elif rate := progress.values.get("images_per_second"):
             self.rates.add(trial.config, rate, "this launch")
 
-    def count(self, trials: Sequence[Trial], state: str) -> int:
-        """Returns how many of the runs are in a state."""
-        return sum(self[trial].state == state for trial in trials)
-
     def in_state(self, state: str) -> list[Trial]:
         """Returns the runs in a state."""
         return [trial for trial in self.plan.trials if self[trial].state == state]
 
+    def failures(self) -> dict[str, str]:
+        """Returns how each failed run ended, and where its log is, by its name."""
+        return {t.name: f"{self[t].text.strip()}\nlog: {t.folder / LOG}" for t in self.in_state("failed")}
+
     def left(self) -> str:
         """Returns the time left in words: "more than ..." if the speed of some runs is unknown."""
-        seconds, longest, unknown = 0.0, 0.0, 0
-        for trial in [*self.in_state("running"), *self.in_state("waiting")]:
-            found = self.rates.seconds(trial.config, trial.steps - self[trial].step)
-            if found is None:
-                unknown += 1
-            else:
-                seconds, longest = seconds + found, max(longest, found)
+        trials = [*self.in_state("running"), *self.in_state("waiting")]
+        left = [(trial.config, trial.steps - self[trial].step) for trial in trials]
+        seconds, unknown = self.rates.total(left)
         if unknown and not seconds:
             return "unknown yet"
+        longest = max((self.rates.seconds(*one) or 0 for one in left), default=0)
         text = duration(max(seconds / self.at_once, longest))
         return f"more than {text} ({unknown} runs of unknown speed)" if unknown else f"about {text}"
 
 
-class PlainBoard:
-    """Prints a line when a run begins or ends, and one every `seconds`, for logs."""
+class Board:
+    """Says when runs begin and end, and how far they are: in a terminal by a live table, for logs by lines.
 
-    def __init__(self, runs: Runs, stream: TextIO, seconds: float = 30) -> None:
-        self.runs, self._stream, self._seconds = runs, stream, seconds
+    A launcher calls it as its runs go on, inside a `with`.
+    """
+
+    def __init__(self, runs: Runs, console: Console | None = None, seconds: float = 30) -> None:
+        """`console` is stderr's by default; in a log, each run that goes on has a line every `seconds`."""
+        self.runs, self._console = runs, console or Console(stderr=True)
+        self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
+        self._seconds = 1 if self._console.is_terminal else seconds
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def start(self, trial: Trial) -> None:
-        self.runs[trial].state = "running"
-        at = newest_checkpoint(trial.folder)
-        self._print(f"{trial.name}: {f'goes on from step {at}' if at else 'begins'} ({trial.folder})")
-
-    def again(self, trial: Trial, outcome: Outcome) -> None:
-        self.runs[trial].state = "waiting"
-        self._print(f"{trial.name}: {outcome.text.splitlines()[0]}; it will go on from its checkpoint")
-
-    def end(self, trial: Trial, outcome: Outcome) -> None:
-        self.runs.end(trial, outcome)
-        total = len(self.runs.plan.trials)
-        done = f"{len(self.runs.in_state('done'))} of {total} runs done, {self.runs.left()} left"
-        text = " ".join(outcome.text.split("\n")[:1])
-        found = errors(self.runs[trial]) if outcome.kind == "done" else text
-        self._print(f"{trial.name}: {self.runs[trial].state} in {duration(outcome.seconds)}, {found}; {done}")
-
-    def tick(self) -> None:
-        if time.monotonic() - self._last >= self._seconds:
-            self._last = time.monotonic()
-            for trial in self.runs.in_state("running"):
-                self.runs.look(trial)
-                progress = self.runs[trial]
-                self._print(f"{trial.name}: step {progress.step} of {trial.steps}, {errors(progress)}")
-
-    def _print(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
-
-
-class LiveBoard:
-    """Keeps a table in the terminal up to date: a line for each row, one for each running run, and the failures."""
-
-    def __init__(self, runs: Runs, console: Console) -> None:
-        self.runs, self._console = runs, console
-        self._live = Live(console=console, auto_refresh=False)
-        self._last = 0.0
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        self._show()
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._show()
         self._live.stop()
 
     def start(self, trial: Trial) -> None:
+        """Notes that a run begins or continues."""
         self.runs[trial].state = "running"
+        at = newest_checkpoint(trial.folder)
+        self._say(f"{trial.name}: {f'goes on from step {at}' if at else 'begins'} ({trial.folder})")
 
     def again(self, trial: Trial, outcome: Outcome) -> None:
+        """Notes that a run ended early and waits to continue."""
         self.runs[trial].state = "waiting"
+        self._say(f"{trial.name}: {outcome.text.splitlines()[0]}; it will go on from its checkpoint")
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
+        """Notes that a run is over."""
         self.runs.end(trial, outcome)
+        found = errors(self.runs[trial]) if outcome.kind == "done" else " ".join(outcome.text.split("\n")[:1])
+        self._say(f"{trial.name}: {self.runs[trial].state} in {duration(outcome.seconds)}, {found}; {self._done()}")
 
     def tick(self) -> None:
-        if time.monotonic() - self._last >= 1:
-            self._last = time.monotonic()
-            for trial in self.runs.in_state("running"):
-                self.runs.look(trial)
-            self._show()
+        """Updates what is shown; called several times a second."""
+        if time.monotonic() - self._last < self._seconds:
+            return
+        self._last = time.monotonic()
+        for trial in self.runs.in_state("running"):
+            self.runs.look(trial)
+            if not self._console.is_terminal:
+                progress = self.runs[trial]
+                self._say(f"{trial.name}: step {progress.step} of {trial.steps}, {errors(progress)}")
+        if self._console.is_terminal:
+            self._live.refresh()
 
-    def _show(self) -> None:
-        self._live.update(self.render(), refresh=True)
+    def _say(self, text: str) -> None:
+        """Prints a line, above the live table if there is one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _done(self) -> str:
+        runs = self.runs
+        return f"{len(runs.in_state('done'))} of {len(runs.plan.trials)} runs done, {runs.left()} left"
 
     def render(self) -> Group:
-        """Returns what is shown now."""
+        """Returns the live table: a line for each row, one for each running run, and the failures."""
         runs = self.runs
-        rows = Table(box=None, pad_edge=False)
-        rows.add_column("row")
-        for state in ("done", "running", "waiting", "failed"):
-            rows.add_column(state, justify="right")
+        styles = {"done": "green", "running": "cyan", "waiting": "", "failed": "red"}
+        rows = Table("row", *(Column(state, justify="right") for state in styles), box=None, pad_edge=False)
         for line in runs.plan.lines:
-            counts = [runs.count(line.trials, state) for state in ("done", "running", "waiting", "failed")]
-            styles = ("green", "cyan", "", "red")
-            cells = [Text(str(n) if n else "·", s if n else "dim") for n, s in zip(counts, styles, strict=True)]
+            states = [runs[trial].state for trial in line.trials]
+            counts = {state: states.count(state) for state in styles}
+            cells = [Text(str(n), styles[state]) if n else Text("·", "dim") for state, n in counts.items()]
             rows.add_row(Text(line.row.label), *cells)
         now = Table.grid(padding=(0, 2))
         for trial in runs.in_state("running"):
@@ -222,13 +181,11 @@ class LiveBoard:
             # Before the first metrics, the log says what it does: loading, compiling, waiting.
             text = errors(progress) if progress.values else progress.log_line
             now.add_row(trial.name, bar, f"{progress.step}/{trial.steps}", Text(text, overflow="ellipsis"))
-        parts: list[RenderableType] = [rows, Text(), now]
+        failures = []
         for trial in runs.in_state("failed"):
             last = runs[trial].text.strip().splitlines()[-1:] or ["?"]
-            parts.append(Text(f"{trial.name} failed: {last[0]}", "red", overflow="ellipsis", no_wrap=True))
-        done, total = len(runs.in_state("done")), len(runs.plan.trials)
-        parts.append(Text(f"{done} of {total} runs done; time left: {runs.left()}", "bold"))
-        return Group(*parts)
+            failures.append(Text(f"{trial.name} failed: {last[0]}", "red", overflow="ellipsis", no_wrap=True))
+        return Group(rows, Text(), now, *failures, Text(self._done(), "bold"))
 
 
 def errors(progress: Progress) -> str:
@@ -247,9 +204,3 @@ def tail(path: Path) -> list[str]:
             return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
-
-
-def make_board(runs: Runs, stream: TextIO | None = None) -> PlainBoard | LiveBoard:
-    """Returns the live table if the stream (stderr by default) is a terminal, else the one of plain lines."""
-    stream = stream or sys.stderr
-    return LiveBoard(runs, Console(file=stream)) if stream.isatty() else PlainBoard(runs, stream)

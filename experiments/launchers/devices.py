@@ -1,14 +1,11 @@
 """Finds the devices of this machine, and the environment that gives a process its share of them."""
 
-import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from experiments import ROOT
+from benchmarks.local_processes import answer
 from resnet_jax.errors import UserError
 
 #: Runs in a process of its own: a process that has opened a device keeps others off it.
@@ -36,13 +33,8 @@ def probe(env: Mapping[str, str] | None = None) -> dict[str, Any]:
     Raises:
       UserError: if JAX finds no device.
     """
-    asked = subprocess.run(
-        [sys.executable, "-c", _PROBE], cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True,
-    )  # fmt: skip
-    if asked.returncode:
-        last = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"JAX finds no device to run on: {last}")
-    return json.loads(asked.stdout.splitlines()[-1])
+    found: dict[str, Any] = answer(["-c", _PROBE], "JAX finds no device to run on", env)
+    return found
 
 
 def slots(per_device: bool, at_once: int, environment: Mapping[str, str] = os.environ) -> list[dict[str, str]]:

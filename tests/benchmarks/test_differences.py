@@ -5,11 +5,11 @@ import numpy as np
 from benchmarks.differences import Case, nudged, rows, run
 
 
-def test_two_cases_and_a_nudge(tmp_path):
+def test_two_cases_and_a_nudge(tmp_path, capsys):
     """Three steps from the same state agree within float32 rounding; exactly equal they would be the same run."""
     cases = (Case(), Case(devices=2, accumulate=2))
-    notes = []
-    run(tmp_path, 3, notes.append, cases)
+    run(tmp_path, 3, cases)
+    notes = capsys.readouterr().err.splitlines()
     assert notes == ["1 devices in 1 processes, 1 micro-batches", "2 devices in 1 processes, 2 micro-batches"]
     first, second = rows(tmp_path, cases)
     assert first[:7] == ["1", "1", "1", "-", "-", "-", "-"] and second[:3] == ["2", "1", "2"]

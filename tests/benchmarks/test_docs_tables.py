@@ -2,10 +2,9 @@
 
 import pytest
 
-from benchmarks import checkpoint_overhead
+from benchmarks import ROOT, checkpoint_overhead
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.docs_tables import table, write_between
-from benchmarks.local_processes import ROOT
 from resnet_jax.errors import UserError
 
 
@@ -36,7 +35,7 @@ def test_every_benchmark_has_its_place_filled(name):
 
 
 def test_the_cost_of_checkpoints_is_that_of_medians():
-    text = checkpoint_overhead.report([10.0, 12.0, 11.0], [11.55, 40.0, 11.0], 100)
+    text = checkpoint_overhead.report({"none": [10.0, 12.0, 11.0], "every 100 steps": [11.55, 40.0, 11.0]})
     assert "| none | 11.00 | 10.00 - 12.00 | - |" in text
     assert "| every 100 steps | 11.55 | 11.00 - 40.00 | +5.0 % |" in text
 

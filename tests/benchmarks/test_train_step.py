@@ -30,7 +30,7 @@ def test_a_peer_computes_our_losses_and_updates(peer, fields):
         pytest.importorskip("torch", reason="PyTorch is not installed (benchmarks/requirements-peers.txt)")
     trainer = resnet_jax_step.make_benchmark_trainer("cifar_resnet20", 8, 16, **TINY, **fields)
     task = resnet_jax_step.task(trainer)
-    mine, theirs = resnet_jax_step.implementation(trainer), train_step.implementations_of(peer, trainer, task, [])
+    mine, theirs = resnet_jax_step.implementation(trainer), train_step.PEERS[peer](trainer, task, [])
     assert train_step.check("eval", mine, theirs, task).loss < 2e-5
     found = train_step.check("train_step", mine, theirs, task)
     assert found.loss < 2e-5 and found.update < 1e-3 and found.scale < 1e-4 and found.decay < 0.02
@@ -102,8 +102,8 @@ def test_bytes_are_those_of_one_step_however_many_a_dispatch_has(monkeypatch):
     found = []
     for most in (1, 3):
         monkeypatch.setattr(resnet_jax_step, "steps_per_dispatch", lambda trainer, most=most: most)
-        (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, "float32", [], 0.01, 2,
-                                    lambda text: None)  # fmt: skip
+        (row,) = train_step.measure("train_step", ["cifar_resnet20"], ["flax_example"], 8, 8, seconds=0.01,
+                                    rounds=2)["rows"]  # fmt: skip
         found.append(row["bytes_per_image"])
     assert found[0] == found[1] > 0
 

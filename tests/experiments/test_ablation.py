@@ -9,7 +9,7 @@ from experiments.__main__ import main
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.training import loop
 
-TWO = [row for row in ablation.ROWS if row.net in ("plain20", "resnet20")]
+TWO = [row for row in ablation.ROWS if row.name in ("plain20", "resnet20")]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_command_trains_renders_and_then_only_renders(tiny_rows, tmp_path, capsy
     printed = capsys.readouterr().out
     page = (out / "index.html").read_text()
     for row in TWO:
-        result = json.loads((out / row.net / "result.json").read_text())
+        result = json.loads((out / row.name / "result.json").read_text())
         for text in (printed, page, (out / "table.md").read_text()):
             assert row.label in text and f"{result['metrics']['test_error']:.2f}" in text
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")

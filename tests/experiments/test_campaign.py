@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import campaign_plan as campaign
-from experiments.commands import campaign as command
+from experiments.__main__ import main
 from experiments.estimate import Rates
 from experiments.plan import State, status
 from resnet_jax.config import config_hash
@@ -26,9 +26,9 @@ def test_the_order_is_that_of_worth_and_each_run_is_there_once(tmp_path):
     assert names[:5] == [(f"cifar_{net}", 0) for net in ("resnet20", "resnet56", "resnet110", "plain20", "plain56")]
     assert names[5:11] == [("cifar_resnet32", 0), ("cifar_resnet44", 0), *(("cifar_resnet110", s) for s in range(1, 5))]
     folders = [trial.folder for trial in found.trials]
-    assert len(folders) == len(set(folders)) == len(found.plan.trials)
-    assert {line.experiment for line in found.plan.lines} == {stage.experiment for stage in campaign.STAGES}
-    table6 = {line.row.name: len(line.trials) for line in found.plan.lines if line.experiment == "he2015.table6"}
+    assert len(folders) == len(set(folders))
+    assert {line.experiment.name for line in found.lines} == {stage.experiment for stage in campaign.STAGES}
+    table6 = {line.row.name: len(line.trials) for line in found.lines if line.experiment.name == "he2015.table6"}
     assert table6 == {"resnet20": 5, "resnet32": 5, "resnet44": 5, "resnet56": 5, "resnet110": 5, "resnet1202": 1}
 
 
@@ -101,24 +101,24 @@ def tiny_campaign(monkeypatch):
 def _command(out: Path, minutes: float) -> list[str]:
     fields = [f"{name}={value}" for name, value in DIGITS.items()]
     scale = "--steps_scale=0.5"
-    return [f"--minutes={minutes}", f"--out={out}", "--no-publish", scale, "--set", *fields]
+    return ["campaign", f"--minutes={minutes}", f"--out={out}", "--no-publish", scale, "--set", *fields]
 
 
 def test_the_whole_command(tmp_path, tiny_campaign, capsys):
     options = _command(tmp_path, 5)
-    assert command.main(options) == 0
+    assert main(options) == 0
     trials = campaign.make_campaign(tmp_path, 0.5, DIGITS).trials
     assert len(trials) == 3 and all(status(trial).state is State.DONE for trial in trials)
     assert "3 of 3 runs fit" in capsys.readouterr().out
     assert len(InProcess.started) == 4  # these, and the short one
-    assert command.main(options) == 0
+    assert main(options) == 0
     assert len(InProcess.started) == 4
 
 
 def test_no_time_and_wrong_values_are_said(tmp_path, tiny_campaign, capsys):
-    assert command.main(_command(tmp_path, 0.1)) == 2  # the reserve alone is longer
+    assert main(_command(tmp_path, 0.1)) == 2  # the reserve alone is longer
     assert "is over before the short run is" in capsys.readouterr().err
-    assert command.main(["--minutes=soon"]) == 2
+    assert main(["campaign", "--minutes=soon"]) == 2
     assert "must be a number above 0" in capsys.readouterr().err
-    assert command.main(["--minutes=1", "--set", "data.data_dir=nowhere"]) == 2
+    assert main(["campaign", "--minutes=1", "--set", "data.data_dir=nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err

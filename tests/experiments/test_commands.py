@@ -5,6 +5,7 @@ import pytest
 from experiments import registry
 from experiments.__main__ import main
 from experiments.commands import listing
+from experiments.estimate import Rates
 from experiments.registry import load
 from tests.experiments.fakes import write_experiment, write_row
 
@@ -40,15 +41,15 @@ def test_cost_of_the_rest(tmp_path):
     from experiments.run_index import index_runs
     from experiments.tables import fill
 
-    class Rates:
+    class Known(Rates):
         def seconds(self, config, steps):
             return steps * config.batch_size / 1000 if "plain" in config.model.name else None
 
     experiment = load("he2015.figure1")
     filled = fill(experiment, index_runs(tmp_path), with_computed=False)
-    assert listing.cost(filled, Rates()) == "4.6 h"
+    assert listing.cost(filled, Known()) == "4.6 h"
     figure6 = fill(load("he2015.figure6"), index_runs(tmp_path), with_computed=False)
-    assert listing.cost(figure6, Rates()).endswith("and 6 runs not measured")
+    assert listing.cost(figure6, Known()).endswith("and 6 runs not measured")
 
 
 def test_shows_rows(capsys, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.estimate import Rates, add_records, duration, net_key, same_hardware
+from experiments.estimate import Rates, duration, net_key, recorded_rates, same_hardware
 from experiments.experiment import Row
 from experiments.launchers.process import request
 from experiments.plan import FAILURE, State, make_plan, status
@@ -26,13 +26,13 @@ def test_rows_by_seeds_each_run_once_and_seed_by_seed(tmp_path):
     plan = make_plan([experiment], tmp_path)
     assert [line.row.name for line in plan.lines] == ["one", "same", "other"]
     assert [trial.name for trial in plan.trials] == ["one seed 0", "other seed 0", "one seed 1", "other seed 1"]
-    assert plan.lines[0].trials == plan.lines[1].trials and plan.lines[1].own == ()
+    assert plan.lines[0].trials == plan.lines[1].trials and plan.own()[1] == []
     assert states(plan) == [State.MISSING] * 4
     assert not list(tmp_path.iterdir())
     # Another figure with fewer seeds has nothing new to run.
     both = make_plan([experiment, table(tiny_row("curve"), name="he2015.figure")], tmp_path)
     assert [trial.folder for trial in both.trials] == [trial.folder for trial in plan.trials]
-    assert both.lines[-1].own == ()
+    assert both.own()[-1] == []
 
 
 def test_scale_and_changes_make_other_runs(tmp_path):
@@ -63,13 +63,11 @@ def test_states(tmp_path, monkeypatch):
     assert (status(done).step, status(part).step, status(missing).step) == (6, 2, 0)
     assert status(failed).note == "exit status 1\nMemoryError"
 
-    rates = Rates()
-    add_records(rates, tmp_path, None)
+    rates = recorded_rates(tmp_path)
     assert rates.seconds(missing.config, 6) > 0 and rates.source(missing.config) == "records"
     hardware = json.loads((done.folder / "result.json").read_text())["hardware"]
     assert same_hardware(hardware, hardware)
-    elsewhere = Rates()
-    add_records(elsewhere, tmp_path, hardware | {"device": "TPU v9"})
+    elsewhere = recorded_rates(tmp_path, hardware | {"device": "TPU v9"})
     assert elsewhere.seconds(missing.config, 6) is None
 
 

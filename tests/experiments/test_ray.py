@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.commands import run as command
+from experiments.__main__ import main
 from experiments.estimate import Rates
 from experiments.launchers import ray_cluster
 from experiments.launchers.dashboard import Runs
@@ -42,7 +42,7 @@ def test_what_a_run_gets():
 @pytest.mark.skipif(installed, reason="ray is installed")
 def test_without_ray(tmp_path, listed, capsys):
     listed(table(tiny_row("one")))
-    assert command.main("he2015.tiny", [f"--out={tmp_path}", "--launcher=ray"]) == 2
+    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--launcher=ray"]) == 2
     assert "needs Ray, which is not installed" in capsys.readouterr().err
 
 
@@ -137,7 +137,7 @@ def test_a_signal_saves_what_runs(tmp_path, two_nodes):
 @needs_ray
 def test_a_failure_is_reported_through_the_command(tmp_path, two_nodes, listed, capsys):
     listed(table(tiny_row("bad", data__name="mnist"), tiny_row("good")))
-    assert command.main("he2015.tiny", [f"--out={tmp_path}", "--launcher=ray"]) == 1
+    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--launcher=ray"]) == 1
     captured = capsys.readouterr()
     assert "2 runs: 1 done, 1 failed" in captured.out and "unknown dataset 'mnist'" in captured.err
 

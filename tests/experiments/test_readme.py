@@ -18,8 +18,8 @@ def test_committed_records_show_the_claim():
     """Plain-56 far worse in training than plain-20; ResNet-56 not above ResNet-20 by more than two points."""
     errors = {}
     for row in ablation.ROWS:
-        metrics = RunFolder(readme.ROOT / readme.DIGITS / row.net).result().metrics
-        errors[row.net] = metrics["train_error"]
+        metrics = RunFolder(readme.ROOT / readme.DIGITS / row.name).result().metrics
+        errors[row.name] = metrics["train_error"]
         assert f"| {metrics['test_error']:.2f} |" in " ".join((readme.ROOT / "README.md").read_text().split())
     assert errors["plain56"] > errors["plain20"] + 20
     assert errors["resnet56"] < errors["resnet20"] + 2
@@ -31,5 +31,5 @@ def test_committed_records_are_of_todays_configs():
     from resnet_jax.config import config_hash
 
     for row in ablation.ROWS:
-        result = json.loads((readme.ROOT / readme.DIGITS / row.net / "result.json").read_text())
-        assert result["config_hash"] == config_hash(get_config(row.net)), row.net
+        result = json.loads((readme.ROOT / readme.DIGITS / row.name / "result.json").read_text())
+        assert result["config_hash"] == config_hash(get_config(row.name)), row.name

@@ -10,7 +10,7 @@ import pytest
 from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder
 from experiments.registry import load
 from experiments.run_index import index_runs
-from experiments.scores import score
+from experiments.scores import run_errors
 from experiments.tables import fill, net_summary
 from resnet_jax.errors import UserError
 from resnet_jax.report.run_data import load_run
@@ -85,21 +85,20 @@ def test_the_best_on_the_test_set_is_never_taken(tmp_path):
     (folder,) = write_row(tmp_path, RESNET20, [8.5])
     run = load_run("", "", folder)
     assert run.result.metrics["best_test_error"] == BEST
-    assert score(run, "test_error") == 8.5 and score(run, "train_error") == 1.0
+    assert run_errors(run, "test_error")[0]["error"] == 8.5 and run_errors(run, "train_error")[0]["error"] == 1.0
 
 
 def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
     (folder,) = write_row(tmp_path, row("he2015.table3", "resnet34_A"), [7.8])
     run = load_run("", "", folder)
-    asked = RECOMPUTE_BN
-    assert (score(run, "ten_crop", "top1", asked), score(run, "ten_crop", "top5", asked)) == (17.8, 7.8)
-    assert score(run, "ensemble", "top1") is None
+    assert run_errors(run, "ten_crop", RECOMPUTE_BN) == ({"error": 17.8, "top1": 17.8, "top5": 7.8}, "")
+    assert run_errors(run, "ensemble") == ({}, "")
     path = folder / "evaluations" / "ten_crop.json"
     path.write_text(json.dumps({"evaluated_on": "held_out", "test_error": 1.0, "top5_error": 1.0}))
-    assert score(run, "ten_crop", "top1") is None
+    assert run_errors(run, "ten_crop") == ({}, "")
     path.write_text("[")
     with pytest.raises(UserError, match=r"cannot read .*ten_crop.json"):
-        score(run, "ten_crop", "top1")
+        run_errors(run, "ten_crop")
     entry = entries("he2015.table2", tmp_path / "none")["resnet34-1"]
     assert entry.measures[0].ours is None and entry.wanted == 1
 

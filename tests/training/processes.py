@@ -4,7 +4,8 @@ import re
 import time
 from pathlib import Path
 
-from benchmarks.local_processes import ROOT, Job
+from benchmarks import ROOT
+from benchmarks.local_processes import Job
 
 #: Eight devices in all, whatever the processes; a net whose step takes milliseconds.
 DEVICES = 8
