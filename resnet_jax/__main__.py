@@ -15,6 +15,7 @@ VERBS = {
     "convert": "convert weights of PyTorch, timm, transformers or Flax to this package's format",
     "export": "write weights, or those of a run, for other programs",
     "analyze": "draw layer responses, gradient norms, loss surface and lesions of trained runs",
+    "compile": "compile a config's steps for TPUs or GPUs that are not there, and say what they will take",
     "summary": "print layers, depth, parameters and multiply-adds of a net; --list names all",
 }
 

@@ -4,12 +4,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.imagenet import STREAMED, TFDS
-from resnet_jax.data.resident import ResidentPipeline, make_resident
+from resnet_jax.data.resident import ResidentBatches, ResidentPipeline, make_resident
 from resnet_jax.data.sources import load_dataset
-from resnet_jax.data.streaming import StreamingPipeline, make_streaming
+from resnet_jax.data.streaming import StreamingBatches, StreamingPipeline, make_streaming
 from resnet_jax.data.tfds import open_tfds
 
 Pipeline = ResidentPipeline | StreamingPipeline
+
+#: What the jitted steps need of a pipeline; it holds no data.
+Batches = ResidentBatches | StreamingBatches
 
 
 def make_pipeline(config: ConfigDict, mesh: Mesh) -> Pipeline:

@@ -44,6 +44,9 @@ class ResidentBatches:
     augmentation: Augmentation
     image_shape: tuple[int, int, int]
 
+    #: Indices take no room, and the host would hold up a fast device at every step.
+    steps_per_dispatch: ClassVar[int] = 100
+
     def train_batch(self, resident: Resident, indices: Array, key: Array) -> tuple[Array, Array]:
         """Returns augmented images (batch, height, width, channels) and labels (batch,)."""
         images, labels = self._take(resident, indices)
@@ -87,8 +90,6 @@ class ResidentPipeline(ResidentBatches):
 
     #: Steps at which the size of images changes.
     size_changes: ClassVar[tuple[int, ...]] = ()
-    #: Indices take no room, and the host would hold up a fast device at every step.
-    steps_per_dispatch: ClassVar[int] = 100
 
     def send(self, inputs: Any, sharding: NamedSharding) -> Any:
         """Puts inputs, whole and alike in every process, on the devices."""

@@ -51,6 +51,9 @@ class StreamingBatches:
 
     augmentation: Augmentation
 
+    #: Images of several steps would fill the host and the devices.
+    steps_per_dispatch: ClassVar[int] = 1
+
     def train_batch(self, resident: Normalizer, inputs: Images, key: Array) -> tuple[Array, Array]:
         """Returns augmented images (batch, height, width, 3) and labels (batch,)."""
         return augmented(self.augmentation, resident, inputs["images"], key), inputs["labels"]
@@ -90,9 +93,6 @@ class StreamingPipeline(StreamingBatches):
     classes: tuple[str, ...] = ()
     evaluated_on: str = "test"
     remarks: tuple[str, ...] = ()
-
-    #: Images of several steps would fill the host and the devices.
-    steps_per_dispatch: ClassVar[int] = 1
 
     @property
     def train_size(self) -> int:

@@ -92,7 +92,7 @@ def train(run: Run, stop: StopRequest) -> Result:
     trace = Trace(config.profile_steps, run.folder.workdir / "profile")
     with Stepper(run.trainer, lambda: progress.status("compiling"), trace) as stepper:
         while run.step < config.steps and not run.early_stopping.over:
-            count = steps_to_dispatch(run.trainer, run.step)
+            count = steps_to_dispatch(config, run.trainer.mesh, run.trainer.pipeline, run.step)
             run.state = stepper.advance(run.state, run.step, count, run.skipped.numbers)
             run.step += count
             log, evaluate, save = (

@@ -12,7 +12,7 @@ from jax import Array
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from resnet_jax.data.pipeline import Pipeline
+from resnet_jax.data.pipeline import Batches
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.distributed import batch_sharded, platform, replicated
@@ -102,7 +102,7 @@ def init_state(model: nn.Module, config: ConfigDict, image_shape: Sequence[int])
 
 
 def make_train_step(
-    model: nn.Module, task: Task, config: ConfigDict, pipeline: Pipeline, mesh: Mesh
+    model: nn.Module, task: Task, config: ConfigDict, batches: Batches, mesh: Mesh
 ) -> jax.stages.Wrapped:
     """Returns the jitted (state, resident data, indices) -> (state, metrics) of one or several steps.
 
@@ -114,7 +114,7 @@ def make_train_step(
     def step(state: TrainState, resident: Any, indices: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = pipeline.train_batch(resident, indices, augment_key)
+        batch = batches.train_batch(resident, indices, augment_key)
         batch = task.augment(jax.random.fold_in(augment_key, 3), *batch)
         inputs, targets = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
         return update(state, inputs, targets, dropout_key)
@@ -231,11 +231,11 @@ def make_accumulated_gradients(
     return accumulated
 
 
-def make_eval_step(model: nn.Module, task: Task, pipeline: Pipeline, mesh: Mesh) -> jax.stages.Wrapped:
+def make_eval_step(model: nn.Module, task: Task, batches: Batches, mesh: Mesh) -> jax.stages.Wrapped:
     """Returns the jitted (variables, resident data, indices, mask) -> what `task.evaluate` gives of the batch."""
 
     def evaluate(variables: Any, resident: Any, indices: Any, mask: Array) -> Metrics:
-        inputs, targets = pipeline.eval_batch(resident, indices)
+        inputs, targets = batches.eval_batch(resident, indices)
         return task.evaluate(model.apply(variables, inputs, train=False), inputs, targets, mask)
 
     everywhere, shared = replicated(mesh), batch_sharded(mesh)

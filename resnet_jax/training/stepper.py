@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from resnet_jax.data.pipeline import Pipeline
+from resnet_jax.data.shapes import StepShapes
 from resnet_jax.training.distributed import batch_sharded, platform
 from resnet_jax.training.step import TrainState
 from resnet_jax.training.trainer import Trainer
@@ -117,17 +121,15 @@ class Stepper:
         }
 
 
-def steps_to_dispatch(trainer: Trainer, step: int) -> int:
+def steps_to_dispatch(config: ConfigDict, mesh: Mesh, pipeline: Pipeline | StepShapes, step: int = 0) -> int:
     """Returns the number of steps of the next dispatch, which is nearly always the same: each number compiles anew.
 
     Whatever is due falls between dispatches: the number divides all intervals. Single steps lead up to a multiple of
     it where a run was stopped in between with another number.
     """
-    config = trainer.config
-    on_cpu = platform(trainer.mesh) == "cpu"
-    most = config.steps_per_dispatch or (1 if on_cpu else trainer.pipeline.steps_per_dispatch)
+    most = config.steps_per_dispatch or (1 if platform(mesh) == "cpu" else pipeline.steps_per_dispatch)
     intervals = (config.steps, config.log_every, config.eval_every, config.checkpoint_every)
-    common = math.gcd(*intervals, *trainer.pipeline.size_changes)
+    common = math.gcd(*intervals, *pipeline.size_changes)
     count = max(divisor for divisor in range(1, min(most, common) + 1) if common % divisor == 0)
     return count if step % count == 0 else 1
 

@@ -156,7 +156,7 @@ def make_trainer(
             "--config.data.eval_split=held_out --config.data.held_out_share=0.1"
         )
     if model is None:
-        model = _build_model(config, pipeline.num_classes, pipeline.image_shape)
+        model = build_model(config, pipeline.num_classes, pipeline.image_shape)
     height, _, channels = pipeline.image_shape
     summary = summarize(model, config.model.name, height, channels)
     if changes_training(config) or weights is not None:
@@ -172,7 +172,12 @@ def make_trainer(
     )  # fmt: skip
 
 
-def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:
+def build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:
+    """Returns a config's net.
+
+    Raises:
+      UserError: for fields that the net cannot have, and sizes of images that it cannot take.
+    """
     name = config.model.name
     model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
     height = image_shape[0]

@@ -257,8 +257,9 @@ def test_size_of_a_dispatch(tiny_config, platform, fields, expected):
         config=tiny_config(**fields), mesh=SimpleNamespace(devices=np.array([device])),
         pipeline=SimpleNamespace(steps_per_dispatch=100, size_changes=()),
     )  # fmt: skip
-    assert steps_to_dispatch(trainer, 0) == expected
-    assert steps_to_dispatch(trainer, 1) == 1  # resumed in between: single steps up to the next multiple
+    assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 0) == expected
+    # Resumed in between: single steps up to the next multiple.
+    assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 1) == 1
 
 
 def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):

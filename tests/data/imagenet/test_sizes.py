@@ -99,7 +99,7 @@ def test_no_dispatch_spans_a_change(tiny_folder, one_device):
     for boundary, expected in ((0.5, 6), (0.25, 3), (0.33, 2)):
         config = config_of(tiny_folder, **(SIZES | fields | {"data__size_boundaries": (boundary,)}))
         trainer = make_trainer(config, one_device)
-        assert steps_to_dispatch(trainer, 0) == expected
+        assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 0) == expected
         assert trainer.pipeline.size_changes == (round(12 * boundary),)
 
 
