@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: help install ablation test soak imagenet-check lint docs bench readme clean
+.PHONY: help install ablation test soak imagenet-check tpu-check lint docs bench readme clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -26,6 +26,11 @@ soak: $(VENV)/installed-dev ## kill a digits run 200 times and compare it with o
 # On the 240 images of shared/data/imagenet_sample.
 imagenet-check: $(VENV)/installed-dev ## plain-18 and ResNet-18 at 224 pixels: prepare, train, kill, test in every way
 	$(BIN)/python -m tests.data.imagenet.end_to_end --size=224
+
+# In a folder of its own: with it, JAX would look for TPUs at every start.
+tpu-check: $(VENV)/installed-dev ## compile ResNet-20's step by XLA's TPU compiler and look at it: some minutes
+	$(PIP) --no-deps --target $(VENV)/libtpu "$$($(BIN)/python -m tests.aot.libtpu)"
+	PYTHONPATH=$(VENV)/libtpu $(BIN)/python -m pytest tests/aot/test_tpu.py
 
 lint: $(VENV)/installed-dev ## ruff, ruff format, mypy and import-linter
 	$(BIN)/ruff check .

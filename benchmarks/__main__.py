@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import ROOT, memory
+from benchmarks import ROOT, memory, slices
 from benchmarks.docs_tables import measured_on, write_between
 from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.cli.run_command import run_command
@@ -122,6 +122,13 @@ BENCHMARKS = {
          "batch_size": {"type": int, "default": 32, "help": "of one device (weak), or of the whole by 8 (strong)"},
          "devices": {"type": _numbers, "default": [1, 2, 4, 8], "help": "numbers of virtual devices (1,2,4,8)"},
          "seconds": _seconds(3), "rounds": _count(5, "turns")}),
+    "slices": Benchmark(
+        "slices", "docs/scaling.md", "what steps take on slices of TPUs that are not there, by their compiler",
+        {"rows": {"type": _names, "default": list(slices.ROWS), "metavar": "NET@CHIP:SIDES[,...]",
+                  "help": "nets and slices"},
+         "beside": {"dest": "peers", "type": _names, "default": list(slices.BESIDE), "metavar": "ROW[,ROW...]",
+                    "help": "rows with a minimal Flax step beside them"},
+         "dtype": {"choices": ("float32", "bfloat16"), "default": "bfloat16", "help": "(%(default)s)"}}),
     "regression": Benchmark(
         "regression", "", "make bench: whether a ratio is lower than it was",
         {"seconds": _seconds(2), "rounds": _count(8, "turns of each"),

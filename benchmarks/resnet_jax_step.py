@@ -102,6 +102,12 @@ def check_net(name: str, model: nn.Module) -> None:
         raise UserError(f"the peers have no {name}; they have {', '.join(known)}")
 
 
+def peer_fields(model: Any) -> dict[str, Any]:
+    """Returns the fields of a net that the peers' nets have."""
+    names = ("stage_sizes", "widths", "num_classes", "block", "stem", "shortcut", "stride_on")
+    return {name: getattr(model, name) for name in names}
+
+
 def task(trainer: Trainer) -> Task:
     """Returns the same net, weights, batches and optimiser for the peers.
 
@@ -111,17 +117,13 @@ def task(trainer: Trainer) -> Task:
     model, pipeline = trainer.model, trainer.pipeline
     check_net(trainer.config.model.name, model)
     assert isinstance(pipeline, ResidentPipeline)
-    fields = {
-        field: getattr(model, field)
-        for field in ("stage_sizes", "widths", "num_classes", "block", "stem", "shortcut", "stride_on")
-    }
     batches = [pipeline.eval_batch(pipeline.train, pipeline.train_inputs(i, 1)[0]) for i in range(BATCHES)]
     state = trainer.init()
     variables = jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})
     images, labels = (np.stack([np.asarray(part) for part in parts]) for parts in zip(*batches, strict=True))
     config = trainer.config.optimizer
     return Task(
-        fields, variables, images, labels,
+        peer_fields(model), variables, images, labels,
         config.learning_rate, config.momentum, config.weight_decay, trainer.config.dtype,
     )  # fmt: skip
 

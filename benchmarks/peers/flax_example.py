@@ -88,30 +88,40 @@ class State(train_state.TrainState):
     batch_stats: Any
 
 
+def mean_loss(logits: Any, labels: Any) -> Any:
+    """Returns the mean cross-entropy of a batch."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def train_step(state: State, images: Any, labels: Any) -> tuple[State, dict[str, Any]]:
+    """Updates by one batch."""
+
+    def loss_fn(params: Any) -> Any:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, new = state.apply_fn(variables, images, train=True, mutable=["batch_stats"])
+        return mean_loss(logits, labels), (new, logits)
+
+    (loss, (new, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    state = state.apply_gradients(grads=grads, batch_stats=new["batch_stats"])
+    return state, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels)}
+
+
+def make_optimizer(weight_decay: float, learning_rate: float, momentum: float) -> optax.GradientTransformation:
+    """Returns SGD with the decay added to the gradients."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
+
+
 def implementations(task: Task) -> list[Implementation]:
     """Returns the one implementation."""
     model = Net(**task.fields, dtype=jnp.dtype(task.dtype))
     images, labels = jax.device_put(list(task.images)), jax.device_put(list(task.labels))
-    optimizer = optax.chain(optax.add_decayed_weights(task.weight_decay), optax.sgd(task.learning_rate, task.momentum))
+    optimizer = make_optimizer(task.weight_decay, task.learning_rate, task.momentum)
     variables = {kind: by_layer(tree) for kind, tree in task.variables.items()}
     state = State.create(
         apply_fn=model.apply, params=variables["params"], tx=optimizer, batch_stats=variables["batch_stats"]
     )
 
-    def mean_loss(logits: Any, labels: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    @partial(jax.jit, donate_argnums=0)
-    def train_step(state: State, images: Any, labels: Any) -> tuple[State, dict[str, Any]]:
-        def loss_fn(params: Any) -> Any:
-            logits, new = state.apply_fn(
-                {"params": params, "batch_stats": state.batch_stats}, images, train=True, mutable=["batch_stats"]
-            )
-            return mean_loss(logits, labels), (new, logits)
-
-        (loss, (new, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        state = state.apply_gradients(grads=grads, batch_stats=new["batch_stats"])
-        return state, {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, -1) == labels)}
+    step = jax.jit(train_step, donate_argnums=0)
 
     @jax.jit
     def eval_step(variables: Any, images: Any, labels: Any) -> Any:
@@ -124,7 +134,7 @@ def implementations(task: Task) -> list[Implementation]:
         found = []
         for _ in range(count):
             at = box["step"] % len(images)
-            box["state"], metrics = train_step(box["state"], images[at], labels[at])
+            box["state"], metrics = step(box["state"], images[at], labels[at])
             box["step"] += 1
             found.append(metrics["loss"])
         return [float(x) for x in np.array(jax.device_get(found))]

@@ -4,15 +4,10 @@ import collections
 from collections.abc import Sequence
 
 from resnet_jax.aot.cost import Cost
-from resnet_jax.aot.programs import Programs
 from resnet_jax.aot.topologies import GIB, Chip
 
 #: Layers that are shown.
 MOST_LAYERS = 10
-
-#: Headings of `row`.
-HEADINGS = ("net", "devices", "batch", "memory, GiB", "GFLOP", "GB moved", "bound, ms", "bound by", "images/s at most",
-            "estimate, ms", "all-reduces", "MB", "links, ms", "compiled in, s")  # fmt: skip
 
 
 def describe(name: str, cost: Cost, chip: Chip, devices: int, batch: int) -> list[str]:
@@ -56,21 +51,6 @@ def describe(name: str, cost: Cost, chip: Chip, devices: int, batch: int) -> lis
             f"    {100 * cycles / cost.cycles:5.1f} %  {layer}" for layer, cycles in cost.layers[:MOST_LAYERS] if cycles
         ]
     return lines
-
-
-def row(model: str, programs: Programs, cost: Cost, chip: Chip, topology: str) -> list[str]:
-    """Returns the cells of a training step for `HEADINGS`."""
-    batch = programs.config.batch_size
-    bound = cost.bound_seconds
-    return [
-        model, topology, f"{batch:,}", f"{cost.peak_bytes / GIB:.2f}",
-        f"{cost.flops / 1e9:,.1f}" if cost.flops else "",
-        f"{cost.memory_bytes / 1e9:.2f}" if cost.memory_bytes else "",
-        f"{1e3 * bound:.2f}" if bound else "", cost.bound_by or "", f"{batch / bound:,.0f}" if bound else "",
-        f"{1e3 * cost.cycles / chip.clock:.2f}" if cost.cycles and chip.clock else "",
-        str(len(cost.collectives)), f"{sum(one.bytes for one in cost.collectives) / 1e6:.2f}",
-        f"{1e3 * cost.link_seconds(chip, programs.devices):.2f}", f"{cost.compile_cpu_seconds:.0f}",
-    ]  # fmt: skip
 
 
 def _collectives(cost: Cost, chip: Chip, devices: int) -> Sequence[str]:

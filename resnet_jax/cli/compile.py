@@ -15,7 +15,8 @@ def main(arguments: Sequence[str]) -> None:
     """Prints memory, roofline, collectives and costs of the training and the evaluation step."""
     values = verb_flags(
         ("string", "topology", None, "chip and sides: v5e:1x1, v5e:16x16, v4:2x2x1, v5p:4x4x4, v6e:4x4, h100:8"),
-        ("integer", "num_classes", None, "of a set whose classes are not known by its name"), JSON,
+        ("integer", "num_classes", None, "of a set whose classes are not known by its name"),
+        ("bool", "evaluation", True, "compile the evaluation step, too; --noevaluation: only the training step"), JSON,
     )  # fmt: skip
     define_config(values, arguments)
     extra = parse(values, USAGE, arguments)
@@ -32,8 +33,9 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.aot.report import describe
     from resnet_jax.aot.topologies import find
 
-    # A program that is read from the cache has no compile time.
+    # A program that is read from the cache has no compile time. No device of this machine is needed, nor looked for.
     jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_platforms", "cpu")
     chip, devices = find(values.topology)
     note("lowering the steps")
     programs = lower_steps(config, devices, values.num_classes)
@@ -45,10 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     if not values.json:
         print(f"{config.model.name}, {config.dtype}, batch {batch:,} on {values.topology}: {share:,} for each of "
               f"{len(devices)} devices; {programs.steps} step{'s' * (programs.steps > 1)} of a dispatch")  # fmt: skip
-    for name, lowered, steps, examples in (
-        ("training step", programs.train, programs.steps, batch),
-        ("evaluation step", programs.evaluate, 1, programs.shapes.eval_batch_size),
-    ):
+    training = ("training step", programs.train, programs.steps, batch)
+    evaluation = ("evaluation step", programs.evaluate, 1, programs.shapes.eval_batch_size)
+    for name, lowered, steps, examples in (training, evaluation) if values.evaluation else (training,):
         note(f"compiling the {name}; this takes minutes for deep nets")
         cost = cost_of(compile_program(lowered), chip, steps)
         found[name.replace(" ", "_")] = cost.to_json()
