@@ -174,7 +174,9 @@ def make_trainer(
 
 def _build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:
     name = config.model.name
-    model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
+    model = create_model(
+        name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype, precision=config.precision
+    )
     height = image_shape[0]
     sizes = tuple(config.data.train_sizes) or (height,)
     if isinstance(model, VGG) and set(sizes) != {height}:
