@@ -81,7 +81,7 @@ def test_eight_devices_add_gradients_in_float32(tmp_path, fields):
         assert re.search(r": \(tensor<\w*xbf16>, tensor<\w*xbf16>\) -> tensor<\w*xf32>", line), line
     assert set(added(program)) == {"f32"}
     # As the program is divided: later, XLA has a CPU add up bfloat16 as float32.
-    dump = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioner", "xla_dump_hlo_as_text": True}
+    dump = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning", "xla_dump_hlo_as_text": True}
     run.train_step.lower(*arguments).compile(compiler_options=dump)
     (divided,) = tmp_path.glob("*after_spmd-partitioning*")
     reduced = re.findall(r"= (\w+)\[.* all-reduce\(", divided.read_text())
