@@ -41,6 +41,8 @@ def base_config() -> ConfigDict:
             # "cross_entropy" of the softmax, or "binary_cross_entropy": each class against the rest, the mean of all.
             "loss": "cross_entropy",
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
+            # Of products on a TPU or GPU: "default", "high" or "highest", as in jax.lax.Precision (docs/fidelity.md).
+            "precision": "default",
             # Fine-tuning (docs/finetuning.md): the weights to start from, a folder of weights or of a run, and what
             # they are, filled in when the run begins. `model.name` "init_from", `data.normalization` "weights": theirs.
             "init_from": placeholder(str),

@@ -107,7 +107,8 @@ def open_weights(path: str | Path, config: ConfigDict,
 
     Args:
       path: as `load_weights` takes it.
-      config: a run's config, of which `data`, `dtype` and `batch_size` are used. `data.normalization` may be `GIVEN`.
+      config: a run's config, of which `data`, `dtype`, `precision` and `batch_size` are used. `data.normalization` may
+        be `GIVEN`.
       warn: called with a sentence if images are normalised differently than for the weights.
 
     Raises:
@@ -154,7 +155,7 @@ def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: b
             )
         statistics = place({"mean": weights.mean, "std": weights.std}, replicated(trainer.mesh))
         pipeline = dataclasses.replace(pipeline, train=pipeline.train | statistics, test=pipeline.test | statistics)
-    model = weights.create_model(dtype=trainer.config.dtype)
+    model = weights.create_model(dtype=trainer.config.dtype, precision=trainer.config.precision)
     return dataclasses.replace(
         trainer, model=model, pipeline=pipeline, summary=summarize(model, weights.model, height, channels),
         eval_step=make_eval_step(model, trainer.task, pipeline, trainer.mesh),

@@ -38,29 +38,37 @@ def conv_general_dilated(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> Array:
-    """Computes `jax.lax.conv_general_dilated` as `nn.Conv` calls it.
+    """Computes `jax.lax.conv_general_dilated` as `nn.Conv` calls it, with a kernel that may be of a wider dtype.
+
+    The kernel is rounded to the images' dtype, and its gradient is summed in its own: float32 of bfloat16 images. So
+    several devices add float32 numbers, not gradients that each of them has rounded.
 
     Args:
       images: (batch, height, width, channels).
-      kernel: (rows, columns, channels, features).
+      kernel: (rows, columns, channels / groups, features).
       window_strides: of rows and columns.
       padding: below and above, of rows and columns, or its name in XLA.
-      options: others of `jax.lax.conv_general_dilated`; with dilation, groups or a precision, XLA computes on all
-        platforms.
+      options: others of `jax.lax.conv_general_dilated`. With dilation or groups, XLA computes on all platforms. A
+        precision says nothing to the C++, which multiplies in float32.
     """
-    if not _is_ordinary(options) or not build.has_known_sizes(images):
-        return jax.lax.conv_general_dilated(images, kernel, window_strides, padding, **options)
+    if not build.has_known_sizes(images) or set(options.get("lhs_dilation") or ()) - {1}:
+        return jax.lax.conv_general_dilated(images, kernel.astype(images.dtype), window_strides, padding, **options)
+    dilation = options["rhs_dilation"] = tuple(options.get("rhs_dilation") or (1, 1))
     if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(images.shape[1:3], kernel.shape[:2], window_strides, padding)
+        reach = [(taps - 1) * apart + 1 for taps, apart in zip(kernel.shape[:2], dilation, strict=True)]
+        padding = jax.lax.padtype_to_pads(images.shape[1:3], reach, window_strides, padding)
     window = (tuple(window_strides), tuple((int(low), int(high)) for low, high in padding))
-    bound = {"window": window, "options": tuple(options.items()), "supported": _supported(images, kernel, window)}
+    chosen = tuple(options.items())
+    supported = _is_ordinary(chosen) and _supported(images, kernel, window)
+    bound = {"window": window, "options": chosen, "supported": supported}
     (outputs,) = differentiable(Computation(_outputs, **bound), Computation(_gradients, **bound))(images, kernel)
     return outputs
 
 
-def _is_ordinary(options: dict[str, Any]) -> bool:
-    dilations = [*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ())]
-    return set(dilations) <= {1} and options.get("feature_group_count", 1) == 1 and options.get("precision") is None
+def _is_ordinary(options: Options) -> bool:
+    """Whether it has no groups and no dilation, so that a CPU has other ways to compute it than XLA's convolution."""
+    chosen = dict(options)
+    return chosen["rhs_dilation"] == (1, 1) and chosen.get("feature_group_count", 1) == 1
 
 
 def _supported(images: Array, kernel: Array, window: Window) -> bool:
@@ -80,7 +88,7 @@ def _outputs(
 ) -> Sequence[Array]:
     if supported and build.runs_on(cpus):
         return [convolution(images, kernel, window)]
-    return [_fastest(images, kernel, cpus, window, options)(images, kernel)]
+    return [_fastest(images, kernel, cpus, window, options)(images, kernel.astype(images.dtype))]
 
 
 def _gradients(
@@ -97,17 +105,19 @@ def _images_gradient(
     if supported and kernel.shape[2] % build.BLOCK == 0 and build.runs_on(cpus):
         return images_gradient(cotangent, kernel, images.shape, window)
     conv = _fastest(images, kernel, cpus, window, options)
-    (gradient,) = jax.linear_transpose(lambda x: conv(x, kernel), images)(cotangent)
+    (gradient,) = jax.linear_transpose(lambda x: conv(x, kernel.astype(images.dtype)), images)(cotangent)
     return gradient
 
 
 def _kernel_gradient(
     images: Array, kernel: Array, cotangent: Array, *, cpus: int, window: Window, options: Options, supported: bool
 ) -> Array:
-    pointwise = kernel.shape[:2] == (1, 1) and not any(map(any, window[1]))
-    if cpus and pointwise:  # one matrix product over all positions
+    if not cpus or not _is_ordinary(options):
+        return _summed_wide(images, kernel, cotangent, window, options)
+    images, cotangent = images.astype(kernel.dtype), cotangent.astype(kernel.dtype)
+    if kernel.shape[:2] == (1, 1) and not any(map(any, window[1])):  # one matrix product over all positions
         used = images[:, :: window[0][0], :: window[0][1]]
-        return jnp.einsum("bhwc,bhwf->cf", used, cotangent)[None, None].astype(kernel.dtype)
+        return jnp.einsum("bhwc,bhwf->cf", used, cotangent)[None, None]
     if supported and build.runs_on(cpus):
         return kernel_gradient(images, cotangent, kernel.shape, window)
     conv = _fastest(images, kernel, cpus, window, options)
@@ -119,9 +129,33 @@ def _kernel_gradient(
     return sum(gradients[1:], start=gradients[0])
 
 
+def _summed_wide(images: Array, kernel: Array, cotangent: Array, window: Window, options: Options) -> Array:
+    """Convolves the images with the cotangent, as JAX's transpose does, but sums in the kernel's dtype."""
+    if not cotangent.size:
+        return jnp.zeros_like(kernel)
+    (strides, padding), chosen = window, dict(options)
+    dilation = chosen["rhs_dilation"]
+    sides = zip(images.shape[1:3], kernel.shape[:2], cotangent.shape[1:3], strides, dilation, padding, strict=True)
+    # The cotangent, spread out by the strides, has a kernel's size of places on the images, `apart` from one another.
+    above = [(out - 1) * stride + (taps - 1) * apart + 1 - size - low
+             for size, taps, out, stride, apart, (low, _) in sides]  # fmt: skip
+    return jax.lax.conv_general_dilated(
+        images,
+        cotangent,
+        window_strides=dilation,
+        padding=[(low, high) for (low, _), high in zip(padding, above, strict=True)],
+        rhs_dilation=strides,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        batch_group_count=chosen.get("feature_group_count", 1),
+        precision=chosen.get("precision"),
+        preferred_element_type=kernel.dtype,
+    )
+
+
 def _fastest(images: Array, kernel: Array, cpus: int, window: Window, options: Options) -> Convolve:
     """Returns the convolution that XLA computes fastest."""
-    if cpus and (images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]):
+    small = images.shape[1] < kernel.shape[0] or images.shape[2] < kernel.shape[1]
+    if cpus and small and _is_ordinary(options):
         return partial(conv_of_patches, strides=window[0], padding=window[1])
     return lambda images, kernel: jax.lax.conv_general_dilated(images, kernel, *window, **dict(options))
 

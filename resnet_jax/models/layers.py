@@ -11,12 +11,15 @@ from flax import linen as nn
 from flax.typing import Dtype, Initializer
 from jax import Array
 
-from resnet_jax.kernels import conv_general_dilated
+from resnet_jax.kernels import conv_general_dilated, dot_general
 
 InitMode = Literal["fan_in", "fan_out"]
 Padding = Literal["symmetric", "same"]
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 INIT_MODES: tuple[InitMode, ...] = ("fan_in", "fan_out")
+
+#: What numbers are multiplied in: a platform's own choice for their dtype, or more digits; see docs/fidelity.md.
+PRECISIONS = ("default", "high", "highest")
 
 #: Numbers that an initialiser draws at least, eight times as many for a kernel that needs more, and so on; behind the
 #: second number, what is not needed would cost more than a draw of its own takes to compile.
@@ -54,11 +57,14 @@ def _deviating(drawn: Array, variance: float, shape: tuple[int, ...]) -> Array:
 
 def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
          dtype: Dtype = jnp.float32, padding: Padding = "symmetric", use_bias: bool = False, name: str | None = None,
-         dilation: int = 1, groups: int = 1, bias_init: Initializer = nn.initializers.zeros) -> nn.Conv:  # fmt: skip
+         dilation: int = 1, groups: int = 1, bias_init: Initializer = nn.initializers.zeros,
+         precision: str = "default") -> nn.Conv:  # fmt: skip
     """A square convolution padded by (k - 1) / 2 on every side, times the dilation, which spreads its kernel out.
 
     XLA's `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1). With the padding
     "same" a 3x3 has that; the 7x7 of a stem is symmetric all the same, as in flax/examples/imagenet.
+
+    Gradients of the kernel and the bias are float32 whatever the dtype. So is the output, with a bias.
     """
     return nn.Conv(
         features,
@@ -71,14 +77,34 @@ def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMo
         kernel_init=he_normal(init_mode),
         bias_init=bias_init,
         dtype=dtype,
+        precision=_precision(precision),
+        promote_dtype=_cast_inputs,
         conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
 
-def classifier(num_classes: int, dtype: Dtype, name: str) -> nn.Dense:
-    """The fully connected layer that ends a net: He initialisation over its inputs, zero bias."""
-    return nn.Dense(num_classes, kernel_init=he_normal("fan_in"), dtype=dtype, name=name)
+def dense(features: int, dtype: Dtype, name: str, precision: str = "default") -> nn.Dense:
+    """A fully connected layer: He initialisation over its inputs, zero bias, and an output in float32."""
+    return nn.Dense(
+        features,
+        kernel_init=he_normal("fan_in"),
+        dtype=dtype,
+        precision=_precision(precision),
+        promote_dtype=_cast_inputs,
+        dot_general=dot_general,
+        name=name,
+    )
+
+
+def _precision(name: str) -> str | None:
+    return None if name == "default" else name
+
+
+def _cast_inputs(*args: Array | None, dtype: Any = None, inexact: bool = True) -> list[Array | None]:
+    """Casts the inputs of an `nn.Conv` or `nn.Dense` alone, so that parameters have float32 gradients."""
+    inputs, *parameters = args
+    return [jnp.asarray(inputs, dtype), *parameters]
 
 
 def average_pool(x: Array, window: int | None = None) -> Array:

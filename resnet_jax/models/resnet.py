@@ -13,14 +13,7 @@ from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.kernels import max_pool
 from resnet_jax.models import layers
 from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
-from resnet_jax.models.layers import (
-    INIT_MODES,
-    PADDINGS,
-    InitMode,
-    Padding,
-    average_pool,
-    classifier,
-)
+from resnet_jax.models.layers import INIT_MODES, PADDINGS, PRECISIONS, InitMode, Padding, average_pool, dense
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
 
@@ -77,6 +70,7 @@ class ResNet(nn.Module):
         the convolutions of `resnet_jax.kernels`, XLA's are several times slower inside a loop. It changes results by
         rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
+      precision: "default", "high" or "highest", of the products in convolutions and the classifier, on accelerators.
 
     Raises:
       UserError: at construction, for a value that is unknown or a combination that makes no sense.
@@ -112,6 +106,7 @@ class ResNet(nn.Module):
     remat: bool = False
     scan: bool = False
     dtype: Dtype = jnp.float32
+    precision: str = "default"
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -129,7 +124,9 @@ class ResNet(nn.Module):
         need an rng named "dropout".
         """
         order = ORDERS[self.activation]
-        conv = partial(layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding)
+        conv = partial(
+            layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding, precision=self.precision
+        )
         norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype)
         zeros = nn.initializers.zeros
         unit = partial(
@@ -173,7 +170,7 @@ class ResNet(nn.Module):
             return (*outputs[:-1], x)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
         x = average_pool(x.astype(jnp.float32), self.pool_size)
-        return classifier(self.num_classes, jnp.float32, name="head")(x)
+        return dense(self.num_classes, jnp.float32, "head", self.precision)(x)
 
 
 class Stem(nn.Module):
@@ -232,7 +229,7 @@ def _check_fields(net: ResNet) -> None:
     for field, known in (
         ("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("activation", ORDERS),
         ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES), ("shortcut_zeros", ZEROS), ("padding", PADDINGS),
-        ("stochastic_depth_per", DRAWN_FOR),
+        ("stochastic_depth_per", DRAWN_FOR), ("precision", PRECISIONS),
     ):  # fmt: skip
         if getattr(net, field) not in known:
             raise unknown_name(field, str(getattr(net, field)), known)

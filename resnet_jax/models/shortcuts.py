@@ -72,7 +72,7 @@ class Shortcut(nn.Module):
         """g(x) = sigmoid(W_g x + b_g), one value for each position and channel."""
         bias = nn.initializers.constant(self.gate_bias)
         logits = self.conv(residual.shape[-1], 1, self.strides, use_bias=True, bias_init=bias, name="gate")(x)
-        return jax.nn.sigmoid(logits)
+        return jax.nn.sigmoid(logits).astype(x.dtype)
 
 
 def _none(unit: Shortcut, x: Array, activated: Array, residual: Array, train: bool) -> Array:

@@ -1,15 +1,16 @@
 """VGG-16 and VGG-19 (Simonyan and Zisserman 2014, configurations D and E), which the papers compare with."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.typing import Dtype
 from jax import Array
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.kernels import max_pool
-from resnet_jax.models.layers import InitMode, classifier, conv, he_normal
+from resnet_jax.models.layers import PRECISIONS, InitMode, conv, dense
 
 
 class VGG(nn.Module):
@@ -26,6 +27,7 @@ class VGG(nn.Module):
       dropout: rate of dropout after each of them (needs an rng named "dropout" in training).
       init_mode: fan of He initialisation of the convolutions; fully connected layers go by fan-in.
       dtype: dtype of the computation; parameters are float32.
+      precision: as in `ResNet`.
 
     Raises:
       UserError: at construction for stage_sizes and widths that do not match, at call for an image that five
@@ -39,12 +41,15 @@ class VGG(nn.Module):
     dropout: float = 0.5
     init_mode: InitMode = "fan_in"
     dtype: Dtype = jnp.float32
+    precision: str = "default"
 
     def __post_init__(self) -> None:
         if len(self.stage_sizes) != len(self.widths):
             raise UserError(f"stage_sizes {self.stage_sizes} and widths {self.widths} need one entry for each stage")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout={self.dropout} must be in [0, 1)")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
         super().__post_init__()
 
     @nn.compact
@@ -55,12 +60,12 @@ class VGG(nn.Module):
             raise UserError(f"images of {x.shape[1]}x{x.shape[2]} are too small for VGG: {smallest} pixels at least")
         x = x.astype(self.dtype)
         for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
-            x = VGGStage(size, width, self.init_mode, self.dtype, name=f"stage{i}")(x)
+            x = VGGStage(size, width, self.init_mode, self.dtype, self.precision, name=f"stage{i}")(x)
         x = x.reshape(x.shape[0], -1)
         for i in (1, 2):
-            x = nn.relu(nn.Dense(self.hidden, kernel_init=he_normal("fan_in"), dtype=self.dtype, name=f"fc{i}")(x))
+            x = nn.relu(dense(self.hidden, self.dtype, f"fc{i}", self.precision)(x)).astype(self.dtype)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return classifier(self.num_classes, jnp.float32, name="head")(x)
+        return dense(self.num_classes, jnp.float32, "head", self.precision)(x)
 
 
 class VGGStage(nn.Module):
@@ -70,10 +75,11 @@ class VGGStage(nn.Module):
     width: int
     init_mode: InitMode
     dtype: Dtype
+    precision: str
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        factory = partial(conv, init_mode=self.init_mode, dtype=self.dtype, precision=self.precision)
         for i in range(1, self.size + 1):
-            layer = conv(self.width, 3, use_bias=True, init_mode=self.init_mode, dtype=self.dtype, name=f"conv{i}")
-            x = nn.relu(layer(x))
+            x = nn.relu(factory(self.width, 3, use_bias=True, name=f"conv{i}")(x)).astype(self.dtype)
         return max_pool(x, 2, strides=2)

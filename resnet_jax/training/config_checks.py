@@ -13,10 +13,12 @@ from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS
 from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models.layers import PRECISIONS
 
 #: The values that a field can have.
 CHOICES = {
     "dtype": ("float32", "bfloat16"),
+    "precision": PRECISIONS,
     "loss": ("cross_entropy", "binary_cross_entropy"),
     "optimizer.name": ("sgd", "lars", "lamb"),
     "optimizer.decay_scope": ("all", "kernels"),

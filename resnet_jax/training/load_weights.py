@@ -29,7 +29,9 @@ from resnet_jax.training.step import init_state
 MODEL_OF_WEIGHTS, NORMALIZATION_OF_WEIGHTS = "init_from", "weights"
 
 #: Fields of a net that do not change what it computes once it is trained. They are not taken from the weights.
-TRAINING_FIELDS = frozenset({"num_classes", "dtype", "bn_group_size", "remat", "zero_init_last", "init_mode"})
+TRAINING_FIELDS = frozenset(
+    {"num_classes", "dtype", "precision", "bn_group_size", "remat", "zero_init_last", "init_mode"}
+)
 
 #: A photograph's shorter side ahead of the centre crop, as a multiple of the crop's: 256 for 224.
 SIDE_OF_CROP = 256 / 224
@@ -228,7 +230,7 @@ def load_recorded_weights(config: ConfigDict) -> Weights:
 
 def digest(weights: Weights) -> str:
     """Returns 12 hexadecimal digits of everything that a run can take from weights, but not of where they are from."""
-    fields = {k: v for k, v in weights.fields.items() if k != "dtype"}
+    fields = {k: v for k, v in weights.fields.items() if k not in ("dtype", "precision")}
     facts = [weights.model, fields, weights.image_size, list(weights.classes)]
     found = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     arrays = flatten_variables(weights.variables) | {"mean": weights.mean, "std": weights.std}

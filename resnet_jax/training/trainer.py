@@ -179,7 +179,9 @@ def build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ..
       UserError: for fields that the net cannot have, and sizes of images that it cannot take.
     """
     name = config.model.name
-    model = create_model(name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype)
+    model = create_model(
+        name, **model_overrides(config), num_classes=num_classes, dtype=config.dtype, precision=config.precision
+    )
     height = image_shape[0]
     sizes = tuple(config.data.train_sizes) or (height,)
     if isinstance(model, VGG) and set(sizes) != {height}:

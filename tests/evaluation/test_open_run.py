@@ -55,6 +55,14 @@ def test_weights_of_a_run_are_tested_as_the_run_is(trained, tmp_path):
     np.testing.assert_allclose(both.scores, alone.scores, atol=1e-6)
 
 
+def test_dtype_and_precision_are_the_configs(trained):
+    config, folder = trained
+    config = config.copy_and_resolve_references()
+    config.dtype, config.precision = "bfloat16", "highest"
+    model = open_weights(folder, config).trainer.model
+    assert (model.dtype, model.precision) == ("bfloat16", "highest")
+
+
 def test_another_normalisation_is_doubted_and_counts(trained):
     config, folder = trained
     config = config.copy_and_resolve_references()

@@ -53,6 +53,7 @@ REFUSED = {
     "unknown activation": ({"activation": "full_preact"}, r"unknown activation .*full_preactivation"),
     "unknown stride_on": ({"stride_on": "5x5", "block": "bottleneck"}, r"unknown stride_on '5x5'.*3x3"),
     "unknown init_mode": ({"init_mode": "fan_avg"}, r"unknown init_mode 'fan_avg'.*fan_in"),
+    "unknown precision": ({"precision": "higest"}, r"unknown precision 'higest'; did you mean highest"),
     "lengths": ({"stage_sizes": (1, 1, 1)}, r"stage_sizes \(1, 1, 1\) and widths \(4, 8\).*one entry for each stage"),
     "no stages": ({"stage_sizes": (), "widths": ()}, r"stage_sizes \(\) and widths \(\)"),
     "empty stage": ({"stage_sizes": (1, 0)}, r"1 or more"),
@@ -197,7 +198,10 @@ def test_other_blocks_stride_in_their_first_layer(block):
 @pytest.mark.parametrize("shortcut", ["A", "C", "shortcut_only_gating"])
 @pytest.mark.parametrize("activation", ["original", "full_preactivation"])
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32(activation, shortcut):
-    """Parameters, statistics and logits are float32; in between it is bfloat16, near the float32 result."""
+    """Parameters, statistics and logits are float32; in between it is bfloat16, near the float32 result.
+
+    A gate's bias is added in float32, so that its gradient is.
+    """
     x = ref.images(8, 8, 8, 3)
     half, full = (net(dtype=dtype, activation=activation, shortcut=shortcut) for dtype in (jnp.bfloat16, jnp.float32))
     assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, KEY, x))} == {jnp.dtype("float32")}
@@ -207,7 +211,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(activation, shortcut):
         variables, x, train=True, mutable=["batch_stats", "intermediates"], capture_intermediates=True
     )
     dtypes = {k[:-1]: v[0].dtype for k, v in traverse_util.flatten_dict(state["intermediates"]).items() if len(k) > 1}
-    assert {dtype for path, dtype in dtypes.items() if path != ("head",)} == {jnp.dtype("bfloat16")}
+    assert {dtype for path, dtype in dtypes.items() if path[-1] not in ("head", "gate")} == {jnp.dtype("bfloat16")}
     assert dtypes["head",] == logits.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(state["batch_stats"])} == {jnp.dtype("float32")}
 

@@ -163,7 +163,7 @@ def test_default_mode_is_fan_in():
 
 
 def test_classifier_has_variance_two_over_inputs_and_no_bias():
-    params = layers.classifier(1000, jnp.float32, "head").init(jax.random.key(0), jnp.zeros((1, 256)))["params"]
+    params = layers.dense(1000, jnp.float32, "head").init(jax.random.key(0), jnp.zeros((1, 256)))["params"]
     check_he_normal(params["kernel"], 256)
     assert params["bias"].shape == (1000,)
     assert not params["bias"].any()

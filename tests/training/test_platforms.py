@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.resnet_jax_step import make_benchmark_trainer
 from resnet_jax.models import create_model
+from resnet_jax.training.trainer import make_trainer
 
 #: Steps of a dispatch.
 STEPS = 5
@@ -20,8 +21,8 @@ def accelerator(request, kernels):
     return request.param
 
 
-def trainer(dtype):
-    return make_benchmark_trainer("cifar_resnet20", 8, 32, dtype, jax.devices()[:1], **BOTTLENECK)
+def trainer(dtype, devices=1, **fields):
+    return make_benchmark_trainer("cifar_resnet20", 8, 32, dtype, jax.devices()[:devices], **BOTTLENECK | fields)
 
 
 def text(step, platform, *arguments):
@@ -34,9 +35,14 @@ def operand_types(program, operation):
     return [re.findall(r"tensor<[^>]*?x?(f32|bf16)>", " ".join(types)) for types in found]
 
 
+def added(program):
+    """The type of each sum over an axis."""
+    return re.findall(r"stablehlo\.reduce\(.*applies stablehlo\.add .*tensor<[^>]*?x?(f32|bf16)>", program)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_training_step(accelerator, dtype):
-    """One loop over the steps; the state given away; convolutions XLA's own, in the dtype; sums in float32."""
+    """One loop over the steps; the state given away; convolutions XLA's own; sums and kernels' gradients in float32."""
     run = trainer(dtype)
     state = run.init()
     program = text(run.train_step, accelerator, state, run.pipeline.train, run.pipeline.train_inputs(0, STEPS))
@@ -48,9 +54,9 @@ def test_the_training_step(accelerator, dtype):
     convolutions = operand_types(program, "convolution")
     # The stem; three of each unit and its projection; of each its two gradients, but the stem's images'.
     assert len(convolutions) == 9 * 3 - 1
-    assert {kind for types in convolutions for kind in types} == {short}
-    sums = re.findall(r"stablehlo\.reduce\(.*applies stablehlo\.add .*tensor<[^>]*?x?(f32|bf16)>", program)
-    assert len(sums) > 2 * 9 and set(sums) == {"f32"}
+    # Each takes images, and a kernel or outputs, and gives outputs or the gradient of images, or that of the kernel.
+    assert sorted(convolutions) == sorted([[short] * 3] * 17 + [[short, short, "f32"]] * 9)
+    assert len(added(program)) > 2 * 9 and set(added(program)) == {"f32"}
 
 
 def test_the_evaluation_step(accelerator):
@@ -59,6 +65,66 @@ def test_the_evaluation_step(accelerator):
     inputs = run.pipeline.train_inputs(0, 1)[0]
     program = text(run.eval_step, accelerator, tested, run.pipeline.train, inputs, mask)
     assert "@resnet_jax." not in program and len(operand_types(program, "convolution")) == 9
+
+
+@pytest.mark.parametrize("fields", [{}, {"groups": 4, "width_per_group": 16}, {"shortcut": "shortcut_only_gating"}])
+def test_eight_devices_add_gradients_in_float32(tmp_path, fields):
+    """With bfloat16, every sum over the devices is of float32 numbers, and so is what each of them adds up itself."""
+    run = trainer("bfloat16", devices=8, **fields)
+    arguments = (run.init(), run.pipeline.train, run.pipeline.train_inputs(0, 1))
+    program = text(run.train_step, "tpu", *arguments)
+    # A kernel's gradient has the kernel's rows and columns ahead of its channels: the images are its batch.
+    gradients = [line for line in program.splitlines() if "stablehlo.convolution" in line and "->[0, 1, b, f]" in line]
+    kernels = [x for x in jax.tree.leaves(arguments[0].params) if x.ndim == 4]
+    assert len(gradients) == len(kernels) > 6
+    for line in gradients:
+        assert re.search(r": \(tensor<\w*xbf16>, tensor<\w*xbf16>\) -> tensor<\w*xf32>", line), line
+    assert set(added(program)) == {"f32"}
+    # As the program is divided: later, XLA has a CPU add up bfloat16 as float32.
+    dump = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_pass_re": "spmd-partitioning", "xla_dump_hlo_as_text": True}
+    run.train_step.lower(*arguments).compile(compiler_options=dump)
+    (divided,) = tmp_path.glob("*after_spmd-partitioning*")
+    reduced = re.findall(r"= (\w+)\[.* all-reduce\(", divided.read_text())
+    assert len(reduced) >= len(kernels) and set(reduced) == {"f32"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fully_connected_layers_and_biases_of_vgg(dtype):
+    """Their gradients are float32 as well."""
+    model = create_model("vgg16", num_classes=10, hidden=24, stage_sizes=(1, 1), widths=(4, 6), dtype=dtype)
+    images = jnp.ones((8, 8, 8, 3))
+    variables = model.init(jax.random.key(0), images)
+    program = text(jax.jit(jax.grad(lambda v: (model.apply(v, images) ** 2).sum())), "tpu", variables)
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    wide, same = [short, short, "f32"], [short] * 3
+    assert sorted(operand_types(program, "convolution")) == sorted([same] * 3 + [wide] * 2)
+    # Two layers in the dtype: outputs, and both gradients. The classifier is float32.
+    assert sorted(operand_types(program, "dot_general")) == sorted([same] * 4 + [wide] * 2 + [["f32"] * 3] * 3)
+    assert set(added(program)) == {"f32"}
+
+
+@pytest.mark.parametrize("net", [
+    {"model__shortcut": "C"},
+    {"model__block": "bottleneck", "model__groups": 2, "model__shortcut": "B"},
+    {"model__name": "vgg16", "model__stage_sizes": (1, 1), "model__widths": (4, 6)},
+])  # fmt: skip
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_a_precision_is_that_of_every_product_of_the_net(tiny_config, precision, net):
+    """In training and evaluation. The default says nothing, so that a platform has its own."""
+    run = make_trainer(tiny_config(precision=precision, **net), jax.devices()[:1])
+    state, inputs = run.init(), run.pipeline.train_inputs(0, 1)
+    count = sum(layer.kind != "norm" for layer in run.summary.layers)
+    for program, each in (
+        (text(run.train_step, "tpu", state, run.pipeline.train, inputs), 3),
+        (text(run.eval_step, "tpu", state.tested_variables, run.pipeline.test, inputs[0], jnp.ones(16)), 1),
+    ):
+        said = [
+            re.search(r"precision(?:_config)? = \[([^]]*)\]", line).group(1)
+            for line in program.splitlines()
+            if "stablehlo.convolution" in line or "stablehlo.dot_general" in line
+        ]
+        assert len(said) == each * count - (each == 3)  # the first layer's images have no gradient
+        assert {tuple(re.findall("DEFAULT|HIGHEST|HIGH", words)) for words in said} == {(precision.upper(),) * 2}
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

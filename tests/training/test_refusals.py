@@ -62,6 +62,7 @@ def test_checkpoints_without_a_config_are_not_adopted(tiny_config, tmp_path):
         ({"data__held_out": 5000}, "held_out=5000"),
         ({"data__data_dir": "/tmp"}, "data_dir=/tmp is not for digits"),
         ({"dtype": "float16"}, "dtype='float16' must be one of float32, bfloat16"),
+        ({"precision": "double"}, "precision='double' must be one of default, high, highest"),
         ({"schedule__boundaries": (32000, 48000)}, "fractions"),
         ({"schedule__warmup": "cosine"}, "none, steps, error, linear"),
         ({"profile_steps": (5, 2)}, r"profile_steps=\(5, 2\) must be the first and the last step"),
