@@ -41,7 +41,7 @@ def conv_general_dilated(
     """Computes `jax.lax.conv_general_dilated` as `nn.Conv` calls it, with a kernel that may be of a wider dtype.
 
     The kernel is rounded to the images' dtype, and its gradient is summed in its own: float32 of bfloat16 images. So
-    several devices add float32 numbers, not gradients that each of them has rounded.
+    several devices add float32 numbers, not gradients that each of them has rounded; on GPUs see `_summed_wide`.
 
     Args:
       images: (batch, height, width, channels).
@@ -130,7 +130,11 @@ def _kernel_gradient(
 
 
 def _summed_wide(images: Array, kernel: Array, cotangent: Array, window: Window, options: Options) -> Array:
-    """Convolves the images with the cotangent, as JAX's transpose does, but sums in the kernel's dtype."""
+    """Convolves the images with the cotangent, as JAX's transpose does, but gives the sums in the kernel's dtype.
+
+    Not on GPUs: cuDNN's convolution of bfloat16 gives no float32 there, and XLA would widen images and cotangent ahead
+    of it, which costs twice the memory traffic and half the speed. Each GPU rounds its sums.
+    """
     if not cotangent.size:
         return jnp.zeros_like(kernel)
     (strides, padding), chosen = window, dict(options)
@@ -139,17 +143,24 @@ def _summed_wide(images: Array, kernel: Array, cotangent: Array, window: Window,
     # The cotangent, spread out by the strides, has a kernel's size of places on the images, `apart` from one another.
     above = [(out - 1) * stride + (taps - 1) * apart + 1 - size - low
              for size, taps, out, stride, apart, (low, _) in sides]  # fmt: skip
-    return jax.lax.conv_general_dilated(
-        images,
-        cotangent,
-        window_strides=dilation,
-        padding=[(low, high) for (low, _), high in zip(padding, above, strict=True)],
-        rhs_dilation=strides,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-        batch_group_count=chosen.get("feature_group_count", 1),
-        precision=chosen.get("precision"),
-        preferred_element_type=kernel.dtype,
-    )
+
+    def convolve(images: Array, cotangent: Array, dtype: Any) -> Array:
+        return jax.lax.conv_general_dilated(
+            images,
+            cotangent,
+            window_strides=dilation,
+            padding=[(low, high) for (low, _), high in zip(padding, above, strict=True)],
+            rhs_dilation=strides,
+            dimension_numbers=("CHWN", "IHWO", "HWNC"),
+            batch_group_count=chosen.get("feature_group_count", 1),
+            precision=chosen.get("precision"),
+            preferred_element_type=dtype,
+        ).astype(kernel.dtype)
+
+    wide, rounded = partial(convolve, dtype=kernel.dtype), partial(convolve, dtype=images.dtype)
+    if kernel.dtype == images.dtype:
+        return wide(images, cotangent)
+    return jax.lax.platform_dependent(images, cotangent, cuda=rounded, rocm=rounded, default=wide)
 
 
 def _fastest(images: Array, kernel: Array, cpus: int, window: Window, options: Options) -> Convolve:
