@@ -130,23 +130,40 @@ def _matrices(amount: Array, height: int, width: int) -> dict[str, Array]:
 
 def _warp(image: Array, matrix: Array) -> Array:
     """Warps bilinearly; grey where the source is outside, border pixels repeated within half a pixel of it."""
-    height, width, channels = image.shape
+    height, width, _ = image.shape
     y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
     a, b, c, d, e, f = matrix
     from_x, from_y = a * x + b * y + c, d * x + e * y + f
     inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
     left, top = jnp.floor(from_x - 0.5), jnp.floor(from_y - 0.5)
     dx, dy = (from_x - 0.5 - left)[..., None], (from_y - 0.5 - top)[..., None]
-    pixels = image.reshape(-1, channels)
 
     def corner(down: int, right: int) -> Array:
         row = jnp.clip(top.astype(jnp.int32) + down, 0, height - 1)
         column = jnp.clip(left.astype(jnp.int32) + right, 0, width - 1)
-        return pixels[row * width + column].astype(jnp.float32)
+        places = row * width + column
+        taken = jax.lax.platform_dependent(image, places, cpu=take_pixels, default=take_packed_pixels)
+        return taken.astype(jnp.float32)
 
     upper = corner(0, 0) * (1 - dx) + corner(0, 1) * dx
     lower = corner(1, 0) * (1 - dx) + corner(1, 1) * dx
     return jnp.where(inside[..., None], upper * (1 - dy) + lower * dy, GREY).astype(jnp.uint8)
+
+
+def take_pixels(image: Array, places: Array) -> Array:
+    """Returns the pixels at some places, row * width + column: uint32, (..., channels)."""
+    return image.reshape(-1, image.shape[-1])[places].astype(jnp.uint32)
+
+
+def take_packed_pixels(image: Array, places: Array) -> Array:
+    """Returns what `take_pixels` does, each pixel's channels taken as one number.
+
+    A TPU takes numbers from computed places one by one. By its compiler's estimate a warp is 13 times as fast so; on a
+    CPU it takes three times as long.
+    """
+    bits = 8 * jnp.arange(image.shape[-1], dtype=jnp.uint32)
+    numbers = jnp.sum(image.astype(jnp.uint32) << bits, axis=-1, dtype=jnp.uint32)
+    return numbers.reshape(-1)[places][..., None] >> bits & 255
 
 
 def _nibbles(image: Array) -> tuple[Array, Array]:

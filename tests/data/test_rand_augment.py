@@ -18,6 +18,8 @@ from resnet_jax.data.rand_augment import (
     apply_operation,
     draw,
     rand_augment,
+    take_packed_pixels,
+    take_pixels,
 )
 from resnet_jax.data.resident import make_resident
 from resnet_jax.data.sources import load_dataset
@@ -176,3 +178,13 @@ def test_it_comes_ahead_of_the_rest_and_changes_no_other_random_numbers():
     assert np.all(same[idle]) and np.mean(same) < 0.3
     np.testing.assert_array_equal(changed.eval_batch(changed.test, np.arange(4))[0],
                                   plain.eval_batch(plain.test, np.arange(4))[0])  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_packed_pixels_are_the_pixels(channels):
+    """What accelerators compute, and CPUs do not."""
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 256, (7, 9, channels), dtype=np.uint8)
+    places = draw.integers(0, 7 * 9, (5, 4))
+    for take in (take_pixels, take_packed_pixels):
+        np.testing.assert_array_equal(take(jnp.asarray(image), jnp.asarray(places)), image[places // 9, places % 9])
