@@ -112,6 +112,7 @@ def _model() -> dict[str, Any]:
         "stochastic_depth_per": placeholder(str),
         "remat": placeholder(bool),
         "scan": placeholder(bool),
+        "fold_norm": placeholder(bool),
     }
 
 
