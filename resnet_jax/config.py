@@ -16,6 +16,7 @@ EXECUTION_FIELDS = frozenset(
         "data.data_dir",
         "data.workers",
         "model.scan",
+        "model.fold_norm",
         "steps_per_dispatch",
         "checkpoint_every",
         "checkpoint_minutes",
