@@ -4,6 +4,9 @@ A chip that is bound by memory spends most of a training step on the outputs of 
 four times as large as the inputs, written, read for the normalisation, and read three times for the gradients. But
 y = xW has the mean E[x]W and the variances diag(W^T Cov[x] W). So statistics follow from a pass over the smaller x,
 normalisation becomes part of the weights, and no gradient needs y.
+
+Each group of statistics has weights of its own then. With more than one group a chip XLA's compiler for a TPU copies
+activations around the products of a group, which costs more than is saved.
 """
 
 from functools import partial
@@ -43,10 +46,10 @@ def _forward(
     mean = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
     products = jnp.einsum("gnhwc,gnhwd->gcd", x, x, preferred_element_type=jnp.float32) / _positions(x)
     small = (mean, products, kernel, scale, bias)
-    folded, shift, *statistics = _fold(*small, epsilon=epsilon, dtype=dtype)
+    folded, shift, of_y, var = _fold(*small, epsilon=epsilon, dtype=dtype)
     y = jnp.einsum("gnhwc,gcf->gnhwf", x, folded.astype(dtype))
     y = (y.astype(jnp.float32) + _spread(shift)).astype(dtype)
-    return (y, *map(_spread, statistics)), (x, *small)
+    return (y, _spread(of_y), _spread(var)), (x, *small)
 
 
 def _backward(epsilon: float, dtype: Dtype, kept: tuple[Array, ...], cotangents: Any) -> tuple[Array, ...]:

@@ -79,7 +79,7 @@ class BatchNorm(nn.Module):
     def behind(self, conv: nn.Conv, x: Array, train: bool) -> Array:
         """Computes `self(conv(x), train)`, in training without the output of a 1x1 convolution if `fold`."""
         whole = self.is_initializing() or self.is_mutable_collection("intermediates")  # which need what is between
-        if whole or not (self.fold and train) or tuple(conv.kernel_size) != (1, 1):
+        if whole or not (self.fold and train) or conv.kernel_size != (1, 1):
             return self(conv(x), train)
         x = x[:, :: conv.strides, :: conv.strides].astype(self.dtype)
         return self(x, train, kernel=conv.get_variable("params", "kernel")[0, 0])

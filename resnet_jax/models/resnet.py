@@ -76,10 +76,9 @@ class ResNet(nn.Module):
       scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers. On a CPU without
         the convolutions of `resnet_jax.kernels`, XLA's are several times slower inside a loop. It changes results by
         rounding alone.
-      fold_norm: train 1x1 convolutions and the batch norm right behind them, bottlenecks' last layers and projections,
-        as one layer that never holds the convolution's output; see `folded_norm`. For TPUs: with XLA's compiler for
-        a v5e, ResNet-50 has NUMBERS. On a CPU it is slower.
-        It changes results by rounding alone.
+      fold_norm: train 1x1 convolutions and the batch norm behind them, a bottleneck's last and the projection, as one
+        layer that never holds the convolution's output; see `folded_norm`. For TPUs with one group of statistics a
+        chip; docs/scaling.md has what it saves. It is slower on a CPU. It changes results by rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
 
     Raises:
