@@ -78,7 +78,7 @@ class ResNet(nn.Module):
         rounding alone.
       fold_norm: train 1x1 convolutions and the batch norm behind them, a bottleneck's last and the projection, as one
         layer that never holds the convolution's output; see `folded_norm`. For TPUs with one group of statistics a
-        chip; docs/scaling.md has what it saves. It is slower on a CPU. It changes results by rounding alone.
+        chip; docs/scaling.md has what it saves. On a CPU it replaces the C++ layers. Results differ by rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
 
     Raises:
