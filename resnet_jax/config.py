@@ -16,6 +16,7 @@ EXECUTION_FIELDS = frozenset(
         "data.data_dir",
         "data.workers",
         "model.scan",
+        "model.fold_norm",
         "steps_per_dispatch",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -114,6 +115,7 @@ def _model() -> dict[str, Any]:
         "stochastic_depth_per": placeholder(str),
         "remat": placeholder(bool),
         "scan": placeholder(bool),
+        "fold_norm": placeholder(bool),
     }
 
 

@@ -124,9 +124,11 @@ class Unit(nn.Module):
             if self.dropout and i > 1:
                 residual = nn.Dropout(self.dropout, deterministic=not train)(residual)
             layer = self.conv(features, kernel_size, strides, dilation=dilation, groups=groups, name=f"conv{i}")
-            residual = layer(residual)
             norm = partial(self.last_norm if is_last else self.norm, name=f"bn{i}")
-            residual = apply_order(order.last if is_last else order.between, residual, norm, train)
+            if is_last and order.last == "bn":
+                residual = norm().behind(layer, residual, train)
+            else:
+                residual = apply_order(order.last if is_last else order.between, layer(residual), norm, train)
 
         if self.drop_rate:
             residual = self._stochastic_depth(residual, train)

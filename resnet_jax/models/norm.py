@@ -12,6 +12,7 @@ from jax import Array
 
 from resnet_jax.errors import UserError
 from resnet_jax.kernels import batch_norm_on_cpu
+from resnet_jax.models.folded_norm import folded_batch_norm
 
 
 def normalize(
@@ -59,6 +60,7 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       dtype: dtype of the output; parameters and statistics are float32.
       scale_init: initialiser of the scale, ones unless a residual branch is to start at zero.
+      fold: whether `behind` folds the layer into a 1x1 convolution in training; see `folded_norm`.
     """
 
     group_size: int = 0
@@ -66,6 +68,7 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     dtype: Dtype = jnp.float32
     scale_init: Initializer = nn.initializers.ones
+    fold: bool = False
 
     def relu(self, x: Array, train: bool) -> Array:
         """Computes `nn.relu(self(x, train))`, in training as one layer, which passes over memory less often."""
@@ -73,14 +76,27 @@ class BatchNorm(nn.Module):
             return self(x, train, relu=True)
         return nn.relu(self(x, train))
 
+    def behind(self, conv: nn.Conv, x: Array, train: bool) -> Array:
+        """Computes `self(conv(x), train)`, in training without the output of a 1x1 convolution if `fold`.
+
+        Not where more than the default precision is asked for.
+        """
+        whole = self.is_initializing() or self.is_mutable_collection("intermediates")  # which need what is between
+        if whole or not (self.fold and train) or conv.kernel_size != (1, 1) or conv.precision is not None:
+            return self(conv(x), train)
+        x = x[:, :: conv.strides, :: conv.strides].astype(self.dtype)
+        return self(x, train, kernel=conv.get_variable("params", "kernel")[0, 0])
+
     @nn.compact
-    def __call__(self, x: Array, train: bool, relu: bool = False) -> Array:
+    def __call__(self, x: Array, train: bool, relu: bool = False, kernel: Array | None = None) -> Array:
         """Maps (batch, ..., channels) to the same shape, through a ReLU as well if `relu`.
+
+        In training `kernel`, (channels, features), is a linear map that comes first.
 
         Raises:
           UserError: in training, if the batch is not a multiple of `group_size`.
         """
-        channels = x.shape[-1]
+        channels = x.shape[-1] if kernel is None else kernel.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
@@ -97,14 +113,17 @@ class BatchNorm(nn.Module):
                 f"choose a divisor of {x.shape[0]}, or 0 for the whole batch"
             )
         grouped = x.reshape(-1, size, *x.shape[1:])
-        y, mean, var = batch_norm(grouped, scale, bias, self.epsilon, self.dtype, relu)
+        if kernel is None:
+            y, mean, var = batch_norm(grouped, scale, bias, self.epsilon, self.dtype, relu)
+        else:
+            y, mean, var = folded_batch_norm(grouped, kernel, scale, bias, self.epsilon, self.dtype)
 
         if not self.is_initializing():
-            count = grouped.size // mean.size  # positions of a group
+            count = y.size // mean.size  # positions of a group
             unbiased = var * (count / max(count - 1, 1))
             for running, batch in ((running_mean, mean), (running_var, unbiased)):
                 # With several groups the running value follows their average.
                 batch = jnp.mean(batch.reshape(-1, channels), axis=0)
                 running.value = self.momentum * running.value + (1 - self.momentum) * batch
 
-        return y.reshape(x.shape)
+        return y.reshape(*x.shape[:-1], channels)

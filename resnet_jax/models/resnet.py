@@ -69,6 +69,9 @@ class ResNet(nn.Module):
       scan: compile the units of a stage that are alike as one loop, for nets of hundreds of layers. On a CPU without
         the convolutions of `resnet_jax.kernels`, XLA's are several times slower inside a loop. It changes results by
         rounding alone.
+      fold_norm: train 1x1 convolutions and the batch norm behind them, a bottleneck's last and the projection, as one
+        layer that never holds the convolution's output; see `folded_norm`. For TPUs with one group of statistics a
+        chip; docs/scaling.md has what it saves. On a CPU it replaces the C++ layers. Results differ by rounding alone.
       dtype: dtype of the computation; parameters and statistics are float32.
       precision: "default", "high" or "highest", of the products in convolutions and the classifier, on accelerators.
 
@@ -105,6 +108,7 @@ class ResNet(nn.Module):
     unit_dropout: float = 0.0
     remat: bool = False
     scan: bool = False
+    fold_norm: bool = False
     dtype: Dtype = jnp.float32
     precision: str = "default"
 
@@ -127,7 +131,7 @@ class ResNet(nn.Module):
         conv = partial(
             layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding, precision=self.precision
         )
-        norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype)
+        norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype, fold=self.fold_norm)
         zeros = nn.initializers.zeros
         unit = partial(
             nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,  # 2: `train`, counted with self

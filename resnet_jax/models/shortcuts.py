@@ -65,8 +65,8 @@ class Shortcut(nn.Module):
 
     def projection(self, activated: Array, residual: Array, train: bool) -> Array:
         """A strided 1x1 convolution, then batch norm where weight layers of this unit have it."""
-        y = self.conv(residual.shape[-1], 1, self.strides, name="conv")(activated)
-        return y if self.norm is None else self.norm(name="bn")(y, train)
+        conv = self.conv(residual.shape[-1], 1, self.strides, name="conv")
+        return conv(activated) if self.norm is None else self.norm(name="bn").behind(conv, activated, train)
 
     def gate(self, x: Array, residual: Array) -> Array:
         """g(x) = sigmoid(W_g x + b_g), one value for each position and channel."""

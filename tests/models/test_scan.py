@@ -12,7 +12,7 @@ from resnet_jax.training.trainer import make_trainer
 
 
 def net(**fields):
-    return create_model("cifar_resnet20", stage_sizes=(3, 2), widths=(4, 6), **fields)
+    return create_model("cifar_resnet20", **{"stage_sizes": (3, 2), "widths": (4, 6), **fields})
 
 
 def trained(model, variables, images):
@@ -49,6 +49,22 @@ def test_a_loop_computes_what_the_unrolled_net_does(fields):
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
+
+
+def test_a_loop_that_computes_activations_again_computes_the_same_in_less_memory():
+    """Of each unit in the loop its input alone is kept."""
+    images = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
+    variables = net(stage_sizes=(8, 2)).init(jax.random.key(1), images, train=False)
+
+    def compiled(remat):
+        model = net(stage_sizes=(8, 2), scan=True, remat=remat)
+        return jax.jit(lambda variables: trained(model, variables, images)).lower(variables).compile()
+
+    kept, again = compiled(remat=False), compiled(remat=True)
+    for a, b in zip(jax.tree.leaves(kept(variables)), jax.tree.leaves(again(variables)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=2e-6)
+    kept, again = (program.memory_analysis().temp_size_in_bytes for program in (kept, again))
+    assert again < kept / 2
 
 
 def test_initial_variables_are_the_same():
