@@ -90,7 +90,7 @@ def flax_cost(net: str, topology: str, batch: int, dtype: str) -> dict[str, Any]
 def report(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the table."""
     headings = ["net", "step", "chips", "images", "memory, GiB", "GFLOP", "GB moved", "roofline, ms", "bound by",
-                "estimated, ms", "all-reduces", "MB", "on the links, ms", "images/s at most",
+                "estimated, ms", "all-reduces", "MB", "on the links, ms", "images/s",
                 "CPU s to compile"]  # fmt: skip
     return table(headings, [_cells(row) for row in rows])
 

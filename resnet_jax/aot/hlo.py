@@ -86,7 +86,10 @@ class Program:
         return cls(computations, entry)
 
     def run(self, name: str | None = None) -> Iterator[tuple[Instruction, int]]:
-        """Yields (instruction, how often it runs) of the entry and the loops in it; a fusion is one instruction."""
+        """Yields (instruction, how often it runs) of a computation, by default the entry, and of what it calls.
+
+        A fusion is one instruction.
+        """
         for instruction in self.computations[name or self.entry]:
             yield instruction, 1
             for called, times in self._called(instruction):
@@ -116,6 +119,7 @@ class Program:
             names = re.search(r"branch_computations=\{([^}]*)\}", instruction.rest)
             found = names.group(1) if names else " ".join(re.findall(r"(?:true|false)_computation=(%[^,\s]+)",
                                                                      instruction.rest))  # fmt: skip
+            # One branch runs; which one is not known.
             return [(name.lstrip("%"), 1) for name in re.split(r"[,\s]+", found) if name][:1]
         if instruction.operation == "call":
             name = re.search(r"to_apply=%([^,\s]+)", instruction.rest)

@@ -32,7 +32,7 @@ def describe(name: str, cost: Cost, chip: Chip, devices: int, batch: int) -> lis
                                 f"{chip.flops / 1e12:,.0f} TFLOP/s (bfloat16)"),
             _line("bytes from memory", f"{cost.memory_bytes / 1e9:.2f} GB, {1e3 * cost.memory_seconds:.2f} ms at "
                                        f"{chip.bandwidth / 1e9:,.0f} GB/s"),
-            _line("roofline", f"bound by {cost.bound_by}: {batch / cost.bound_seconds:,.0f} images/s at most"),
+            _line("roofline", f"bound by {cost.bound_by}: {batch / cost.bound_seconds:,.0f} images/s"),
         ]  # fmt: skip
     if cost.cycles and chip.clock:
         seconds = cost.cycles / chip.clock
