@@ -5,8 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_jax.cli.flags import JSON, define_config, parse, read_config, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.cli.flags import JSON, parse_with_config, verb_flags
 
 USAGE = "compile --config=configs/imagenet.py:resnet50 --topology=v5e:16x16 [--json] [--config.FIELD=VALUE ...]"
 
@@ -18,13 +17,7 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "num_classes", None, "of a set whose classes are not known by its name"),
         ("bool", "evaluation", True, "compile the evaluation step, too; --noevaluation: only the training step"), JSON,
     )  # fmt: skip
-    define_config(values, arguments)
-    extra = parse(values, USAGE, arguments)
-    if extra:
-        raise UserError(f"compile takes no argument {extra[0]!r}; usage: {USAGE}")
-    if values.config is None or not values.topology:
-        raise UserError(f"compile needs --config and --topology; usage: {USAGE}")
-    config = read_config(values)
+    config = parse_with_config(values, USAGE, arguments, "topology")
 
     import jax
 

@@ -98,6 +98,28 @@ def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Number], 
         raise UserError(f"--{name}={','.join(given)} must be {what}") from None
 
 
+def parse_with_config(values: flags.FlagValues, usage: str, arguments: Sequence[str], required: str) -> ConfigDict:
+    """Parses the arguments of a verb that takes a config, another flag, and nothing else; returns the config.
+
+    Args:
+      values: the verb's own flags.
+      usage: begins with the verb.
+      arguments: those after the verb.
+      required: the other flag that must be given.
+
+    Raises:
+      UserError: for what `parse` refuses, for a positional argument, and without one of the two.
+    """
+    verb = usage.partition(" ")[0]
+    define_config(values, arguments)
+    extra = parse(values, usage, arguments)
+    if extra:
+        raise UserError(f"{verb} takes no argument {extra[0]!r}; usage: {usage}")
+    if values.config is None or not values[required].value:
+        raise UserError(f"{verb} needs --config and --{required}; usage: {usage}")
+    return read_config(values)
+
+
 def read_config(values: flags.FlagValues) -> ConfigDict:
     """Returns the config; raises UserError if its file does not give one."""
     if not isinstance(values.config, ConfigDict):

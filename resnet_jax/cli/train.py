@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from resnet_jax.cli.flags import PROCESSES, define_config, join_processes, parse, read_config, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.cli.flags import PROCESSES, join_processes, parse_with_config, verb_flags
 
 if TYPE_CHECKING:
     from resnet_jax.training.result import Result
@@ -18,14 +17,7 @@ def main(arguments: Sequence[str]) -> None:
         ("string", "workdir", None, "the run's folder; the same command goes on with it"),
         ("list", "force", [], "fields that may differ from those of the run that goes on"), *PROCESSES,
     )  # fmt: skip
-    define_config(values, arguments)
-    extra = parse(values, USAGE, arguments)
-    if extra:
-        raise UserError(f"train takes no argument {extra[0]!r}; usage: {USAGE}")
-    if values.config is None or not values.workdir:
-        raise UserError(f"train needs --config and --workdir; usage: {USAGE}")
-
-    config = read_config(values)
+    config = parse_with_config(values, USAGE, arguments, "workdir")
     join_processes(values)
 
     from resnet_jax.training.distributed import is_chief
