@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, writing
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -32,11 +32,9 @@ def write_file(path: str | Path, content: str | bytes) -> Path:
       UserError: if it cannot be written.
     """
     path = Path(path).expanduser()
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
 
 
