@@ -12,7 +12,7 @@ from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.placement import eval_batch_size
 from resnet_jax.data.resident import ResidentBatches
-from resnet_jax.data.streaming import StreamingBatches
+from resnet_jax.data.streaming import StreamingBatches, training_sizes
 from resnet_jax.errors import UserError
 
 
@@ -125,11 +125,10 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
     if shape.image_shape is None:
         image = (data.image_size, data.image_size, 3)
         normalizer = arrays(0, (3,))
-        changes = tuple(round(fraction * config.steps) for fraction in data.size_boundaries)
-        largest = max((*data.train_sizes, 0) if data.train_sizes else (data.image_size,))
+        sizes, changes = training_sizes(config)
         return StepShapes(
             StreamingBatches(augmentation), shape.num_classes, image, normalizer, normalizer, train_size, test_size,
-            changes, config.batch_size, eval_batch, largest,
+            changes, config.batch_size, eval_batch, max(sizes),
         )  # fmt: skip
     side = data.resize
     height, width, channels = shape.image_shape

@@ -181,6 +181,13 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
     return open_folder(root, eval_split, share)
 
 
+def training_sizes(config: ConfigDict) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the sides of training images in pixels, and the steps at which each of them but the first begins."""
+    data = config.data
+    changes = tuple(round(fraction * config.steps) for fraction in data.size_boundaries)
+    return tuple(data.train_sizes) or (data.image_size,), changes
+
+
 def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     """Opens a set and starts the threads that decode it.
 
@@ -206,8 +213,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     test_loader = TestLoader(test, views=crops, unreadable=loader.unreadable, workers=data.workers)
     return StreamingPipeline(
         Augmentation.of_config(data), normalizer, normalizer, loader, test_loader, (size, size, 3), config.batch_size,
-        eval_batch, rows_here(mesh, eval_batch), tuple(data.train_sizes) or (size,),
-        tuple(round(f * config.steps) for f in data.size_boundaries),
+        eval_batch, rows_here(mesh, eval_batch), *training_sizes(config),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())), evaluated_on, remarks,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Which examples a step sees: each once in an epoch, whoever asks and when."""
+"""Which examples a step takes: each once in an epoch, from whatever step a run goes on."""
 
 import numpy as np
 import pytest
