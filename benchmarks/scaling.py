@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks import note
 from benchmarks.docs_tables import table
 from benchmarks.local_processes import answer
+from resnet_jax.aot.cost import ring_seconds
 from resnet_jax.kernels.build import SWITCH
 
 
@@ -54,11 +55,6 @@ UTILISATION, LATENCY = 0.4, 20e-6
 NET, PER_DEVICE, IN_ALL = "resnet50", 128, 4096
 
 COUNTS = (8, 64, 512)
-
-
-def ring_seconds(devices: int, size: float, bandwidth: float) -> float:
-    """Returns the seconds of a ring all-reduce of `size` bytes: each device sends 2 (n - 1) / n of them."""
-    return 2 * (devices - 1) / devices * size / bandwidth
 
 
 def all_reduce_seconds(machine: Machine, devices: int, size: float) -> float:

@@ -7,6 +7,7 @@ Each program has a process of its own, since compiling takes gigabytes.
 """
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from benchmarks import note
 from benchmarks.docs_tables import table
 from benchmarks.local_processes import answer
-from resnet_jax.aot.topologies import CHIPS, GIB
 from resnet_jax.errors import UserError
 
 #: Images of one chip, in the papers' nets for CIFAR and for ImageNet.
@@ -38,12 +38,14 @@ def measure(rows: Sequence[str], peers: Sequence[str], dtype: str) -> list[dict[
       peers: rows for which the minimal Flax step is compiled, too.
       dtype: of the computation.
     """
+    from resnet_jax.aot.topologies import parse
+
     found = []
     for row in rows:
         net, topology = _parts(row)
         note(f"compiling {net} for {topology}")
         cifar = net.startswith("cifar_")
-        batch = (CIFAR_BATCH if cifar else IMAGENET_BATCH) * _count(topology)
+        batch = (CIFAR_BATCH if cifar else IMAGENET_BATCH) * math.prod(parse(topology)[1])
         config = f"configs/cifar10.py:{net.removeprefix('cifar_')}" if cifar else f"configs/imagenet.py:{net}"
         command = ["-m", "resnet_jax", "compile", f"--config={config}", f"--topology={topology}", "--noevaluation",
                    "--json", f"--config.dtype={dtype}", f"--config.batch_size={batch}"]  # fmt: skip
@@ -96,9 +98,12 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    cost, chip, devices = row["training_step"], CHIPS[row["topology"].partition(":")[0]], row["devices"]
+    from resnet_jax.aot.cost import ring_seconds
+    from resnet_jax.aot.topologies import GIB, parse
+
+    cost, (chip, _), devices = row["training_step"], parse(row["topology"]), row["devices"]
     size = sum(one["bytes"] for one in cost["collectives"])
-    links = 2 * (devices - 1) / devices * size / chip.link
+    links = ring_seconds(devices, size, chip.link)
     # Nothing of the exchange is beside the computation, unless the schedule says so.
     beside = all(one["overlapped"] for one in cost["collectives"])
     bound = cost["bound_seconds"]
@@ -117,13 +122,6 @@ def _parts(row: str) -> tuple[str, str]:
     if not at:
         raise UserError(f"{row!r} must be NET@CHIP:SIDES, as resnet50@v5e:2x4")
     return net, topology
-
-
-def _count(topology: str) -> int:
-    count = 1
-    for side in topology.partition(":")[2].split("x"):
-        count *= int(side) if side.isdigit() else 1
-    return count
 
 
 if __name__ == "__main__":

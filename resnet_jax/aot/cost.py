@@ -75,12 +75,16 @@ class Cost:
 
     def link_seconds(self, chip: Chip, devices: int) -> float:
         """Returns the seconds of the collectives by rings over the chips' links, with nothing beside them."""
-        share = 2 * (devices - 1) / devices
-        return sum(one.bytes for one in self.collectives) * share / chip.link
+        return ring_seconds(devices, sum(one.bytes for one in self.collectives), chip.link)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields and properties as JSON's types."""
         return dataclasses.asdict(self) | {"bound_seconds": self.bound_seconds, "bound_by": self.bound_by}
+
+
+def ring_seconds(devices: int, size: float, bandwidth: float) -> float:
+    """Returns the seconds of a ring all-reduce of `size` bytes: each device sends 2 (n - 1) / n of them."""
+    return 2 * (devices - 1) / devices * size / bandwidth
 
 
 def cost_of(compiled: Compiled, chip: Chip, steps: int = 1) -> Cost:

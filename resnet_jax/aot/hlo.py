@@ -59,6 +59,11 @@ class Instruction:
         return found and found.group(1)
 
 
+def instructions(text: str) -> list[Instruction]:
+    """Reads the instructions in a program's text, whatever computations they are in."""
+    return [Instruction(*match.groups()) for line in text.splitlines() if (match := _LINE.match(line))]
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """Holds a program's computations, their lines in the order in which they run.
@@ -81,8 +86,8 @@ class Program:
                 name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
                 computations[name] = []
                 entry = name if line.startswith("ENTRY") else entry
-            elif name and (match := _LINE.match(line)):
-                computations[name].append(Instruction(*match.groups()))
+            elif name:
+                computations[name] += instructions(line)
         return cls(computations, entry)
 
     def run(self, name: str | None = None) -> Iterator[tuple[Instruction, int]]:

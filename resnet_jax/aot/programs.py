@@ -25,18 +25,14 @@ class Programs:
 
     Attributes:
       config: the config.
-      devices: number of devices.
       shapes: of what the steps take.
       steps: training steps of one dispatch.
-      state_leaves: arrays in the training state.
       train, evaluate: the lowered steps.
     """
 
     config: ConfigDict
-    devices: int
     shapes: StepShapes
     steps: int
-    state_leaves: int
     train: jax.stages.Lowered
     evaluate: jax.stages.Lowered
 
@@ -80,7 +76,7 @@ def lower_steps(config: ConfigDict, devices: Sequence[jax.Device], num_classes: 
     eval_step = make_eval_step(model, task, shapes.batches, mesh)
     variables = jax.eval_shape(lambda state: state.tested_variables, state)
     return Programs(
-        config, mesh.size, shapes, steps, len(jax.tree.leaves(state)),
+        config, shapes, steps,
         train_step.lower(state, shapes.train, shapes.train_inputs(steps)),
         eval_step.lower(variables, shapes.test, *shapes.eval_inputs()),
     )  # fmt: skip

@@ -74,14 +74,14 @@ EXAMPLES = "v5e:1x1, v5e:2x2, v5e:16x16, v4:2x2x1, v5p:4x4x4, v6e:4x4, h100:8"
 SMALL = {(1, 1), (1, 2), (2, 1), (1, 1, 1), (1, 2, 1), (2, 1, 1)}
 
 
-def find(topology: str) -> tuple[Chip, list[jax.Device]]:
-    """Returns the chips of a topology, for programs to be compiled for.
+def parse(topology: str) -> tuple[Chip, tuple[int, ...]]:
+    """Returns the kind of chip in a topology, and the sides in which there are so many.
 
     Args:
-      topology: a chip's name and how many there are, as "v5e:16x16", "v5p:4x4x4" or "h100:8".
+      topology: a chip's name and sides, as "v5e:16x16", "v5p:4x4x4" or "h100:8".
 
     Raises:
-      UserError: for a name that is unknown, sides that do not exist, and a compiler that is not installed.
+      UserError: for a name that is unknown, and sides that are no numbers or too many.
     """
     name, _, text = topology.partition(":")
     if name not in CHIPS:
@@ -92,6 +92,16 @@ def find(topology: str) -> tuple[Chip, list[jax.Device]]:
     sides = tuple(map(int, text.split("x")))
     if len(sides) > chip.dimensions:
         raise UserError(f"--topology={topology!r}: {name} has {chip.dimensions} sides at most, as {EXAMPLES}")
+    return chip, sides
+
+
+def find(topology: str) -> tuple[Chip, list[jax.Device]]:
+    """Returns the chips of a topology, for programs to be compiled for; see `parse`.
+
+    Raises:
+      UserError: for what `parse` refuses, sides that do not exist, and a compiler that is not installed.
+    """
+    chip, sides = parse(topology)
     try:
         return chip, (_tpu if chip.platform == "tpu" else _gpu)(chip, sides)
     except UserError:
