@@ -21,6 +21,8 @@ _LABEL_POINTS = 9.5
 # Inches, of a panel and around it. Laid out by hand: labels can then be kept apart before anything is drawn.
 _WIDTH, _HEIGHT, _GAP = 3.7, 2.5, 0.42
 _LEFT, _BOTTOM, _TOP, _TITLE = 0.75, 0.6, 0.68, 0.35
+# A title's letters are about as wide.
+_LETTER = 0.09
 
 
 def keep_apart(positions: Sequence[float], gap: float, top: float) -> list[float]:
@@ -52,7 +54,7 @@ def make_axes(
     # Right of each panel is room for the longest name, an arrow and a margin.
     right = 0.1 + 0.09 * (2 + max(map(len, names), default=0))
     top = _TOP + (_TITLE if title else 0)
-    width = _LEFT + len(groups) * (_WIDTH + right)
+    width = max(_LEFT + len(groups) * (_WIDTH + right), _LEFT + _LETTER * len(title))
     height = top + len(limits) * _HEIGHT + (len(limits) - 1) * _GAP + _BOTTOM
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)

@@ -26,7 +26,7 @@ def new_figure(width: float, height: float, title: str = "") -> Figure:
 
 def entitle(figure: Figure, title: str) -> None:
     """Sets the title of a figure."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, parse_math=False, wrap=True)
 
 
 def empty_figure(title: str, text: str) -> Figure:

@@ -147,3 +147,15 @@ def test_seeds_that_share_no_step_are_drawn_without_a_line(make_run):
     apart = [make_series("plain-20", "plain", [one, shifted])]
     assert draw_loss_and_error(apart, ["plain"]).axes[0].lines[0].get_xdata().size == 0
     assert draw_curves(apart, ["plain"], "curves").axes[0].lines[0].get_xdata().size == 0
+
+
+@pytest.mark.parametrize("draw", [lambda *a: draw_curves(*a[:2], "curves", a[2]), draw_loss_and_error])
+def test_a_long_title_is_not_cut(ablation, draw):
+    """As of a paper's figure with one group, a tenth of the schedule and a part held out."""
+    title = "Plain and residual nets, made deeper: CIFAR-10, 10 % of the schedule (held out)"
+    figure = draw([one for one in ablation if one.group == "plain"], ["plain"], title)
+    figure.draw_without_rendering()
+    (text,) = [one for one in figure.texts if one.get_text() == title]
+    extent = text.get_window_extent()
+    assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
+    assert extent.y0 > max(axes.get_tightbbox().y1 for axes in figure.axes)
