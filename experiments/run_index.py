@@ -28,7 +28,7 @@ class RunIndex:
     Attributes:
       root: the folder.
       runs: by the hash that their configs would have with seed 0.
-      unreadable: a sentence for each folder whose config could not be read.
+      unreadable: a sentence for each folder whose record could not be read.
     """
 
     root: Path
@@ -68,7 +68,9 @@ def is_finished(found: Found) -> bool:
 
 
 def index_runs(root: str | Path) -> RunIndex:
-    """Reads the config of every run folder under `root`. A folder that does not exist holds no runs.
+    """Reads the config of every run folder under `root`, and whether all of its record can be read.
+
+    A folder that does not exist holds no runs.
 
     Raises:
       UserError: if `root` is a file.
@@ -84,7 +86,9 @@ def index_runs(root: str | Path) -> RunIndex:
             continue
         subfolders.clear()  # they are the run's own: checkpoints and events
         try:
-            config = RunFolder(folder).config()
+            record = RunFolder(folder)
+            config = record.config()
+            record.result(), record.lines()
         except UserError as error:
             unreadable.append(str(error))
             continue

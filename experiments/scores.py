@@ -6,11 +6,11 @@ and taken only if it tested as the papers did.
 """
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.atomic_write import read_json_object
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
 from resnet_jax.report.run_data import Run
@@ -45,7 +45,10 @@ def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[st
     if metric in IN_RESULT:
         error = run.result.metrics.get(metric)
         return {} if error is None else {"error": error, "top1": error}, ""
-    found = evaluation(run.workdir, metric)
+    try:
+        found = evaluation(run.workdir, metric)
+    except UserError as error:
+        return {}, f"Left out: {error}."
     if found is None:
         return {}, ""
     if reason := mismatch(found, metric, recompute_bn):
@@ -65,13 +68,14 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
       UserError: if it cannot be read.
     """
     path = folder / "evaluations" / f"{metric}.json"
-    if not path.exists():
-        return None
     try:
-        found = json.loads(path.read_text())
-        return found if found["evaluated_on"] == "test" else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        found = read_json_object(path)
+    except FileNotFoundError:
+        return None
+    for name in (*FIELDS.values(), "recompute_bn"):
+        if type(found.get(name, 0)) not in (int, float):
+            raise UserError(f"{path} is damaged: {name} is no number")
+    return found if found.get("evaluated_on") == "test" else None
 
 
 def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.errors import UserError, writing
+from resnet_jax.errors import UserError, one_line, writing
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
@@ -38,6 +38,22 @@ def write_file(path: str | Path, content: str | bytes) -> Path:
     return path
 
 
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text holds.
+
+    Raises:
+      ValueError: if it is no JSON, which has neither NaN nor infinity, or is nested too deeply.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number of JSON's")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Reads the JSON object in a file.
 
@@ -46,11 +62,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
       FileNotFoundError: if there is no such file.
     """
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        raise UserError(f"cannot read {path}: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it holds no JSON object")
     return value

@@ -239,14 +239,14 @@ def from_dict(record: Mapping[str, Any]) -> ConfigDict:
 
     Raises:
       UserError: for a field that no config has.
+      TypeError, ValueError, OverflowError: for a value of another type than the field has.
     """
     config = base_config()
     known = flatten(config)
     for field, value in flatten(record).items():
         if field not in known:
             raise UserError(f"the recorded config has a field {field!r} that this version does not know")
-        with config.ignore_type():
-            config.update_from_flattened_dict({field: tuple(value) if isinstance(value, list) else value})
+        config.update_from_flattened_dict({field: tuple(value) if isinstance(value, list) else value})
     return config
 
 

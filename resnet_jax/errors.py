@@ -2,8 +2,12 @@
 
 import contextlib
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+#: Zero-width joiner and non-joiner, which words of several scripts and emoji need.
+JOINERS = frozenset("\u200c\u200d")
 
 
 class UserError(Exception):
@@ -27,6 +31,16 @@ class ProcessLost(Stopped):
 def one_line(error: Exception, most: int = 200) -> str:
     """Returns the first `most` characters of an error's message in one line; its type's name where there is none."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Returns a text in one line that changes nothing else on a terminal or page.
+
+    Characters that move the cursor, set colours, begin lines or turn the direction of writing are shown as Python
+    escapes: file names and class names may hold them.
+    """
+    hidden = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")} - JOINERS
+    return "".join(c.encode("unicode_escape").decode() if c in hidden else c for c in text)
 
 
 def some(names: Sequence[str], most: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import registry
 from resnet_jax.config import base_config, flatten
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, printable, unknown_name
 
 if TYPE_CHECKING:
     from experiments.tables import Filled
@@ -39,7 +39,7 @@ def fill_all(names: Sequence[str], options: argparse.Namespace, with_computed: b
     fields = changes(options.set)
     index = index_runs(options.runs)
     for sentence in index.unreadable:
-        print(f"warning: left out: {sentence}", file=sys.stderr)
+        print(f"warning: left out: {printable(sentence)}", file=sys.stderr)
     return [fill(registry.load(name), index, fields, with_computed) for name in names]
 
 

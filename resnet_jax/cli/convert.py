@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_jax.cli.flags import JSON, numbers, parse, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 
 USAGE = "convert --from=FILE --out=DIR [--model=resnet50] [--mean=R,G,B --std=R,G,B --image_size=N --classes=FILE]"
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     weights = converted.weights
     save_weights(weights, out)
     for note in converted.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     if values.json:
         print(json.dumps({
             "model": weights.model, "fields": dict(weights.fields), "layout": converted.structure.layout.name,

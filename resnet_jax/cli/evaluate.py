@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, PROCESSES, define_config, join_processes, numbers, parse, read_config, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 
 USAGE = (
     "evaluate --workdir=DIR[,DIR2...] [--protocol=NAME [--scales=N,N...] [--recompute_bn=N]] [--data_dir=DIR] "
@@ -119,4 +119,4 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
 
 def _warn(sentences: Sequence[str]) -> None:
     for sentence in sentences:
-        print(f"warning: {sentence}", file=sys.stderr)
+        print(printable(f"warning: {sentence}"), file=sys.stderr)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, printable, unknown_name
 
 if TYPE_CHECKING:
     from resnet_jax.interop.weights import Weights
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     weights = load_weights(values.weights)
     written = _write(weights, values.format, values.out)
     for note in written.get("notes", ()):
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     if values.json:
         print(json.dumps({"model": weights.model, "format": values.format, "out": values.out, **written}))
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
-from resnet_jax.errors import UserError, writing
+from resnet_jax.errors import UserError, printable, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,12 +146,12 @@ def _write_embeddings(path: Path, names: Sequence[str], embeddings: "np.ndarray"
 def _print(answer: dict[str, Any], many: bool) -> None:
     if "error" in answer:
         if many:  # a single one is raised as the command's error
-            print(f"error: {answer['error']}", file=sys.stderr, flush=True)
+            print(f"error: {printable(answer['error'])}", file=sys.stderr, flush=True)
         return
-    print(answer["image"] + (f" ({answer['note']})" if "note" in answer else ""))
+    print(printable(answer["image"] + (f" ({answer['note']})" if "note" in answer else "")))
     for one in answer["top"]:
         known = "" if one["name"] == one["class"] else f" ({one['class']})"
-        print(f"  {100 * one['probability']:5.1f} %  {one['name']}{known}")
+        print(f"  {100 * one['probability']:5.1f} %  {printable(one['name'] + known)}")
     if "overlay" in answer:
-        print(f"  where it sees {answer['explained']}: {answer['overlay']}")
+        print(printable(f"  where it sees {answer['explained']}: {answer['overlay']}"))
     sys.stdout.flush()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_jax.cli.flags import parse, verb_flags
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, printable
 
 USAGE = (
     "prepare imagenet --source=DIR --out=DIR [--shorter_side=256 --quality=90], or prepare imagenet --out=DIR --verify"
@@ -52,4 +52,4 @@ def main(arguments: Sequence[str]) -> None:
             f"GB; {len(manifest['skipped']):,} skipped"
         )
         for name, why in manifest["skipped"]:
-            print(f"skipped {split} {name}: {why}", file=sys.stderr)
+            print(printable(f"skipped {split} {name}: {why}"), file=sys.stderr)

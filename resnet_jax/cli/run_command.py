@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from resnet_jax.cache import use_compilation_cache
-from resnet_jax.errors import ProcessLost, Stopped, UserError
+from resnet_jax.errors import ProcessLost, Stopped, UserError, printable
 from resnet_jax.malloc_tuning import keep_freed_memory
 
 #: Exit statuses: a user's mistake; a run that saved its state and can be continued (EX_TEMPFAIL); Ctrl-C before there
@@ -28,7 +28,7 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
         if "jax" in sys.modules:
             from resnet_jax.training.distributed import all_leave
 
@@ -36,7 +36,7 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
                 os._exit(MISTAKE)
         return MISTAKE
     except Stopped as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr, flush=True)
+        print(f"stopped: {printable(str(stopped))}", file=sys.stderr, flush=True)
         if isinstance(stopped, ProcessLost):
             os._exit(STOPPED)  # a normal exit would wait for the lost process
         return STOPPED

@@ -1,6 +1,7 @@
 """A table of texts, and how it is written: as Markdown, LaTeX, or for the terminal."""
 
 import dataclasses
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -8,6 +9,8 @@ import rich.box
 import rich.table
 from rich.console import Group
 from rich.text import Text
+
+from resnet_jax.errors import printable
 
 #: Characters to which a cell may grow in the terminal before it is wrapped between words.
 WRAP = 28
@@ -67,7 +70,7 @@ def to_markdown(grid: Grid, title: str = "", padded: bool = True) -> str:
     if padded:
         texts = [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts]
     table = "".join(f"| {' | '.join(line)} |\n" for line in texts)
-    return (f"## {title}\n\n" if title else "") + table + "".join(f"\n{note}\n" for note in grid.notes)
+    return (f"## {title}\n\n" if title else "") + table + "".join(f"\n{printable(note)}\n" for note in grid.notes)
 
 
 def to_latex(grid: Grid, title: str) -> str:
@@ -110,7 +113,7 @@ def to_rich(grid: Grid, title: str = "", width: int = 80, box: rich.box.Box | No
         used += needed + 3
 
     def wrapped(text: str, i: int, style: str = "") -> Text:
-        lines = textwrap.wrap(text, widths[i] or 1, break_long_words=False, break_on_hyphens=False)
+        lines = textwrap.wrap(printable(text), widths[i] or 1, break_long_words=False, break_on_hyphens=False)
         return Text("\n".join(lines), style)
 
     tables = []
@@ -127,11 +130,12 @@ def to_rich(grid: Grid, title: str = "", width: int = 80, box: rich.box.Box | No
                 table.add_row(*(wrapped(line.cells[i].text, i, line.cells[i].style or dim) for i in block))
         tables.append(table)
     tables[0].title = title or None
-    return Group(*tables, *(Text(note, "dim italic") for note in grid.notes))
+    return Group(*tables, *(Text(printable(note), "dim italic") for note in grid.notes))
 
 
 def _escape_markdown(text: str) -> str:
-    return text.replace("|", "\\|")
+    """Returns a text that Markdown shows as it is, and not as HTML, code or a link."""
+    return re.sub(r"[\\|<`]|(?<=\])\(", r"\\\g<0>", printable(text))
 
 
 def _latex_row(texts: Sequence[str]) -> str:
@@ -152,4 +156,4 @@ _LATEX = {
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in printable(text))

@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from resnet_jax.errors import printable
+
 
 class ProgressDisplay:
     """Shows runs, one after another, inside a `with`. This one shows nothing."""
@@ -106,7 +108,7 @@ class PlainProgress(ProgressDisplay):
         )
 
     def _print(self, text: str) -> None:
-        print(f"{self._title}: {text}" if self._title else text, file=self._stream, flush=True)
+        print(printable(f"{self._title}: {text}" if self._title else text), file=self._stream, flush=True)
 
 
 class RichProgress(ProgressDisplay):
@@ -141,7 +143,7 @@ class RichProgress(ProgressDisplay):
         self._now.plain = f"  {text}"
 
     def note(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False)
+        self._live.console.print(printable(text), markup=False, highlight=False)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
         self._values |= values

@@ -5,9 +5,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
@@ -74,6 +75,7 @@ class Result:
 
         Raises:
           KeyError: naming the fields that the record lacks.
+          ValueError: naming one whose value is of another type than it has.
         """
         earlier = ("train_error", "test_error", "best_test_error")
         if "metrics" not in record and all(name in record for name in earlier):
@@ -82,7 +84,22 @@ class Result:
         required = {field.name for field in fields if field.default is dataclasses.MISSING}
         if missing := sorted(required - record.keys()):
             raise KeyError(", ".join(missing))
+        for name, kind in get_type_hints(cls).items():
+            if name in record and not _is_of(record[name], kind):
+                raise ValueError(f"{name} is {str(record[name])[:40]!r}, and no {kind}")
         return cls(**{field.name: record[field.name] for field in fields if field.name in record})
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Returns whether a value of JSON is of a type of `Result`'s fields; whole numbers count as float."""
+    if get_origin(kind) is dict:
+        of = get_args(kind)[1]
+        return isinstance(value, dict) and (of is Any or all(_is_of(one, of) for one in value.values()))
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < sys.float_info.max
+    if kind is int:
+        return type(value) is int and abs(value) < 2**63
+    return isinstance(value, kind)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,9 +15,9 @@ from typing import Any, TextIO
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 
-from resnet_jax.atomic_write import atomic_write, read_json_object
+from resnet_jax.atomic_write import atomic_write, parse_json, read_json_object
 from resnet_jax.config import differing_fields, from_dict, to_dict
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.training.result import DatasetInfo, Result
 
 CHECKPOINTS = "checkpoints"
@@ -112,8 +113,8 @@ class RunFolder:
             return from_dict(read_json_object(path))
         except FileNotFoundError:
             raise UserError(f"{self.workdir} holds no run: there is no config.json") from None
-        except (TypeError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {error}") from error
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: {one_line(error)}") from error
 
     def result(self) -> Result | None:
         """Reads the result; None if the run is not finished.
@@ -128,6 +129,8 @@ class RunFolder:
             return Result.from_json(read_json_object(path))
         except KeyError as error:
             raise UserError(f"{path} lacks {error.args[0]}: it was not written by this version") from None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}") from None
 
     def dataset_info(self) -> DatasetInfo | None:
         """Reads data.json; None if there is none.
@@ -144,18 +147,27 @@ class RunFolder:
             raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
     def lines(self) -> list[dict[str, Any]]:
-        """Reads all lines of metrics.jsonl in order. A last line that a kill cut short is left out."""
+        """Reads all lines of metrics.jsonl in order. A last line that a kill cut short is left out.
+
+        Raises:
+          UserError: if it cannot be read, or another line holds anything but numbers by name, with a step.
+        """
         path = self.workdir / "metrics.jsonl"
-        text = path.read_text() if path.exists() else ""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
         found = []
-        for number, line in enumerate(text.splitlines(keepends=True), start=1):
-            if not line.endswith("\n"):
-                break
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                value = json.loads(line)
-                value["step"] + 0
-            except (ValueError, TypeError, KeyError):
-                raise UserError(f"line {number} of {path} is damaged: {line.strip()[:60]!r}") from None
+                value = parse_json(line.decode())
+                if not _is_line(value):
+                    raise ValueError(line)
+            except ValueError:
+                start = line.strip()[:60].decode(errors="backslashreplace")
+                raise UserError(f"line {number} of {path} is damaged: {start!r}") from None
             found.append(value)
         return found
 
@@ -253,3 +265,13 @@ def _write(path: Path, text: str) -> None:
         atomic_write(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; with that mended, the same command goes on") from error
+
+
+def _is_line(value: Any) -> bool:
+    """Returns whether a value is a step with numbers by name, all of which float64 can hold."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("step")) is int
+        and all(type(number) in (int, float) and abs(number) < sys.float_info.max for number in value.values())
+        and 0 <= value["step"] < 2**53
+    )

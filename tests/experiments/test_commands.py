@@ -1,5 +1,7 @@
 """`python -m experiments`: listings, and mistakes in one line."""
 
+import re
+
 import pytest
 
 from experiments import registry
@@ -99,13 +101,36 @@ def test_places_that_cannot_be(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().err
 
 
-def test_damaged_records(tmp_path, capsys):
-    folder = write_row(tmp_path, load("he2015.figure1").rows[0], [9.0])[0]
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text("{")
-    assert main(["he2015.figure1", "render", f"--runs={tmp_path}"]) == 0
-    printed = capsys.readouterr()
-    assert printed.err.startswith("warning: left out: cannot read") and "1 of 2 runs" in printed.out
-    (folder / "result.json").write_text("{")
-    assert main(["he2015.figure1", "render", f"--runs={tmp_path}"]) == 2
-    assert "result.json" in capsys.readouterr().err
+DAMAGES = {
+    "torn": lambda data: data[: len(data) // 2] + b"\n",
+    "not UTF-8": lambda data: data.replace(b'"', b'"\xff', 1),
+    "nested": lambda data: b"[" * 100_000 + b"\n" + data,
+    "another type": lambda data: re.sub(rb"(: *)(-?[0-9.]+)", rb'\1["x"]', data),
+    "no number": lambda data: re.sub(rb"(: *)(-?[0-9.]+)", rb"\1NaN", data),
+    "too large": lambda data: re.sub(rb"(: *)(-?[0-9.]+)", rb"\g<1>" + b"9" * 400, data),
+    "a list": lambda data: b"[]\n" + data,
+    "null": lambda data: b"null\n",
+    "binary": lambda data: bytes(range(256)) + b"\n",
+    "empty": lambda data: b"\n",
+}
+
+
+@pytest.mark.parametrize("file", ["config.json", "result.json", "metrics.jsonl"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_named_and_the_others_are_drawn(tmp_path, capsys, damage, file):
+    bad, good = write_row(tmp_path, load("he2015.figure6").rows[0], [9.0, 8.5])
+    (bad / file).write_bytes(DAMAGES[damage]((bad / file).read_bytes()))
+    assert main(["he2015.figure6", "render", f"--runs={tmp_path}", f"--out={tmp_path}/report"]) == 0
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: left out: ") and str(bad) in warned and warned.count("\n") == 1
+    assert str(good) not in warned
+    assert "8.50" in (tmp_path / "report" / "he2015.figure6.md").read_text()
+
+
+def test_missing_records(tmp_path, capsys):
+    lines, result, config = write_row(tmp_path, load("he2015.figure6").rows[0], [9.0, 8.5, 8.0])
+    (lines / "metrics.jsonl").unlink()
+    (result / "result.json").unlink()
+    (config / "config.json").unlink()
+    assert main(["he2015.figure6", "render", f"--runs={tmp_path}", f"--out={tmp_path}/report"]) == 0
+    assert "9.00" in (tmp_path / "report" / "he2015.figure6.md").read_text()

@@ -97,8 +97,8 @@ def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
     path.write_text(json.dumps({"evaluated_on": "held_out", "test_error": 1.0, "top5_error": 1.0}))
     assert run_errors(run, "ten_crop") == ({}, "")
     path.write_text("[")
-    with pytest.raises(UserError, match=r"cannot read .*ten_crop.json"):
-        run_errors(run, "ten_crop")
+    errors, sentence = run_errors(run, "ten_crop")
+    assert errors == {} and re.search(r"cannot read .*ten_crop.json", sentence)
     entry = entries("he2015.table2", tmp_path / "none")["resnet34-1"]
     assert entry.measures[0].ours is None and entry.wanted == 1
 

@@ -54,3 +54,16 @@ def test_words_and_numbers_are_whole_at_80_columns():
 def test_a_table_of_texts_alone():
     grid = make_grid(["x", "y"], [["1", "a|b"]])
     assert to_markdown(grid, padded=False) == "| x | y |\n| --- | ---: |\n| 1 | a\\|b |\n"
+
+
+def test_names_from_outside_are_shown_and_do_nothing():
+    """Class names and run names may hold what terminals and Markdown obey."""
+    names = ["\x1b[31mred\x1b[0m", "a\rb", "a\nb", "\u202eevil", "<img src=x>", "[click](http://x)", "`code`", "\x9b2J"]
+    grid = make_grid(["class", "error"], [[name, "1"] for name in names])
+    out = io.StringIO()
+    Console(file=out, width=100).print(to_rich(grid))
+    markdown, latex = to_markdown(grid), to_latex(grid, "t")
+    for text in (out.getvalue(), markdown, latex):
+        assert not set(text) & set("\x1b\r\u202e\x9b") and "red" in text and "evil" in text
+    assert len(markdown.splitlines()) == 2 + len(names)
+    assert "\\<img" in markdown and "[click]\\(" in markdown and "\\`code\\`" in markdown

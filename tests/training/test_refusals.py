@@ -13,7 +13,7 @@ from resnet_jax.training.run_folder import RunFolder
         ("result.json", "{", "cannot read .*result.json"),
         ("result.json", "[]", "result.json is damaged"),
         ("config.json", "[]", "config.json is damaged"),
-        ("config.json", '{"steps": "many"}', "another config .*steps: many there, 6 here"),
+        ("config.json", '{"steps": "many"}', "config.json is damaged: .*steps"),
         ("metrics.jsonl", '{"step": 1}\nx\n{"step": 2}\n', "line 2 of .*metrics.jsonl is damaged"),
         ("metrics.jsonl", '{"loss": 1}\n', "line 1 of .*metrics.jsonl is damaged"),
     ],
