@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from resnet_jax.__main__ import main
+from resnet_jax.data.image_files import decode, image_size
 from resnet_jax.data.imagenet import prepare as writing
-from resnet_jax.data.imagenet.decode import decode, image_size
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, verify
 from resnet_jax.data.imagenet.shards import ShardSource, pack, unpack
