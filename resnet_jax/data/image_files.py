@@ -67,8 +67,6 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     Raises:
       DecodeError: for what is damaged, cut short, too large, or no image, and for pixels of 32 bits.
     """
-    if not data:
-        raise DecodeError("an empty file")
     if not is_jpeg(data):
         return _by_pillow(_open(data))
     height, width = _jpeg_size(data)
@@ -175,7 +173,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     try:
         height, width = stored_size(data)
     except (IndexError, struct.error) as error:
-        raise DecodeError(f"a damaged JPEG of {len(data)} bytes that ends inside its header") from error
+        raise DecodeError(f"damaged: a JPEG of {len(data)} bytes that ends inside its header") from error
     if not height or not width:
         raise DecodeError("a JPEG whose header says no size")
     return height, width
@@ -193,6 +191,8 @@ def _check_huge(data: bytes, pixels: int) -> None:
 
 def _open(data: bytes) -> Image.Image:
     """Opens an image without decoding it."""
+    if not data:
+        raise DecodeError("an empty file")
     try:
         if is_jpeg(data):
             return JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # `Image.open` would check the full size
