@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, JpegImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from resnet_jax.data.jpeg import has_notes, is_jpeg, is_sequential, stored_size, turbo
 from resnet_jax.errors import UserError, one_line
@@ -33,6 +33,9 @@ _TOO_LARGE = f"an image of more than the {MOST_PIXELS_OF_OTHERS:,} pixels that a
 
 #: Pixels of the largest unit that a JPEG codes together; it takes a bit at least.
 _LARGEST_UNIT = 32 * 32
+
+#: The largest value of grey pixels of 2 and of 4 bits, by Pillow's name of how they are stored.
+_WHITE = {"L;2": 3, "L;4": 15}
 
 #: Names the standard input.
 STDIN = "-"
@@ -189,7 +192,7 @@ def _check_huge(data: bytes, pixels: int) -> None:
         raise DecodeError(f"damaged: {len(data):,} bytes cannot be a JPEG of {pixels:,} pixels")
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     """Opens an image without decoding it."""
     if not data:
         raise DecodeError("an empty file")
@@ -205,7 +208,18 @@ def _open(data: bytes) -> Image.Image:
         raise DecodeError(f"damaged: {one_line(error)}") from error
     if image.width * image.height > MOST_PIXELS_OF_OTHERS:
         raise DecodeError(_TOO_LARGE)
+    if image.format == "PNG":
+        _scale_transparent(image)
     return image
+
+
+def _scale_transparent(image: ImageFile.ImageFile) -> None:
+    """Gives the colour that counts as transparent in a PNG in the 8 bits of the pixels; Pillow leaves it as stored."""
+    colour, stored = image.info.get("transparency"), image.tile[0].args if image.tile else None
+    if isinstance(colour, int) and stored in _WHITE:
+        image.info["transparency"] = colour * 255 // _WHITE[stored]
+    elif isinstance(colour, tuple) and stored == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
 
 
 def _by_pillow(image: Image.Image) -> np.ndarray:
