@@ -92,11 +92,12 @@ def test_nothing_readable_is_an_error(tiny_folder):
         loader_of(tiny_folder).batches([0])
 
 
-def test_no_test_image_that_can_be_read_is_an_error(tiny_folder, tmp_path):
+def test_no_test_image_that_can_be_read_is_an_error(tiny_folder):
     for path in tiny_folder.glob("val/*/*"):
         path.write_bytes(b"no image")
     with pytest.raises(UserError, match="none of the 6 validation images can be read: .*no image of a format"):
-        fit(config_of(tiny_folder, steps=2, eval_every=2), tmp_path / "run", devices=jax.devices()[:1])
+        trainer = make_trainer(config_of(tiny_folder), jax.devices()[:1])
+        trainer.evaluate(trainer.init())
 
 
 def test_small_images_are_not_enlarged_in_silence(tiny_folder):
