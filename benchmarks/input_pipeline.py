@@ -24,8 +24,9 @@ from PIL import Image
 from benchmarks import ROOT, input_run, note
 from benchmarks.docs_tables import table
 from benchmarks.local_processes import last_line
+from resnet_jax.data.image_files import image_size
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws
-from resnet_jax.data.imagenet.decode import image_size, resize
+from resnet_jax.data.imagenet.decode import resize
 from resnet_jax.data.imagenet.loaders import TrainLoader, default_workers, load_crop
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare

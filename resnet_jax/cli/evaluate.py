@@ -70,8 +70,8 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
         trained = "" if values.weights and not found.step else f" after {found.step} steps"
         print(
             f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
-            f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
-            f"loss {found.test_loss:.4f}"
+            f"{found.dataset}{_grey(found.shown_grey)}: {found.protocol.replace('_', ' ')} error "
+            f"{found.test_error:.2f} %, loss {found.test_loss:.4f}"
         )
 
 
@@ -109,12 +109,15 @@ def _by_protocol(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
         return
     top5 = "" if found.top5_error is None else f", top-5 {found.top5_error:.2f} %"
     net = found.models[0] if len(found.models) == 1 else f"{len(found.models)} nets"
-    grey = f" ({found.unreadable} of them unreadable and shown grey)" if found.unreadable else ""
     print(
-        f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}{grey}: "
+        f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}{_grey(found.unreadable)}: "
         f"{found.protocol.replace('_', ' ')} error {found.test_error:.2f} %{top5}, loss {found.test_loss:.4f}, "
         f"calibration error {found.ece:.2f} %" + ("" if path is None else f"; written to {path}")
     )
+
+
+def _grey(count: int) -> str:
+    return f" ({count} of them unreadable and shown grey)" if count else ""
 
 
 def _warn(sentences: Sequence[str]) -> None:

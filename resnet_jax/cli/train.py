@@ -34,9 +34,10 @@ def _print(result: "Result", workdir: str) -> None:
     if result.kept_step is not None:
         print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
     metrics = result.metrics
+    grey = f", {result.unreadable} of its images unreadable and shown grey" if result.unreadable else ""
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
         f"{metrics['train_error']:.2f} %, {result.evaluated_on.replace('_', '-')} error {metrics['test_error']:.2f} % "
-        f"(lowest of all evaluations {metrics['best_test_error']:.2f} %), "
+        f"(lowest of all evaluations {metrics['best_test_error']:.2f} %{grey}), "
         f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {workdir}"
     )

@@ -1,16 +1,20 @@
 """Reads a plain folder of images by class, split into training and evaluation."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.data.held_out_split import choose_split, stratified_split
-from resnet_jax.data.imagenet.source import ENDINGS, FileSource, Splits
-from resnet_jax.errors import UserError
+from resnet_jax.data.imagenet.source import FileSource, Splits
+from resnet_jax.data.listing import Listing, list_folder
+from resnet_jax.errors import UserError, some
 
-#: Names that the folder of each split may have.
+#: Names that the folder of each split may have, in small or capital letters.
 PARTS = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
+
+_ENDINGS = "image files end in .jpg, .png, .webp, .tif or the like"
 
 
 def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called: str = "config.data.folder") -> Splits:
@@ -26,66 +30,159 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
       UserError: for another folder, one that cannot be read, fewer than two classes, or a class without images.
     """
     called = f"{called}={root}"
-    inside = _folders(root, called)
-    parts = {part: root / name for part, names in PARTS.items() for name in names if name in inside}
+    top = _list(root, called)
     notes: list[str] = []
+    parts = _parts(top, called, notes)
     if "train" not in parts:
-        if stray := sorted(set(parts) & {"validation", "test"}):
-            raise UserError(f"{called} holds {parts[stray[0]].name}/ but no train/")
+        if parts:
+            raise UserError(
+                f"{called} holds {next(iter(parts.values())).name}/ but no train/: put the class folders of the "
+                "training images there. For a share of the images that there are, give the folder of the class folders "
+                "itself, with config.data.held_out_share"
+            )
         parts = {"train": root}
-    classes = _folders(parts["train"], called)
+    folders = _list(parts["train"], called).folders
+    classes = [folder.name for folder in folders]
     if len(classes) < 2:
-        inside_train = f"class folder {classes[0]!r} alone" if classes else "no class folders"
-        raise UserError(f"{called} has {inside_train}; images lie in a folder for each of two classes or more")
-    train = _source(parts["train"], classes, classes, notes)
-    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0)
+        raise UserError(f"{called} has {_too_few(root, parts['train'], folders)}")
+    notes += _alike(classes)
+    train = _source(parts["train"], classes, notes)
+    try:
+        evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *notes])) from error
     if evaluated_on != "held_out":
-        folder = parts[evaluated_on]
-        there = _folders(folder, called)
-        if strange := sorted(set(there) - set(classes)):
-            raise UserError(f"{folder} has images of {strange[0]!r}, which {parts['train']} has not")
-        return Splits(train, _source(folder, there, classes, notes), evaluated_on, tuple(notes))
+        test = _source(parts[evaluated_on], classes, notes, parts["train"])
+        return Splits(train, test, evaluated_on, tuple(notes))
     kept, held = stratified_split(train.names, train.labels, share, classes)
     return Splits(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
 
 
-def _folders(folder: Path, called: str) -> list[str]:
-    """Returns the names of the folders in a folder, sorted, without hidden ones."""
+def _list(folder: Path, called: str) -> Listing:
     try:
-        entries = list(folder.iterdir())
+        return list_folder(folder)
     except NotADirectoryError as error:
         raise UserError(f"{called} is a file; give a folder with a folder of images for each class") from error
     except OSError as error:
-        raise UserError(f"{called} cannot be read: {error.strerror or error}") from error
-    return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        where = called if called.endswith(f"={folder}") else str(folder)
+        raise UserError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
-def _source(folder: Path, found: Sequence[str], classes: Sequence[str], notes: list[str]) -> FileSource:
-    """Returns the images in the class folders `found`, and adds a note on other files."""
+def _parts(top: Listing, called: str, notes: list[str]) -> dict[str, Path]:
+    """Returns the folders of the splits; none where all folders are of classes. Adds notes on what is left out.
+
+    Raises:
+      UserError: for two folders of one split.
+    """
+    parts: dict[str, Path] = {}
+    beside = []
+    for folder in top.folders:
+        part = next((part for part, names in PARTS.items() if folder.name.lower() in names), None)
+        if part is None:
+            beside.append(folder)
+        elif part in parts:
+            raise UserError(f"{called} holds both {parts[part].name}/ and {folder.name}/; leave one of them")
+        else:
+            parts[part] = folder
+    inside = {folder: _list(folder, called) for folder in (*parts.values(), *beside)}
+    # A class may be called "train", beside "bus" and "car".
+    if any(inside[folder].images for folder in beside) and not any(inside[p].folders for p in parts.values()):
+        return {}
+    for part, folder in list(parts.items()):
+        if part != "train" and not inside[folder].folders:
+            what = f"{len(inside[folder].images):,} images" if inside[folder].images else "nothing"
+            notes.append(f"{folder} holds {what} and no class folders, and is left out")
+            del parts[part]
+    if parts and beside:
+        notes.append(f"folders beside {next(iter(parts.values())).name}/ are left out: "
+                     f"{some([folder.name for folder in beside], 4)}")  # fmt: skip
+    return parts
+
+
+def _too_few(root: Path, train: Path, folders: Sequence[Path]) -> str:
+    """Returns what is wrong with a folder that has fewer than two class folders, and what to do."""
+    rule = "images lie in a folder for each of two classes or more"
+    if not folders:
+        return f"no class folders; {rule}"
+    inside = _list(folders[0], str(folders[0]))
+    if inside.images or not inside.folders:
+        return f"class folder {folders[0].name!r} alone; {rule}"
+    do = f"give {folders[0]}" if train == root else f"move its folders up into {train.name}/"
+    return f"{folders[0].name}/ alone, which holds the folders: {do}"
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Returns a note on classes whose names look the same."""
+    seen: dict[str, str] = {}
+    notes = []
+    for name in classes:
+        if (other := seen.setdefault(_plain(name), name)) != name:
+            notes.append(f"class folders {ascii(other)} and {ascii(name)} differ in case alone, and are two classes")
+    return notes
+
+
+def _plain(name: str) -> str:
+    """Returns a name without case, and with accents composed, which macOS stores apart."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _source(folder: Path, classes: Sequence[str], notes: list[str], train: Path | None = None) -> FileSource:
+    """Returns the images in class folders, and adds notes on what is left out.
+
+    Args:
+      folder: holds the class folders.
+      classes: names by label.
+      notes: are added to.
+      train: where the training images are, if these are others.
+
+    Raises:
+      UserError: for a class of training images without one, and for an evaluated class that is not trained on.
+    """
     names: list[str] = []
     labels: list[int] = []
     paths: list[Path] = []
-    strange = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    for name in found:
-        try:
-            entries = sorted((folder / name).iterdir())
-        except OSError as error:
-            raise UserError(f"{folder / name} cannot be read: {error.strerror or error}") from error
-        images = [path for path in entries if path.suffix.lower() in ENDINGS and not path.is_dir()]
-        if not images:
-            nested = next((path.name for path in entries if path.is_dir()), None)
-            why = f": its images lie in {nested}/, a folder too deep" if nested else f" ({', '.join(sorted(ENDINGS))})"
-            raise UserError(f"class folder {folder / name} holds no image{why}")
-        strange += (path for path in entries if path not in set(images) and not path.name.startswith("."))
-        names += (f"{name}/{path.name}" for path in images)
-        labels += [classes.index(name)] * len(images)
-        paths += images
-    if strange:
-        notes.append(
-            f"{len(strange)} entries of {folder} are no images ({', '.join(sorted(ENDINGS))}) in a class folder, and "
-            f"are left out, as {strange[0]}"
-        )
+    top = _list(folder, str(folder))
+    strange = [*top.images, *top.others]
+    for place in top.folders:
+        inside = _list(place, str(place))
+        if not inside.images and train is None:
+            raise UserError(f"class folder {place} holds no image: {_no_image(inside)}")
+        if inside.images and place.name not in classes:
+            raise UserError(f"{folder} has images of {place.name!r}, which {train} has not{_hint(place.name, classes)}")
+        strange += [*inside.folders, *inside.others]
+        if inside.images:
+            labels += [classes.index(place.name)] * len(inside.images)
+        names += (f"{place.name}/{path.name}" for path in inside.images)
+        paths += inside.images
+    if not paths:
+        raise UserError(f"{folder} holds no image in its class folders; {_ENDINGS}")
+    lost = [path for path in strange if path.is_symlink() and not path.exists()]
+    others = [path for path in strange if path not in lost]
+    absent = sorted(set(range(len(classes))) - set(labels))
+    if lost:
+        notes.append(f"{len(lost)} links in {folder} lead nowhere and are left out, as {lost[0]}")
+    if others:
+        notes.append(f"{len(others)} entries of {folder} are left out, as {others[0]}: images lie in a class folder, "
+                     f"and {_ENDINGS}")  # fmt: skip
+    if absent:
+        named = some([classes[label] for label in absent], 4)
+        notes.append(f"{folder} has no image of {len(absent)} of the {len(classes)} classes: {named}")
     return FileSource(names, labels, paths, None, len(classes), tuple(classes))
+
+
+def _no_image(inside: Listing) -> str:
+    """Returns why a class folder holds no image, and what to do."""
+    if inside.folders:
+        return f"its images lie in {inside.folders[0].name}/, a folder too deep; move them up"
+    if inside.others:
+        return f"{inside.others[0].name} and the like do not count, since {_ENDINGS}"
+    return "remove it, or put its images there"
+
+
+def _hint(name: str, classes: Sequence[str]) -> str:
+    """Returns which class a name that is no class looks like."""
+    alike = next((one for one in classes if _plain(one) == _plain(name)), None)
+    return f": there it is {ascii(alike)}, and here {ascii(name)}" if alike else ""
 
 
 def _take(source: FileSource, indices: Sequence[int]) -> FileSource:

@@ -1,6 +1,8 @@
-"""Reads image files of any kind for `predict`, and shows them as the net's test images were shown.
+"""The one way from an image file to pixels: training, `prepare`, evaluation and `predict` read files by `decode`.
 
-Training and testing read their files through `data.imagenet`.
+simplejpeg decodes JPEGs, as libjpeg-turbo's exact method does. Pillow decodes what it refuses (CMYK, harmless
+irregularities) and all other formats. What is decoded faster, as one box of a JPEG (`imagenet.decode.decode_crop`), is
+tested against this. docs/using.md has a table of what is read, and how.
 """
 
 import dataclasses
@@ -8,24 +10,118 @@ import io
 import struct
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
-from resnet_jax.data.imagenet.crops import center_box
-from resnet_jax.data.imagenet.decode import crop_resize
+from resnet_jax.data.jpeg import has_notes, is_jpeg, is_sequential, stored_size, turbo
 from resnet_jax.errors import UserError, one_line
+
+# Pillow warns of odd EXIF notes and the like. `catch_warnings` is not safe in threads, which decode here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 #: Pixels (200 MB) above which a JPEG is decoded at a half, a fourth or an eighth of its size. The largest possible
 #: JPEG, 65,535 by 65,535, fits at an eighth. Other formats cannot be reduced while they are decoded.
 MOST_PIXELS = 2**26
 
-#: Side in pixels up to which test images are shown whole; larger ones are shown by the centre crop, 224 of 256.
-LARGEST_WHOLE = 64
+#: Pixels above which files of other formats are refused; Pillow's limit, too.
+MOST_PIXELS_OF_OTHERS = 89_478_485
+
+_TOO_LARGE = f"an image of more than the {MOST_PIXELS_OF_OTHERS:,} pixels that are read of other files than JPEG"
+
+#: Pixels of the largest unit that a JPEG codes together; it takes a bit at least.
+_LARGEST_UNIT = 32 * 32
+
+#: The largest value of grey pixels of 2 and of 4 bits, by Pillow's name of how they are stored.
+_WHITE = {"L;2": 3, "L;4": 15}
 
 #: Names the standard input.
 STDIN = "-"
+
+#: From the rows as they are stored to the scene, by EXIF's number for how the camera was held.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda stored: np.rot90(stored),
+}
+
+
+class DecodeError(ValueError):
+    """Raised for bytes that are no whole image; the message says what they are: "an empty file"."""
+
+
+def decode(data: bytes, reduce: int = 1) -> np.ndarray:
+    """Decodes a whole image file, whatever its name: its first frame, upright, uint8 RGB, (height, width, 3).
+
+    It is turned as EXIF says. What is transparent lies over white. Of 16 bits the upper 8 are taken. CMYK (in JPEGs
+    inverted, as Adobe writes it) is converted without a colour profile, and colour profiles are ignored.
+
+    Args:
+      data: the file.
+      reduce: 1, 2, 4 or 8: decode a JPEG at that fraction of its size, rounded up, from its low frequencies alone.
+        One of more than `MOST_PIXELS` is reduced in any case.
+
+    Raises:
+      DecodeError: for what is damaged, cut short, too large, or no image, and for pixels of 32 bits.
+    """
+    if not is_jpeg(data):
+        return _by_pillow(_open(data))
+    height, width = _jpeg_size(data)
+    reduce = max(reduce, least_reduction(height, width))
+    _check_huge(data, height * width)
+    try:
+        pixels = turbo(data, reduce)
+    except ValueError:
+        image = _open(data)  # which raises for truncated images, too
+        if least_reduction(height, width) > 1:
+            image.draft(None, (width // reduce, height // reduce))
+        return _by_pillow(image)
+    return _turned(pixels, orientation(data))
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Returns (height, width) of the upright image in pixels, of a JPEG from its header alone.
+
+    Raises:
+      DecodeError: for a JPEG without a whole header, and for other files that cannot be decoded.
+    """
+    if not is_jpeg(data):
+        height, width = decode(data).shape[:2]
+        return height, width
+    height, width = _jpeg_size(data)
+    return (width, height) if orientation(data) > 4 else (height, width)
+
+
+def least_reduction(height: int, width: int) -> int:
+    """Returns the fraction (1, 2, 4 or 8) at which a JPEG of that size is decoded at least."""
+    reduce = 1
+    while (height // reduce) * (width // reduce) > MOST_PIXELS and reduce < 8:
+        reduce *= 2
+    return reduce
+
+
+def orientation(data: bytes) -> int:
+    """Returns EXIF's number for how the camera of a JPEG was held, 1 to 8; 1, upright, where nothing can be read."""
+    if not has_notes(data):
+        return 1
+    try:
+        return _orientation(_open(data))
+    except DecodeError:
+        return 1
+
+
+def kind(data: bytes) -> str:
+    """Returns "rgb", "grayscale" or "cmyk" for a JPEG, or the format's name; raises DecodeError for no image."""
+    image = _open(data)
+    if image.format != "JPEG":
+        return str(image.format).lower()
+    return {"L": "grayscale", "CMYK": "cmyk"}.get(image.mode, "rgb")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +138,7 @@ class DecodedImage:
 
 
 def read_image(path: str | Path, grey: bool = False) -> DecodedImage:
-    """Reads an image file: its first frame, upright, in 8 bits, over white where it is transparent.
-
-    EXIF orientation is applied, unlike in tests on ImageNet. Of 16 bits the upper 8 are taken. CMYK is converted
-    without a colour profile, as in training.
+    """Reads an image file by `decode`.
 
     Args:
       path: of the file; "-": the standard input.
@@ -57,32 +150,12 @@ def read_image(path: str | Path, grey: bool = False) -> DecodedImage:
     name = "the standard input" if str(path) == STDIN else str(path)
     data = _read(path, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd EXIF
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _to_image(_open(data), grey)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(
-            f"{name} has more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are read of other files than JPEG"
-        ) from error
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f"{name} is no image of a format that Pillow reads") from error
-    except UserError as error:
-        raise UserError(f"{name} {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, MemoryError) as error:
-        raise UserError(f"{name} is damaged: {one_line(error)}") from error
-
-
-def fit_image(image: DecodedImage, size: int) -> np.ndarray:
-    """Crops and resizes an image for a net of `size` pixels, as tests do: uint8 (size, size, 3) or (size, size, 1).
-
-    Up to 64 pixels it takes the largest centred square; above, the middle 224/256 of it, which is the single centre
-    crop at a shorter side of 256.
-    """
-    height, width = image.pixels.shape[:2]
-    shorter_side = round(size * 256 / 224) if size > LARGEST_WHOLE else size
-    pixels = crop_resize(image.pixels, center_box(height, width, size, shorter_side), (height, width), size)
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+        pixels = decode(data)
+    except DecodeError as error:
+        raise UserError(f"{name} is {error}") from error
+    frames = _frames(data)
+    note = f"the first of {frames} frames" if frames > 1 else ""
+    return DecodedImage(np.asarray(Image.fromarray(pixels).convert("L")) if grey else pixels, note)
 
 
 def _read(path: str | Path, name: str) -> bytes:
@@ -99,44 +172,103 @@ def _read(path: str | Path, name: str) -> bytes:
     return data
 
 
-def _open(data: bytes) -> Image.Image:
-    """Opens an image without decoding it; huge JPEGs will be reduced. Pillow refuses other files of too many pixels."""
-    if data[:3] != b"\xff\xd8\xff":
-        return Image.open(io.BytesIO(data))
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # `Image.open` would check the full size
-    width, height = image.size
-    reduce = 1
-    while (width // reduce) * (height // reduce) > MOST_PIXELS and reduce < 8:
-        reduce *= 2
-    if reduce > 1:
-        image.draft(None, (width // reduce, height // reduce))
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    try:
+        height, width = stored_size(data)
+    except (IndexError, struct.error) as error:
+        raise DecodeError(f"damaged: a JPEG of {len(data)} bytes that ends inside its header") from error
+    if not height or not width:
+        raise DecodeError("a JPEG whose header says no size")
+    return height, width
+
+
+def _check_huge(data: bytes, pixels: int) -> None:
+    """Refuses JPEGs that would take far more memory or time than a reduced image does."""
+    if pixels <= MOST_PIXELS:
+        return
+    if not is_sequential(data):  # its coefficients are all kept, whatever the size that is asked for
+        raise DecodeError(f"a progressive JPEG of {pixels:,} pixels, more than the {MOST_PIXELS:,} that are read")
+    if 8 * len(data) < pixels // _LARGEST_UNIT:
+        raise DecodeError(f"damaged: {len(data):,} bytes cannot be a JPEG of {pixels:,} pixels")
+
+
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """Opens an image without decoding it."""
+    if not data:
+        raise DecodeError("an empty file")
+    try:
+        if is_jpeg(data):
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(data))  # `Image.open` would check the full size
+        image = Image.open(io.BytesIO(data))
+    except Image.UnidentifiedImageError as error:
+        raise DecodeError("no image of a format that Pillow reads") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(_TOO_LARGE) from error
+    except Exception as error:  # Pillow's readers raise errors of many types for damaged files
+        raise DecodeError(f"damaged: {one_line(error)}") from error
+    if image.width * image.height > MOST_PIXELS_OF_OTHERS:
+        raise DecodeError(_TOO_LARGE)
+    if image.format == "PNG":
+        _scale_transparent(image)
     return image
 
 
-def _to_image(image: Image.Image, grey: bool) -> DecodedImage:
-    frames = getattr(image, "n_frames", 1)
-    note = f"the first of {frames} frames" if frames > 1 else ""
-    image.load()
+def _scale_transparent(image: ImageFile.ImageFile) -> None:
+    """Gives the colour that counts as transparent in a PNG in the 8 bits of the pixels; Pillow leaves it as stored."""
+    colour, stored = image.info.get("transparency"), image.tile[0].args if image.tile else None
+    if isinstance(colour, int) and stored in _WHITE:
+        image.info["transparency"] = colour * 255 // _WHITE[stored]
+    elif isinstance(colour, tuple) and stored == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+
+
+def _by_pillow(image: Image.Image) -> np.ndarray:
     try:
-        image = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        pass  # unreadable EXIF
-    image = _eight_bits(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return DecodedImage(pixels, note)
+        image.load()
+        # Only now: a PNG's note may come last, and Pillow itself turns a TIFF while it is loaded.
+        turn = _orientation(image)
+        return _turned(_to_rgb(image), turn)
+    except DecodeError:
+        raise
+    except Exception as error:  # Pillow's readers raise errors of many types for damaged files
+        raise DecodeError(f"damaged: {one_line(error)}") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Keeps the upper 8 of 16 bits; Pillow would clip them at 255."""
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if found in _UPRIGHT else 1
+    except Exception:  # of many types, for damaged notes
+        return 1
+
+
+def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    return np.ascontiguousarray(_UPRIGHT[turn](pixels)) if turn in _UPRIGHT else pixels
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
-        raise UserError("has floating-point pixels, whose range nobody knows; save it with 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    pixels = np.asarray(image).astype(np.int64)
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise UserError("has pixels of 32 bits, whose range nobody knows; save it with 8 or 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+        raise DecodeError("an image of floating-point pixels, whose range nobody knows; save it with 8 or 16 bits")
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):  # of these, Pillow reads 16 bits as such
+        raise DecodeError("an image of pixels of 32 bits, whose range nobody knows; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        deep = np.asarray(image)
+        grey = (deep >> 8).astype(np.uint8)  # Pillow would clip at 255
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            grey[deep == clear] = 255
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _frames(data: bytes) -> int:
+    """Returns the number of frames or pages; 1 for a JPEG, in which others are previews or depth maps."""
+    if is_jpeg(data):
+        return 1
+    try:
+        return getattr(_open(data), "n_frames", 1)
+    except Exception:  # of many types: later frames are damaged
+        return 1

@@ -95,6 +95,13 @@ class ResidentPipeline(ResidentBatches):
         """Puts inputs, whole and alike in every process, on the devices."""
         return place(inputs, sharding)
 
+    #: See `StreamingPipeline`: images are shown whole.
+    shorter_side: ClassVar[int] = 0
+
+    def unreadable(self) -> np.ndarray:
+        """Returns which test images could not be read: none."""
+        return np.zeros(self.test_size, bool)
+
     def warnings(self) -> list[str]:
         """Returns sentences on images that could not be read: none."""
         return []

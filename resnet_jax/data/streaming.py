@@ -14,17 +14,21 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, augmented, normalize
 from resnet_jax.data.folders import open_folder
+from resnet_jax.data.image_files import DecodeError, image_size
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.loaders import AHEAD, TestLoader, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
-from resnet_jax.data.imagenet.source import Splits
+from resnet_jax.data.imagenet.source import RecordError, Source, Splits
 from resnet_jax.data.imagenet.test_crops import Crops
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.placement import eval_batch_size, place, place_rows, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.data.tfds import open_tfds
 from resnet_jax.errors import UserError
+
+#: Shorter side in pixels up to which images are small, and images that are looked at to know.
+SMALL, SAMPLED = 64, 8
 
 
 class Normalizer(TypedDict):
@@ -142,8 +146,19 @@ class StreamingPipeline(StreamingBatches):
         """Puts this process's share on its devices."""
         return place_rows(inputs, sharding)
 
+    @property
+    def shorter_side(self) -> int:
+        """Shorter side in pixels that test images have ahead of the centre crop; 0: they are shown whole."""
+        return self.test_loader.views.side
+
+    def unreadable(self) -> np.ndarray:
+        """Returns which test images this process could not read when it last loaded them, bool (n,)."""
+        found = np.zeros(self.test_size, bool)
+        found[list(self.test_loader.grey)] = True
+        return found
+
     def warnings(self) -> list[str]:
-        """Returns a sentence for each image that could not be read since the last call."""
+        """Returns sentences on the images that could not be read since the last call."""
         return self.train_loader.unreadable.new_warnings()
 
     def notes(self) -> Iterator[str]:
@@ -151,6 +166,24 @@ class StreamingPipeline(StreamingBatches):
         yield from self.remarks
         if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
             yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
+        size, side = self.image_shape[0], _largest_side(self.train_loader.source)
+        if side is not None and side <= SMALL < size:
+            yield (
+                f"the images are small, {side} pixels, and are enlarged to {size}; --config.data.image_size={side} "
+                f"--config.data.eval_shorter_side={side} --config.data.crop=aspect keeps them, for a net of small "
+                "images, whose config.model.stem is cifar"
+            )
+
+
+def _largest_side(source: Source) -> int | None:
+    """Returns the largest shorter side of a few images in pixels; None if none of them can be read."""
+    sides = []
+    for index in np.unique(np.linspace(0, len(source) - 1, SAMPLED, dtype=int)):
+        try:
+            sides.append(min(image_size(source.load(int(index)).data)))
+        except (RecordError, DecodeError):
+            continue
+    return max(sides, default=None)
 
 
 def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split: str = "auto") -> Splits:

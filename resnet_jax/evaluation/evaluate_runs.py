@@ -24,9 +24,6 @@ from resnet_jax.training.result import commit, hardware, versions
 #: Metric of the averaged scores of several runs, by any protocol.
 ENSEMBLE = "ensemble"
 
-#: Unreadable images that are named one by one.
-MOST_NAMED = 20
-
 AnyProtocol = protocols.Protocol | protocols.PhotographProtocol
 Progress = contextlib.AbstractContextManager[scoring.Report]
 
@@ -146,7 +143,7 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         found.append(scores)
         steps.append(run.step)
         warnings += (f"{sentence}; the one before it is evaluated" for sentence in run.passed_over)
-        sentences += _first(trainer.pipeline.warnings())
+        sentences += trainer.pipeline.warnings()
         if chosen.mirrored and not config.data.flip:
             warnings.append(f"{workdir} was trained without mirror images, which are half of what {chosen.name} shows")
     scores = scoring.ensemble(found)
@@ -200,12 +197,6 @@ def _score(run: OpenRun, chosen: AnyProtocol, model: nn.Module, variables: scori
     mesh, pipeline = run.trainer.mesh, run.trainer.pipeline
     test: Any = score_photographs if isinstance(pipeline, StreamingPipeline) else scoring.score_test
     return test(chosen, scoring.jitted_forward(model, mesh), variables, pipeline, mesh, report)
-
-
-def _first(sentences: Sequence[str]) -> list[str]:
-    """Returns at most `MOST_NAMED`, and how many more there are."""
-    more = len(sentences) - MOST_NAMED
-    return [*sentences[:MOST_NAMED], *([f"{more:,} further images cannot be read"] if more > 0 else [])]
 
 
 def _same_data(configs: Sequence[ConfigDict], config: ConfigDict, workdir: str | Path | OpenRun) -> None:

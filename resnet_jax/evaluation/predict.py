@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import normalize
-from resnet_jax.data.image_files import DecodedImage, fit_image, read_image
+from resnet_jax.data.image_files import DecodedImage, read_image
+from resnet_jax.data.imagenet.crops import center_box
+from resnet_jax.data.imagenet.decode import crop_resize
+from resnet_jax.data.imagenet.test_crops import Crops
 from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation.scoring import softmax
@@ -18,6 +21,10 @@ from resnet_jax.models.features import forward_with_embeddings
 
 #: A file, or pixels: uint8 (height, width, 3), RGB, or (height, width), grey.
 ImageLike = str | Path | np.ndarray
+
+#: Side in pixels up to which a net of which nothing else is known is shown images whole; larger ones see the centre
+#: crop, 224 of 256.
+LARGEST_WHOLE = 64
 
 #: Images that go through the net together.
 BATCH = 32
@@ -62,7 +69,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
-    """Crops and resizes an image as the net's test images: see `data.image_files`.
+    """Reads, crops and resizes an image as the net's test images: see `data.image_files` and `fit_image`.
 
     Raises:
       UserError: if it cannot be read, or is no array of pixels.
@@ -71,7 +78,29 @@ def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
         decoded = DecodedImage(_to_channels(image, weights.channels))
     else:
         decoded = read_image(image, grey=weights.channels == 1)
-    return Prepared(fit_image(decoded, weights.image_size), decoded.note)
+    return Prepared(fit_image(decoded.pixels, weights.image_size, weights.shorter_side), decoded.note)
+
+
+def fit_image(pixels: np.ndarray, size: int, shorter_side: int | None = None) -> np.ndarray:
+    """Crops and resizes an image for a net of `size` pixels, as its test set was.
+
+    Args:
+      pixels: uint8, (height, width, 3) or (height, width).
+      size: of a side.
+      shorter_side: see `interop.weights.Weights`. With 0, and of nets for 64 pixels or less of which nothing is known,
+        the largest centred square is shown; of other nets of which nothing is known, it is 256/224 of the size.
+
+    Returns:
+      uint8, (size, size, 3) or (size, size, 1).
+    """
+    height, width = pixels.shape[:2]
+    if shorter_side is None:
+        shorter_side = round(size * 256 / 224) if size > LARGEST_WHOLE else 0
+    if shorter_side:
+        (shown,) = Crops(size, shorter_side).views(pixels, (1, 1))
+    else:
+        shown = crop_resize(pixels, center_box(height, width, size, size), (height, width), size)
+    return shown[..., None] if shown.ndim == 2 else shown
 
 
 def _to_channels(image: np.ndarray, channels: int) -> np.ndarray:

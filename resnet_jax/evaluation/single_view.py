@@ -18,7 +18,8 @@ class Evaluation:
       step: steps that the net was trained for.
       examples: number of images.
       passed_over: a sentence for each newer checkpoint that could not be read.
-      unreadable: a sentence for each image that could not be read, and was shown grey.
+      unreadable: sentences on images that could not be read, and were shown grey.
+      shown_grey: how many of the images these are; they count in the error.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Evaluation:
     test_loss: float
     passed_over: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    shown_grey: int = 0
 
 
 def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Evaluation:
@@ -46,6 +48,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
     run = open_run(workdir, data_dir)
     config, trainer = run.config, run.trainer
     scores = trainer.evaluate(run.state)
+    shown_grey = int(scores.pop("unreadable", 0))
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,
@@ -56,4 +59,5 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
         **scores,
         passed_over=run.passed_over,
         unreadable=tuple(trainer.pipeline.warnings()),
+        shown_grey=shown_grey,
     )

@@ -40,6 +40,8 @@ class Weights:
         channels).
       classes: names of the outputs; empty if nobody knows them.
       source: where the weights are from, as JSON holds it: a file's name and hash, a run's config hash and steps.
+      shorter_side: of images ahead of the centre crop of `image_size`, in pixels, as the net was tested; 0: images are
+        shown whole; None: nobody knows.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Weights:
     std: np.ndarray
     classes: tuple[str, ...] = ()
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shorter_side: int | None = None
 
     def create_model(self, **overrides: Any) -> nn.Module:
         """Returns the net, without its weights; see `registry.create_model`."""
@@ -94,7 +97,7 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
         "image_size": weights.image_size,
         "classes": list(weights.classes),
         "source": dict(weights.source),
-    }
+    } | ({} if weights.shorter_side is None else {"shorter_side": weights.shorter_side})
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     write_file(folder / TENSORS, safetensors.numpy.save(contiguous))
     write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
@@ -123,6 +126,7 @@ def read_weights(folder: str | Path) -> Weights:
         return Weights(
             description["model"], fields, unflatten_variables(tensors), description["image_size"], mean, std,
             tuple(description["classes"]), description["source"],
+            description.get("shorter_side"),
         )  # fmt: skip
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"the weights in {folder} are damaged: {type(error).__name__}: {error}") from error

@@ -211,6 +211,13 @@ def all_agree(mine: bool) -> bool:
     return bool(np.all(multihost_utils.process_allgather(np.int32(mine))))
 
 
+def in_any(mine: np.ndarray) -> np.ndarray:
+    """Returns where a bool array (n,) is true in any process; all call this together."""
+    if jax.process_count() == 1:
+        return mine
+    return multihost_utils.process_allgather(mine).any(axis=0)
+
+
 def wait_for_all(name: str) -> None:
     """Waits until every process is here."""
     if jax.process_count() > 1:

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
+from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.data.imagenet.wnids import official_wnids
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
@@ -90,8 +91,11 @@ def weights_of_run(workdir: str | Path) -> Weights:
         "steps": int(restored.state.step),
     }  # fmt: skip
     variables = jax.device_get(restored.state.tested_variables)
+    side = info.shorter_side
+    if side is None and config.data.name in STREAMED:  # records of earlier versions have it in the config alone
+        side = config.data.eval_shorter_side
     return Weights(
-        config.model.name, fields, variables, info.image_shape[0], info.mean, info.std, info.classes, source
+        config.model.name, fields, variables, info.image_shape[0], info.mean, info.std, info.classes, source, side
     )  # fmt: skip
 
 

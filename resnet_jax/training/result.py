@@ -38,6 +38,7 @@ class Result:
         figures. `test_...`: after the last step, or with early stopping of the weights that are kept, which are chosen
         by it. `best_...`: the best of all evaluations; chosen on the test set, so never a result.
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
+      unreadable: images among those evaluated on that could not be read; they were shown grey, and count in the error.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
     """
@@ -59,6 +60,7 @@ class Result:
     flops: int
     metrics: dict[str, float]
     evaluated_on: str
+    unreadable: int = 0
     skipped_batches: int = 0
     stopped_step: int | None = None
     kept_step: int | None = None
@@ -111,6 +113,7 @@ class DatasetInfo:
       image_shape: (height, width, channels) that is trained on.
       classes: their names, by label; empty if the set has none.
       mean, std: what images are normalised by, of pixels in [0, 1]; see `augment.normalization`.
+      shorter_side: see `interop.weights.Weights`.
     """
 
     num_classes: int
@@ -118,6 +121,7 @@ class DatasetInfo:
     classes: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+    shorter_side: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it; float32 comes back as it was."""
@@ -132,7 +136,7 @@ class DatasetInfo:
         """
         return cls(
             int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
-            np.array(record["mean"], np.float32), np.array(record["std"], np.float32),
+            np.array(record["mean"], np.float32), np.array(record["std"], np.float32), record.get("shorter_side"),
         )  # fmt: skip
 
 

@@ -114,8 +114,7 @@ class Run:
 
     def log(self, stepper: Stepper) -> None:
         """Writes the training line of the steps since the last one."""
-        for warning in self.trainer.pipeline.warnings():
-            self.progress.note(warning)
+        self._tell_unreadable()
         line = _training_line(self.trainer.task, self.pending)
         self._record(line | stepper.timing() | memory(list(self.trainer.mesh.devices.flat)))
         self.pending = []
@@ -133,6 +132,7 @@ class Run:
           UserError: for one that is not finite.
         """
         metrics = self.trainer.evaluate(self.state)
+        self._tell_unreadable(metrics.get("unreadable", 0))
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise self._diverged(f"the {name.replace('_', ' ')} became {value} at step {self.step}")
@@ -171,7 +171,7 @@ class Run:
         best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
         rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
         epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
-        final = {name: value for name, value in tests[kept].items() if name != "step"}
+        final = {name: value for name, value in tests[kept].items() if name not in ("step", "unreadable")}
         return Result(
             model=config.model.name,
             dataset=config.data.name,
@@ -190,6 +190,7 @@ class Run:
             flops=trainer.summary.flops,
             metrics=last_epoch_means(lines, epoch) | final | {f"best_{task.best_metric}": best},
             evaluated_on=trainer.evaluated_on,
+            unreadable=int(tests[kept].get("unreadable", 0)),
             skipped_batches=len(self.skipped.records),
             stopped_step=self.step if early.patience else None,
             kept_step=kept if early.patience else None,
@@ -198,6 +199,15 @@ class Run:
     def _record(self, line: Mapping[str, float]) -> None:
         agreed(partial(self.folder.append, self.step, line))
         self.progress.update(self.step, line, line=True)
+
+    def _tell_unreadable(self, evaluated: float = 0) -> None:
+        """Shows which images could not be read since the last time, and how many of those that are evaluated on."""
+        warnings, pipeline = self.trainer.pipeline.warnings(), self.trainer.pipeline
+        if warnings and evaluated:
+            warnings.append(f"{evaluated} of the {pipeline.test_size:,} {pipeline.evaluated_on} images cannot be read: "
+                            "they are shown grey, and count in the error")  # fmt: skip
+        for warning in warnings:
+            self.progress.note(warning)
 
     def _diverged(self, what: str) -> UserError:
         """Returns the error that ends a run that diverged; `what` says what happened, at which step."""

@@ -23,7 +23,7 @@ from resnet_jax.models.vgg import VGG
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.config_checks import validate_config
-from resnet_jax.training.distributed import batch_sharded, make_mesh, platform, replicated
+from resnet_jax.training.distributed import batch_sharded, in_any, make_mesh, platform, replicated
 from resnet_jax.training.finetune import (
     changes_training,
     check_parts,
@@ -88,20 +88,31 @@ class Trainer:
         return place(init_state(self.model, self.config, self.pipeline.image_shape), replicated(self.mesh))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Returns the task's metrics over the evaluation set, each example once."""
+        """Returns the task's metrics over the evaluation set, each example once; all processes call it together.
+
+        Images that cannot be read are shown grey and count; if there are any, `unreadable` is their number.
+
+        Raises:
+          UserError: if no image can be read.
+        """
         variables, pipeline = state.tested_variables, self.pipeline
         shared = batch_sharded(self.mesh)
         batches = [
             self.eval_step(variables, pipeline.test, *pipeline.send(inputs, shared))
             for inputs in pipeline.test_inputs()
         ]
-        return self.task.eval_metrics(jax.device_get(batches))
+        metrics = self.task.eval_metrics(jax.device_get(batches))
+        unreadable = int(in_any(pipeline.unreadable()).sum())
+        if unreadable == pipeline.test_size:
+            last = (pipeline.warnings() or ["another process says why"])[-1]
+            raise UserError(f"none of the {unreadable:,} {pipeline.evaluated_on} images can be read: {last}")
+        return metrics | ({"unreadable": unreadable} if unreadable else {})
 
     def dataset_info(self) -> DatasetInfo:
         """Returns what the net's weights need of the data set."""
         return DatasetInfo(
             self.pipeline.num_classes, tuple(self.pipeline.image_shape), self.pipeline.classes,
-            np.asarray(self.pipeline.test["mean"]), np.asarray(self.pipeline.test["std"]),
+            np.asarray(self.pipeline.test["mean"]), np.asarray(self.pipeline.test["std"]), self.pipeline.shorter_side,
         )  # fmt: skip
 
     def notes(self) -> Iterator[str]:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from resnet_jax.data.dataset import Dataset, Split, resized
-from resnet_jax.data.imagenet.decode import decode
+from resnet_jax.data.image_files import decode
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.data.tfds import open_tfds

@@ -23,10 +23,13 @@ from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
 from resnet_jax.evaluation.evaluation_files import write_evaluation
 from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.evaluation.photographs import PIXELS, batches_of, score_photographs
+from resnet_jax.evaluation.predict import predict
 from resnet_jax.evaluation.scoring import jitted_forward
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.evaluation.statistics import from_training_images, recompute_statistics
+from resnet_jax.interop.weights import save_weights
 from resnet_jax.training.distributed import make_mesh
+from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.loop import fit
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import SAMPLE, WNIDS, fill, picture
@@ -172,6 +175,17 @@ def test_the_centre_crop_is_what_training_measured(runs):
     assert found.examples == 10 and found.unreadable == 1
     for sentences in (tested.unreadable, before.unreadable):
         assert len(sentences) == 1 and f"{WNIDS[1]}/bad.JPEG cannot be read" in sentences[0]
+
+
+def test_predict_answers_as_the_evaluation_does(runs):
+    """The net of a run, the same files: the same probabilities, although images have several sizes."""
+    tested = run_test([runs[0]])
+    source = open_run(runs[0]).trainer.pipeline.test_loader.source
+    readable = [index for index, path in enumerate(source.paths) if path.name != "bad.JPEG"]
+    found = predict(load_weights(runs[0]), [source.paths[index] for index in readable])
+    np.testing.assert_allclose(found, tested.scores[readable], rtol=1e-5)
+    saved = save_weights(load_weights(runs[0]), runs[0] / "weights")
+    assert load_weights(saved).shorter_side == 18
 
 
 def test_larger_images_are_pooled_as_those_of_training(runs):

@@ -1,82 +1,23 @@
-"""Decodes image files to RGB pixels: whole, or one box at one size.
+"""Boxes of image files, decoded and resized, and images that are encoded anew.
 
-simplejpeg (libjpeg-turbo) decodes and OpenCV resizes: the fastest in `python -m benchmarks input_pipeline` that notice
-damaged files, and both release the GIL. Pillow decodes what simplejpeg refuses (CMYK, a PNG named as a JPEG).
-docs/input_pipeline.md compares the ways to decode a box.
+OpenCV resizes: the fastest in `python -m benchmarks input_pipeline`, and it releases the GIL. docs/input_pipeline.md
+compares the ways to decode a box; `data.image_files` is what decodes whole images.
 """
-
-import io
-import math
-import struct
-import warnings
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
 
-from resnet_jax.errors import one_line
+from resnet_jax.data.image_files import decode, image_size, least_reduction, orientation
+from resnet_jax.data.jpeg import cut_below, reduced, turbo
 
 # One thread decodes one image: more threads inside OpenCV would slow the others down.
 cv2.setNumThreads(0)
-
-#: Markers of frame headers; the three others of that range are not.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-#: Those of baseline, extended and progressive Huffman coding; others are rare.
-_HUFFMAN = (0xC0, 0xC1, 0xC2)
 
 #: Scale up to which `resize_crop` shrinks with three taps.
 _THREE_TAPS = 2.0
 
 Box = tuple[float, float, float, float]
-
-
-class DecodeError(ValueError):
-    """Raised for bytes that are no whole image; the message says why."""
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """Reads (height, width) in pixels from the header; raises DecodeError if there is none."""
-    if data[:2] == b"\xff\xd8":
-        try:
-            height, width = struct.unpack_from(">HH", data, _frame(data) + 5)
-        except (IndexError, struct.error):
-            raise DecodeError(f"a JPEG of {len(data)} bytes that ends inside its header") from None
-        return height, width
-    width, height = _pillow(data).size
-    return height, width
-
-
-def kind(data: bytes) -> str:
-    """Returns "rgb", "grayscale" or "cmyk" for a JPEG, or the format's name; raises DecodeError for no image."""
-    image = _pillow(data)
-    if image.format not in ("JPEG", "MPO"):
-        return str(image.format).lower()
-    return {"L": "grayscale", "CMYK": "cmyk"}.get(image.mode, "rgb")
-
-
-def decode(data: bytes, reduce: int = 1) -> np.ndarray:
-    """Decodes the whole image, uint8 RGB, (height, width, 3); EXIF orientation is ignored, as is usual on ImageNet.
-
-    Args:
-      data: the file.
-      reduce: 1, 2, 4 or 8: decode a JPEG at that fraction of its size, rounded up, from its low frequencies alone.
-
-    Raises:
-      DecodeError: for what is damaged, cut short or no image.
-    """
-    if not data:
-        raise DecodeError("an empty file")
-    least = _reduced(image_size(data), reduce) if reduce > 1 else (0, 0)
-    try:
-        return _turbo(data, least, strict=True)
-    except ValueError:
-        # CMYK, other formats, harmless irregularities; Pillow raises for truncated images.
-        try:
-            return np.asarray(_pillow(data).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, struct.error) as error:
-            raise DecodeError(one_line(error)) from error
 
 
 def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
@@ -86,7 +27,7 @@ def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
     box's edges a little, which does not matter for random crops; `test_crops` uses the whole image.
 
     Rows below the box are not decoded where that gives the same pixels. Then damage inside a file may go unnoticed, as
-    it does with Pillow and TensorFlow; a truncated file is noticed.
+    it does with Pillow and TensorFlow; a truncated file is noticed. An image that EXIF turns is decoded whole.
 
     Args:
       data: the file.
@@ -99,16 +40,17 @@ def decode_crop(data: bytes, box: Box, size: int) -> np.ndarray:
     """
     height, width = image_size(data)
     reduce = reduction(box, size)
-    short, rows = _cut_below(data, height, box[0] + box[2])
-    if rows < height:
-        try:
-            pixels = _turbo(short, _reduced((rows, width), reduce), strict=False)
-        except ValueError:
-            pass  # CMYK, or damaged; decoding the whole image tells which
-        else:
-            # The reduced whole image has a last row for the remainder, by which edges are rounded.
-            scale = height / _reduced((height, width), reduce)[0]
-            return crop_resize(pixels, box, (pixels.shape[0] * scale, width), size)
+    if least_reduction(height, width) == 1 and orientation(data) == 1:
+        short = cut_below(data, box[0] + box[2])
+        if short is not data:
+            try:
+                pixels = turbo(short, reduce, strict=False)
+            except ValueError:
+                pass  # CMYK, or damaged; decoding the whole image tells which
+            else:
+                # The reduced whole image has a last row for the remainder, by which edges are rounded.
+                scale = height / reduced((height, width), reduce)[0]
+                return crop_resize(pixels, box, (pixels.shape[0] * scale, width), size)
     return crop_resize(decode(data, reduce), box, (height, width), size)
 
 
@@ -159,62 +101,10 @@ def _taps(scale: float) -> np.ndarray:
 
 
 def shrink(data: bytes, shorter_side: int, quality: int) -> bytes:
-    """Encodes the image as a JPEG whose shorter side is at most `shorter_side` pixels (0: unchanged)."""
+    """Encodes the image, upright, as a JPEG whose shorter side is at most `shorter_side` pixels."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
-    scale = shorter_side / min(height, width) if shorter_side else 1.0
+    scale = shorter_side / min(height, width)
     if scale < 1:
         pixels = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
-
-
-def _frame(data: bytes) -> int:
-    """Finds a JPEG's frame header; raises IndexError or struct.error if there is none."""
-    at = 2
-    while data[at] == 0xFF:
-        if data[at + 1] == 0xFF:  # padding
-            at += 1
-        elif data[at + 1] in _FRAMES:
-            return at
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise IndexError(at)
-
-
-def _cut_below(data: bytes, height: int, bottom: float) -> tuple[bytes, int]:
-    """Returns a JPEG whose header says fewer rows, down to `bottom`, and their number; decoders stop after them.
-
-    Where that is not possible, or the file is truncated, it returns the file and `height`.
-    """
-    if data[:2] != b"\xff\xd8" or data[-2:] != b"\xff\xd9":
-        return data, height
-    at = _frame(data)
-    if data[at + 1] not in _HUFFMAN:
-        return data, height
-    # A row of blocks is as high as the component with the most samples. Colours are interpolated with the next row.
-    components = data[at + 10 : at + 10 + 3 * data[at + 9]]
-    block = 8 * max([1, *(factors & 15 for factors in components[1::3])])
-    rows = (math.ceil(bottom / block) + 1) * block
-    if rows >= height:
-        return data, height
-    return data[: at + 5] + struct.pack(">H", rows) + data[at + 7 :], rows
-
-
-def _reduced(shape: tuple[int, int], reduce: int) -> tuple[int, int]:
-    return -(-shape[0] // reduce), -(-shape[1] // reduce)
-
-
-def _turbo(data: bytes, least: tuple[int, int], strict: bool) -> np.ndarray:
-    """Decodes at the smallest of libjpeg-turbo's scales with at least so many (rows, columns); 0: the whole image."""
-    # Fast upsampling would gain 5 % and change pixels more than everything else here together.
-    return simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, min_height=least[0],
-                                  min_width=least[1], min_factor=1, strict=strict)  # fmt: skip
-
-
-def _pillow(data: bytes) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd camera notes
-            return Image.open(io.BytesIO(data))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DecodeError("not an image" if data else "an empty file") from error

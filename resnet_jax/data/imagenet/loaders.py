@@ -12,10 +12,12 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from resnet_jax.data.image_files import DecodeError, decode, image_size
 from resnet_jax.data.imagenet.crops import Box, batch_draws, crop_box
-from resnet_jax.data.imagenet.decode import DecodeError, decode, decode_crop, image_size
+from resnet_jax.data.imagenet.decode import crop_resize, decode_crop
 from resnet_jax.data.imagenet.source import RecordError, Source
 from resnet_jax.data.imagenet.test_crops import Crops, Group, ImageViews
+from resnet_jax.data.jpeg import is_jpeg
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import UserError
 
@@ -24,6 +26,9 @@ CHUNK = 8
 
 #: Unreadable images in a row after which the disk is to blame, not the images.
 MOST_REPLACED = 100
+
+#: Unreadable images that are named one by one.
+MOST_NAMED = 20
 
 #: Grey level that stands for a test image that cannot be read.
 GRAY = 128
@@ -47,7 +52,11 @@ def load_crop(source: Source, index: int, box_of: BoxOf, size: int) -> tuple[np.
       RecordError, DecodeError: if it cannot be read.
     """
     _, label, data = source.load(index)
-    return decode_crop(data, box_of(*image_size(data)), size), label
+    if is_jpeg(data):
+        return decode_crop(data, box_of(*image_size(data)), size), label
+    pixels = decode(data)  # of other formats the size is sure only then
+    shape: tuple[int, int] = pixels.shape[:2]
+    return crop_resize(pixels, box_of(*shape), shape, size), label
 
 
 class Unreadable:
@@ -67,11 +76,13 @@ class Unreadable:
         return len(self._why)
 
     def new_warnings(self) -> list[str]:
-        """Returns a sentence for each image that was added since the last call."""
+        """Returns a sentence for each image that was added since the last call, up to `MOST_NAMED`, and on the rest."""
         with self._lock:
             new = list(self._why.items())[self._reported :]
             self._reported += len(new)
-        return [f"{split} image {name} cannot be read: {why}" for (split, name), why in new]
+        sentences = [f"{split} image {name} cannot be read: {why}" for (split, name), why in new[:MOST_NAMED]]
+        more = len(new) - MOST_NAMED
+        return [*sentences, *([f"{more:,} further images cannot be read"] if more > 0 else [])]
 
 
 class PendingBatch(Generic[T]):
@@ -217,6 +228,10 @@ class TestLoader(Loader):
 
     An image that cannot be read is shown grey: it must count, and must not stop the test. Its label is that of its
     record, or 0 where the record cannot be read either.
+
+    Attributes:
+      views: how images are shown while a net is trained.
+      grey: indices of the images that could not be read when they were last loaded.
     """
 
     __test__ = False  # pytest
@@ -232,6 +247,7 @@ class TestLoader(Loader):
         """
         super().__init__(source, unreadable, workers)
         self.views = views
+        self.grey: set[int] = set()
 
     def begin(
         self, indices: np.ndarray, views: ImageViews | None = None, group: Group = (1, 1)
@@ -247,8 +263,10 @@ class TestLoader(Loader):
             try:
                 _, batch.labels[row], data = self.source.load(index)
                 parts = chosen.views(decode(data), group)
+                self.grey.discard(index)
             except (RecordError, DecodeError) as error:
                 self.unreadable.add("test", self.source.name(index), error)
+                self.grey.add(index)
                 batch.unreadable[row] = True
                 parts = (np.full(3, GRAY, np.uint8),) * len(arrays)
             for array, part in zip(arrays, parts, strict=True):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from resnet_jax.data.imagenet.source import FileSource, Source, TfdsSource, list_folder
+from resnet_jax.data.imagenet.source import FileSource, Source, TfdsSource
 from resnet_jax.data.imagenet.wnids import COUNTS, check_wnids, label_of, official_wnids, validation_labels
+from resnet_jax.data.listing import list_folder
 from resnet_jax.errors import UserError, one_line
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -62,7 +63,7 @@ def open_originals(
 
 
 def _folder(folder: Path, val_labels: str | None, allow_partial: bool) -> FileSource:
-    wnids, paths = list_folder(folder)
+    wnids, paths = _by_class(folder)
     names = [path.name for path in paths]
     if not any(wnids):
         if folder.name == "train":
@@ -70,6 +71,19 @@ def _folder(folder: Path, val_labels: str | None, allow_partial: bool) -> FileSo
         wnids = validation_labels(names, val_labels)
     check_wnids(wnids, str(folder), allow_partial)
     return FileSource(names, [label_of(wnid) for wnid in wnids], paths, None, CLASSES)
+
+
+def _by_class(folder: Path) -> tuple[list[str], list[Path]]:
+    """Returns the class folder of each image, "" for one in the folder itself, and its path."""
+    try:
+        top = list_folder(folder)
+        found = [("", path) for path in top.images]
+        found += [(place.name, path) for place in top.folders for path in list_folder(place).images]
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error}") from error
+    if not found:
+        raise UserError(f"{folder} holds no images, by class folder or flat; they end in .JPEG, .png or the like")
+    return [wnid for wnid, _ in found], [path for _, path in found]
 
 
 def train_tar(path: Path, allow_partial: bool = False) -> FileSource:

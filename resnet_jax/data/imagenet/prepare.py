@@ -15,16 +15,14 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from resnet_jax.atomic_write import atomic_write
-from resnet_jax.data.imagenet.decode import DecodeError, decode, kind, shrink
+from resnet_jax.data.image_files import DecodeError, decode, kind
+from resnet_jax.data.imagenet.decode import shrink
 from resnet_jax.data.imagenet.shards import FORMAT, Shard, manifest_path, pack, read_manifest, sha256
 from resnet_jax.data.imagenet.source import RecordError, Source
 from resnet_jax.errors import UserError
 
 #: Images in a shard: 257 shards of about 550 MB for unchanged ImageNet.
 PER_SHARD = 5_000
-
-#: JPEG quality of files that are encoded again at their own size.
-CONVERTED_QUALITY = 95
 
 Report = Callable[[int, int], object]
 
@@ -37,7 +35,7 @@ class Recipe:
 
     Attributes:
       shorter_side: pixels that a longer shorter side is shrunk to; 0: the original bytes.
-      quality: of JPEGs that are encoded again, 1 to 100.
+      quality: of the JPEGs of shrunk images, 1 to 100.
       per_shard: images in a shard.
     """
 
@@ -173,7 +171,7 @@ def write_shard(task: _Task) -> Shard:
         try:
             example = task.source.load(index)
             what = kind(example.data)
-            writer.write(pack(example._replace(data=convert(example.data, what, task.recipe))))
+            writer.write(pack(example._replace(data=convert(example.data, task.recipe))))
             counts[what] += 1
         except (DecodeError, RecordError) as error:
             skipped.append((task.source.name(index), str(error)))
@@ -190,20 +188,18 @@ def write_shard(task: _Task) -> Shard:
     return shard
 
 
-def convert(data: bytes, what: str, recipe: Recipe) -> bytes:
-    """Returns the bytes to store. Every image is decoded once, so that no damaged one is stored.
+def convert(data: bytes, recipe: Recipe) -> bytes:
+    """Returns the bytes to store: those of the file, so that training sees its pixels, unless the recipe shrinks it.
 
-    Unless the recipe shrinks images, RGB and grayscale JPEGs stay as they are; CMYK and other formats become RGB JPEGs.
+    Every image is decoded once, so that no damaged one is stored.
 
     Raises:
       DecodeError: for an image that cannot be decoded.
     """
     if recipe.shorter_side:
         return shrink(data, recipe.shorter_side, recipe.quality)
-    if what in ("rgb", "grayscale"):
-        decode(data)
-        return data
-    return shrink(data, 0, CONVERTED_QUALITY)
+    decode(data)
+    return data
 
 
 def _finish(directory: Path, split: str, source: Source, recipe: Recipe, plan: str) -> dict[str, Any]:

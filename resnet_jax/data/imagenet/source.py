@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from resnet_jax.errors import UserError, one_line
+from resnet_jax.errors import one_line
 
 
 class Example(NamedTuple):
@@ -137,27 +137,3 @@ class TfdsSource:
 
     def _place(self, index: int) -> int:
         return index if self.places is None else int(self.places[index])
-
-
-#: Endings of image files.
-ENDINGS = frozenset({".jpeg", ".jpg", ".png"})
-
-
-def list_folder(folder: Path) -> tuple[list[str], list[Path]]:
-    """Lists (class of each image, "" for one in the folder itself; its path), sorted.
-
-    Raises:
-      UserError: if the folder or one in it cannot be read, or holds no image.
-    """
-    classes, paths = [], []
-    try:
-        for entry in sorted(folder.iterdir()):
-            for path in sorted(entry.iterdir()) if entry.is_dir() else [entry]:
-                if path.suffix.lower() in ENDINGS:
-                    classes.append(entry.name if entry.is_dir() else "")
-                    paths.append(path)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error}") from error
-    if not paths:
-        raise UserError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}), by class folder or flat")
-    return classes, paths

@@ -7,17 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from resnet_jax.data.image_files import DecodeError, decode, image_size
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws, center_box, crop_box, scale_box
-from resnet_jax.data.imagenet.decode import (
-    DecodeError,
-    crop_resize,
-    decode,
-    decode_crop,
-    image_size,
-    reduction,
-    resize,
-    resize_crop,
-)  # fmt: skip
+from resnet_jax.data.imagenet.decode import crop_resize, decode_crop, reduction, resize, resize_crop
 from tests.data.imagenet.conftest import picture
 
 

@@ -84,14 +84,14 @@ def test_tars_that_were_cut_short_are_refused(split, part, tiny_folder, tmp_path
 @pytest.mark.parametrize("inside", ["", WNIDS[0]])
 def test_folders_that_cannot_be_read_are_named(inside, tiny_folder, monkeypatch):
     """Without the right to; root has every right, so that the system's answer is put there."""
-    closed, listed = tiny_folder / "train" / inside, Path.iterdir
+    closed, listed = tiny_folder / "train" / inside, os.scandir
 
-    def iterdir(path):
+    def scandir(path):
         if path == closed:
             raise PermissionError(13, "Permission denied", str(path))
         return listed(path)
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(os, "scandir", scandir)
     for opened in (lambda: open_originals(tiny_folder, allow_partial=True),
                    lambda: open_splits("image_folder", str(tiny_folder))):  # fmt: skip
         with pytest.raises(UserError, match="Permission denied"):

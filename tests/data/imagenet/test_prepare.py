@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from resnet_jax.__main__ import main
+from resnet_jax.data.image_files import decode, image_size
 from resnet_jax.data.imagenet import prepare as writing
-from resnet_jax.data.imagenet.decode import decode, image_size
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, verify
 from resnet_jax.data.imagenet.shards import ShardSource, pack, unpack
@@ -42,7 +42,7 @@ def test_shrinking(tiny_folder, tmp_path):
     assert set(sizes.values()) == {(32, 43)}
 
 
-def test_odd_images_are_converted_and_counted_and_bad_ones_named(tiny_folder, tmp_path):
+def test_odd_images_are_kept_and_counted_and_bad_ones_named(tiny_folder, tmp_path):
     at = f"train/{WNIDS[1]}/"
     whole = picture(7)
     odd = {"gray.JPEG": picture(1, mode="L"), "cmyk.JPEG": picture(2, mode="CMYK"), "png.JPEG": picture(3, form="PNG"),
@@ -55,8 +55,7 @@ def test_odd_images_are_converted_and_counted_and_bad_ones_named(tiny_folder, tm
     assert manifest["examples"] == 16 and manifest["source_examples"] == 20
     stored = {e.name: e.data for e in examples(tmp_path / "out", "train")}
     assert all(decode(data).shape[2] == 3 for data in stored.values())
-    assert stored["png.JPEG"][:2] == b"\xff\xd8" and stored["gray.JPEG"] == odd["gray.JPEG"]
-    assert abs(decode(stored["png.JPEG"]).astype(int) - decode(odd["png.JPEG"])).mean() < 3
+    assert {name: stored[name] for name in odd} == odd  # so that training sees their pixels
 
 
 def test_finished_shards_are_kept(tiny_folder, tmp_path, monkeypatch):

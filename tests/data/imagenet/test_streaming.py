@@ -92,6 +92,26 @@ def test_nothing_readable_is_an_error(tiny_folder):
         loader_of(tiny_folder).batches([0])
 
 
+def test_no_test_image_that_can_be_read_is_an_error(tiny_folder):
+    for path in tiny_folder.glob("val/*/*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="none of the 6 validation images can be read: .*no image of a format"):
+        trainer = make_trainer(config_of(tiny_folder), jax.devices()[:1])
+        trainer.evaluate(trainer.init())
+
+
+def test_small_images_are_not_enlarged_in_silence(tiny_folder):
+    """Images of 60x80 pixels for a net of 224; what the note says does keep them."""
+    config = config_of(tiny_folder, data__image_size=224, data__eval_shorter_side=256, data__shorter_side=(256, 480))
+    notes = list(make_trainer(config, jax.devices()[:1]).notes())
+    assert [note for note in notes if "images are small, 60 pixels, and are enlarged to 224" in note]
+    for field in notes[-1].split("--config.")[1:]:
+        name, _, value = field.split()[0].rstrip(";").partition("=")
+        config.update_from_flattened_dict({name: int(value) if value.isdigit() else value})
+    trainer = make_trainer(config, jax.devices()[:1])
+    assert trainer.pipeline.image_shape == (60, 60, 3) and not [n for n in trainer.notes() if "small" in n]
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp_path, devices):
     fill(tiny_folder, {f"train/{WNIDS[0]}/bad.JPEG": b"", f"val/{WNIDS[1]}/bad.JPEG": picture(0)[:100],
@@ -104,10 +124,17 @@ def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp
 
     result = fit(config_of(tiny_folder), tmp_path / "run", Notes(), jax.devices()[:devices])
     assert result.dataset == "image_folder" and 0 <= result.metrics["test_error"] <= 100
+    # The case folder_broken_test_images: they count in the error, and that is said everywhere.
+    assert result.unreadable == 1 and "unreadable" not in result.metrics
+    evaluated = [line for line in RunFolder(tmp_path / "run").lines() if "test_error" in line]
+    assert [line["unreadable"] for line in evaluated] == [1, 1]
+    assert [note for note in notes if "count in the error" in note] == [
+        "1 of the 8 validation images cannot be read: they are shown grey, and count in the error"
+    ]
     assert sum("bad.JPEG cannot be read" in note for note in notes) == 2
     found = evaluate(tmp_path / "run")
-    assert found.examples == 8 and (found.test_error, found.test_loss) == (result.metrics['test_error'], pytest.approx(
-        RunFolder(tmp_path / "run").lines()[-1]["test_loss"]))  # fmt: skip
+    assert (found.shown_grey, found.examples, found.test_error) == (1, 8, result.metrics["test_error"])
+    assert found.test_loss == pytest.approx(evaluated[-1]["test_loss"])
 
 
 def test_a_run_killed_inside_an_epoch_goes_on_bitwise(tiny_folder, tmp_path):
