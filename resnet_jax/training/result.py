@@ -94,6 +94,8 @@ class DatasetInfo:
       image_shape: (height, width, channels) that is trained on.
       classes: their names, by label; empty if the set has none.
       mean, std: what images are normalised by, of pixels in [0, 1]; see `augment.normalization`.
+      source: what the images were read from; empty for a set that needs no files, and in earlier records.
+      fingerprint: changes with the images, their order or a label; empty in earlier records.
     """
 
     num_classes: int
@@ -101,6 +103,8 @@ class DatasetInfo:
     classes: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+    source: str = ""
+    fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it; float32 comes back as it was."""
@@ -116,6 +120,7 @@ class DatasetInfo:
         return cls(
             int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
             np.array(record["mean"], np.float32), np.array(record["std"], np.float32),
+            str(record.get("source", "")), str(record.get("fingerprint", "")),
         )  # fmt: skip
 
 
