@@ -173,8 +173,7 @@ def _read_archive(name: str, path: Path, versions: tuple[Version, ...]) -> Datas
                     _check_size(*wanted[base], member.size, f"{base} in {path}")
                     file.seek(member.offset)
                     contents[base] = file.read(member.size)
-            while file.read(2**20):  # whose end has the checksum
-                pass
+            _read_to_end(file)
     except (*TAR_ERRORS, zlib.error) as error:
         raise UserError(f"{path} is not a whole archive of {name}: {one_line(error)}") from error
     for version in versions:
@@ -183,6 +182,14 @@ def _read_archive(name: str, path: Path, versions: tuple[Version, ...]) -> Datas
                 raise UserError(f"{path} lacks {', '.join(lost)}")
             return _dataset(name, version, contents, path)
     return None
+
+
+def _read_to_end(file: BinaryIO) -> None:
+    """Reads what is left, as a compressed file has its checksum at its end; raises ValueError if that is too much."""
+    for _ in range(MOST_BYTES // 2**20):
+        if not file.read(2**20):
+            return
+    raise ValueError(f"it unpacks to more than {MOST_BYTES:,} bytes")
 
 
 @contextlib.contextmanager
@@ -225,14 +232,15 @@ def _dataset(name: str, version: Version, contents: Mapping[str, bytes], place: 
     def split(part: str, files: tuple[str, ...]) -> Split:
         both = [_examples(version, contents[file], f"{file} in {place}") for file in files]
         labels = np.concatenate([labels for labels, _ in both]).astype(np.int32)
-        images = np.concatenate([pixels for _, pixels in both]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        planes = np.concatenate([pixels for _, pixels in both])
         if len(labels) != getattr(known, part) or labels.max() >= len(known.classes):
             raise UserError(
                 f"{place} has {len(labels):,} {part} images with labels up to {labels.max()}, and {name} has "
                 f"{getattr(known, part):,} of {len(known.classes)} classes"
             )
         order = _order(part, len(labels))
-        return Split(images[order], labels[order])
+        images = planes[order].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return Split(np.ascontiguousarray(images), labels[order])
 
     train, test = split("train", version.train), split("test", version.test)
     source = f"{version.called} version in {place}"

@@ -18,6 +18,7 @@ from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, verify
 from resnet_jax.data.imagenet.shards import ShardSource, pack, unpack
 from resnet_jax.data.imagenet.source import Example, RecordError
+from resnet_jax.data.imagenet.wnids import official_wnids
 from resnet_jax.errors import UserError
 from tests.data.imagenet.conftest import WNIDS, examples, fill, picture, run
 
@@ -174,6 +175,23 @@ def test_the_command_says_what_is_there(tiny_folder, tmp_path, capsys):
     assert "train: 12 images (12 rgb) in 1 shards" in captured.out and "1 skipped" in captured.out
     assert "skipped val bad.JPEG: an empty file" in captured.err
     assert main(["prepare", "imagenet", f"--out={tmp_path}/out", "--verify"]) == 0
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["labels_bom/val_labels_bom.txt", "labels_kaggle_csv/LOC_val_solution.csv", "labels_kaggle_csv/nosuffix.txt"],
+)
+def test_labels_of_windows_and_kaggle_give_the_official_ones(file, tiny_folder, tmp_path):
+    cases = ROOT.parent / "shared" / "cases"
+    if not cases.is_dir():
+        pytest.skip("shared/cases is not there")
+    images = {f"val/ILSVRC2012_val_0000000{i}.JPEG": picture(i) for i in range(1, 7)}
+    flat = fill(tmp_path / "flat", images | {f"train/{WNIDS[0]}/a.JPEG": picture(9)})
+    arguments = ["prepare", "imagenet", f"--source={flat}", f"--out={tmp_path}/out", "--allow_partial", "--workers=1"]
+    assert main([*arguments, f"--val_labels={cases / file}"]) == 0
+    stored = {e.name: official_wnids()[e.label] for e in examples(tmp_path / "out", "val")}
+    official = ["n01751748", "n09193705", "n02105855", "n04263257", "n03125729", "n01735189"]
+    assert stored == dict(zip((name.removeprefix("val/") for name in images), official, strict=True))
 
 
 def test_a_worker_writes_what_it_was_told(tiny_folder, tmp_path):
