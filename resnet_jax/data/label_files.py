@@ -29,6 +29,9 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codec
 
 _WNID = re.compile(r"n\d{8}", re.IGNORECASE)
 
+#: How files begin that are no lists of lines.
+_OTHER = re.compile(r"""\s*(\{|\[\s*["'\[{]|<\?xml|<!doctype|<html)""", re.IGNORECASE)
+
 _ENDING = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp)$")
 
 
@@ -43,7 +46,8 @@ def read_text(path: str | Path, called: str) -> str:
     """Reads a text file without its byte-order mark; lines end in a line feed.
 
     Raises:
-      UserError: naming the file, and the line if it is neither UTF-8 nor UTF-16 with a byte-order mark.
+      UserError: naming the file, if it is no text, and the line if it is neither UTF-8 nor UTF-16 with a byte-order
+        mark.
     """
     try:
         file = Path(path).expanduser()
@@ -61,6 +65,9 @@ def read_text(path: str | Path, called: str) -> str:
     if "\0" in text:
         number = text[: text.index("\0")].count("\n") + 1
         raise UserError(f"{called}, line {number}: a zero byte, which text has not; save the file as UTF-8")
+    if _OTHER.match(text):
+        raise UserError(f"{called} is JSON, Python or a web page; give a text file with a line for each, or CSV")
+    text = text.rstrip("\x1a")  # the end of a file, for DOS
     return io.StringIO(text, newline=None).read()  # `str.splitlines` would also break lines at rarer characters
 
 
@@ -75,15 +82,13 @@ def read_class_names(path: str | Path, count: int) -> tuple[str, ...]:
     """
     called = str(path)
     text = read_text(path, called)
-    lines = [Row(number, (name,)) for number, line in enumerate(text.split("\n"), start=1) if (name := _whole(line))]
-    rows = [Row(row.number, tuple(filter(None, row.cells))) for row in _rows(text, called)]
-    if (numbered := _numbered(rows, count)) is not None:
-        return numbered
-    if all(len(row.cells) == 1 for row in rows):
-        lines = rows
-    elif _labels(rows, 0, count) or _labels(rows[1:], 0, count):
-        wrong = next(row for row in rows if len(row.cells) != 2)
-        raise UserError(f"{called}, line {wrong.number}: {len(wrong.cells)} fields; give a label and a name")
+    rows = [Row(number, tuple(filter(None, _label_and_name(cells)))) for number, cells in _rows(text, called)]
+    for table in (rows, rows[1:]):  # without a heading, and with one
+        for column in (0, 1):
+            if _has_labels(table, column):
+                return _numbered(table, column, count, called)
+    # Commas and the like are part of names, unless each line has one field.
+    lines = rows if all(len(row.cells) == 1 for row in rows) else _rows(text, called, delimiter="")
     names = [row.cells[0] for row in lines]
     if len(names) == count + 1 and names[0].lower() in NAME_HEADINGS:
         del names[0]
@@ -133,26 +138,30 @@ def read_image_labels(path: str | Path, images: Sequence[str], known: Collection
     return [order[image] for image in images]
 
 
-def _rows(text: str, called: str, otherwise: str = "") -> list[Row]:
+def _rows(text: str, called: str, otherwise: str = "", delimiter: str | None = None) -> list[Row]:
     """Returns the fields of each line that is not blank.
 
-    What separates fields is what most lines hold, or else `otherwise`.
+    Args:
+      text: lines, each but the last with a line feed.
+      called: the file's name in errors.
+      otherwise: what separates fields where none of DELIMITERS is in most lines; "": nothing.
+      delimiter: what separates fields, whatever lines hold.
 
     Raises:
       UserError: naming the file and the line, for a quote without an end.
     """
-    numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    numbered = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if _clean(line)]
     if numbered and (excel := re.fullmatch(r"sep=(.)\s*", numbered[0][1])):  # tells Excel what separates fields
         del numbered[0]
-        delimiter = excel[1]
-    else:
-        lines = [line for _, line in numbered]
-        delimiter = next((d for d in DELIMITERS if 2 * sum(d in line for line in lines) > len(lines)), otherwise)
+        delimiter = excel[1] if delimiter is None else delimiter
+    if delimiter is None:
+        counts = {d: sum(d in line for _, line in numbered) for d in DELIMITERS}
+        delimiter = next((d for d in DELIMITERS if 2 * counts[d] > len(numbered)), otherwise)
     if not delimiter:
-        return [Row(number, (name,)) for number, line in numbered if (name := _whole(line))]
+        return [Row(number, (_whole(line),)) for number, line in numbered]
     rows = []
     for number, line in numbered:
-        fields = line.replace("\t", " ") if delimiter == " " else line
+        fields = re.sub(r"\s", " ", line) if delimiter == " " else line
         try:
             (cells,) = csv.reader([fields], delimiter=delimiter, skipinitialspace=True, strict=True)
         except csv.Error as error:
@@ -174,22 +183,27 @@ def _whole(line: str) -> str:
     return line[1:-1].replace('""', '"') if re.fullmatch(r'"(?:[^"]|"")*"', line) else line
 
 
-def _numbered(rows: Sequence[Row], count: int) -> tuple[str, ...] | None:
-    """Returns the names of rows of a label and a name, by label; None if they are none."""
-    pairs = [Row(row.number, tuple(row.cells[0].split(None, 1))) if len(row.cells) == 1 else row for row in rows]
-    if any(len(row.cells) != 2 for row in pairs):
-        return None
-    for start in (0, 1):  # with a heading
-        for column in (0, 1):
-            if labels := _labels(pairs[start:], column, count):
-                return tuple(row.cells[1 - column] for _, row in sorted(zip(labels, pairs[start:], strict=True)))
-    return None
+def _label_and_name(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """Divides a single field as "3 horse" or "3: horse"."""
+    parts = re.fullmatch(r"(\d+)[:.)]?\s+(.+)", cells[0]) if len(cells) == 1 else None
+    return (parts[1], parts[2]) if parts else cells
 
 
-def _labels(rows: Sequence[Row], column: int, count: int) -> list[int]:
-    """Returns the numbers in a column if they are those from 0 or from 1 on; empty otherwise."""
-    found = [int(row.cells[column]) if row.cells[column].isdecimal() else -1 for row in rows]
-    return found if sorted(found) in (list(range(count)), list(range(1, count + 1))) else []
+def _has_labels(rows: Sequence[Row], column: int) -> bool:
+    """Returns whether one of several columns is numbers."""
+    numbers = all(len(row.cells) > column and row.cells[column].isdecimal() for row in rows)
+    return numbers and any(len(row.cells) > 1 for row in rows)
+
+
+def _numbered(rows: Sequence[Row], column: int, count: int, called: str) -> tuple[str, ...]:
+    """Returns the names of rows of a label and a name, by label."""
+    for row in rows:
+        if len(row.cells) != 2:
+            raise UserError(f"{called}, line {row.number}: {len(row.cells)} fields; give a label and a name")
+    labels = [int(row.cells[column]) for row in rows]
+    if sorted(labels) not in (list(range(count)), list(range(1, count + 1))):
+        raise UserError(f"{called} has other labels than 0 to {count - 1} or 1 to {count}, each once")
+    return tuple(row.cells[1 - column] for _, row in sorted(zip(labels, rows, strict=True)))
 
 
 def _by_name(rows: Sequence[Row], columns: Sequence[int], ids: Sequence[str], images: Sequence[str],
@@ -211,7 +225,9 @@ def _by_name(rows: Sequence[Row], columns: Sequence[int], ids: Sequence[str], im
         labels += found.keys()
         lost += [] if found else [image]
     if lost:
-        raise UserError(f"{called} has no line for {some(lost, 3)}")
+        raise UserError(
+            f"{called} has no line for {some(lost, 3)}; line {rows[0].number} is for {rows[0].cells[0]!r:.60}"
+        )
     return labels
 
 
