@@ -120,7 +120,7 @@ class DatasetInfo:
         return cls(
             int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
             np.array(record["mean"], np.float32), np.array(record["std"], np.float32),
-            str(record.get("source", "")), str(record.get("fingerprint", "")),
+            source=str(record.get("source", "")), fingerprint=str(record.get("fingerprint", "")),
         )  # fmt: skip
 
 
