@@ -124,7 +124,7 @@ def _data() -> dict[str, Any]:
     placeholder = config_dict.placeholder
     return {
         "name": "cifar10",
-        "data_dir": placeholder(str),  # TFDS data directory; unset: TFDS's own, downloaded on first use
+        "data_dir": placeholder(str),  # where the set lies (docs/data.md); unset: CIFAR is downloaded on first use
         "folder": placeholder(str),  # of image_folder: class folders, or train/ and val/ or test/ with such
         "held_out": 0,  # training examples to evaluate on instead of the test set (the paper: 5000)
         "held_out_share": 0.0,  # or: the share of each class, where there is no such set

@@ -151,7 +151,7 @@ def run_gradients(
     Args:
       workdir: the run's folder; only its config is read.
       steps: when to measure, by default at `MOMENTS` of the run. Training ends with the last.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
       report: called with (steps done, steps in all).
 
     Raises:

@@ -236,7 +236,7 @@ def run_lesion(
     Args:
       workdir: the run's folder.
       repeats, seed, report: see `lesion_study`.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
 
     Raises:
       UserError: if the folder holds no trained run or cannot be written to, for a net without units, or no repeats.

@@ -103,7 +103,7 @@ def run_responses(
     Args:
       workdir: the run's folder.
       split: "test" (or held-out) or "train" images, without augmentation.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
       report: called with (done, total).
 
     Raises:

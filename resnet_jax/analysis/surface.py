@@ -148,7 +148,7 @@ def run_surface(
       dimensions: 1 for a line, 2 for a plane.
       images: training images that the loss is over; 0 for all.
       seed: of the directions.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
       report: called with (points done, points in all).
 
     Raises:

@@ -26,7 +26,7 @@ USAGE = "analyze ANALYSIS --workdir=DIR[,DIR...] [--out=DIR] [...]\n\n" + "\n".j
 _OUT: Definition = ("string", "out", None, "folder of the figures; by default the run's, or of several its parent")
 _COMMON: tuple[Definition, ...] = (
     ("list", "workdir", None, "folders of runs, in the figure's order"), _OUT,
-    ("string", "data_dir", None, "TFDS data directory, if not the run's own"),
+    ("string", "data_dir", None, "where the data are, if not where the run found them"),
     ("bool", "draw", False, "only draw what was found before"),
 )  # fmt: skip
 _SEED: Definition = ("integer", "seed", 0, "seed of what is random")
@@ -101,7 +101,7 @@ def analyse(name: str, workdirs: Sequence[str | Path], data_dir: str | None, opt
     Args:
       name: one of `ANALYSES` that is about runs.
       workdirs: the runs' folders.
-      data_dir: TFDS data directory, if it is not where the runs found it.
+      data_dir: where the data are, if not where the runs found them.
       options: further arguments of the analysis's `run_...`, whose errors are raised.
     """
     from resnet_jax.cli.progress_bar import progress_bar

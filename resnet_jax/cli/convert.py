@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
         ("list", "mean", None, "of pixels in [0, 1], by channel; unset: the layout's"),
         ("list", "std", None, "deviation of pixels in [0, 1], by channel"),
         ("integer", "image_size", None, "side in pixels that it was trained on"),
-        ("string", "classes", None, "text file with the name of each output, one per line"), JSON,
+        ("string", "classes", None, "text file with the name, or label and name, of each output per line"), JSON,
     )  # fmt: skip
     extra = parse(values, USAGE, arguments)
     source, out = values["from"].value, values.out

@@ -1,6 +1,7 @@
 """Small data sets: two splits of uint8 images with labels."""
 
 import dataclasses
+import hashlib
 
 import cv2
 import numpy as np
@@ -40,6 +41,7 @@ class Dataset:
       num_classes: number of classes.
       classes: their names, by label; empty if they have none.
       evaluated_on: what `test` is: "test", "validation" or "held_out".
+      source: what it was read from; empty for sets that need no files.
     """
 
     name: str
@@ -48,12 +50,28 @@ class Dataset:
     num_classes: int
     classes: tuple[str, ...] = ()
     evaluated_on: str = "test"
+    source: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Returns 24 hexadecimal digits, of training and of testing, that change with images, their order, or a label.
+
+    Of each image the middle row of pixels stands for all of them.
+    """
+
+    def digits(split: Split) -> str:
+        found = hashlib.sha256(str(split.images.shape).encode())
+        for array in (split.labels, split.images[:, split.images.shape[1] // 2]):
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()[:12]
+
+    return digits(dataset.train) + digits(dataset.test)
 
 
 def hold_out(dataset: Dataset, count: int, share: float = 0.0) -> Dataset:

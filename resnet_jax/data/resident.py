@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation, augmented, normalization, normalize
-from resnet_jax.data.dataset import Dataset, Split
+from resnet_jax.data.dataset import Dataset, Split, fingerprint
 from resnet_jax.data.placement import eval_batch_size, place
 from resnet_jax.data.sampling import batch_indices, batch_numbers, padded_batches
 from resnet_jax.errors import UserError
@@ -74,6 +74,8 @@ class ResidentPipeline(ResidentBatches):
       classes: their names, by label; empty if they have none.
       repeats: see `sampling.batch_indices`.
       evaluated_on: what the test images are: "test", "validation" or "held_out".
+      source: see `dataset.Dataset`.
+      fingerprint: see `dataset.fingerprint`.
     """
 
     train: Resident
@@ -87,6 +89,8 @@ class ResidentPipeline(ResidentBatches):
     classes: tuple[str, ...] = ()
     repeats: int = 1
     evaluated_on: str = "test"
+    source: str = ""
+    fingerprint: str = ""
 
     #: Steps at which the size of images changes.
     size_changes: ClassVar[tuple[int, ...]] = ()
@@ -148,5 +152,5 @@ def make_resident(dataset: Dataset, config: ConfigDict, mesh: Mesh) -> ResidentP
     return ResidentPipeline(
         augmentation, shape, resident(dataset.train), resident(dataset.test), len(dataset.train), len(dataset.test),
         config.seed, config.batch_size, eval_batch_size(mesh, len(dataset.test)), dataset.num_classes, dataset.classes,
-        data.repeats, dataset.evaluated_on,
+        data.repeats, dataset.evaluated_on, dataset.source, fingerprint(dataset),
     )  # fmt: skip

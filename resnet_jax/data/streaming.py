@@ -16,6 +16,7 @@ from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, a
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.image_files import DecodeError, image_size
 from resnet_jax.data.imagenet import TFDS
+from resnet_jax.data.imagenet.fingerprint import fingerprint
 from resnet_jax.data.imagenet.loaders import AHEAD, TestLoader, TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
@@ -82,6 +83,7 @@ class StreamingPipeline(StreamingBatches):
       classes: names of the classes, by label: ImageNet's WordNet ids, or the names of folders.
       evaluated_on: what the test images are: "test", "validation" or "held_out".
       remarks: sentences on files of the set that were left out.
+      source: what the images are read from.
     """
 
     train: Normalizer
@@ -97,6 +99,12 @@ class StreamingPipeline(StreamingBatches):
     classes: tuple[str, ...] = ()
     evaluated_on: str = "test"
     remarks: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training and of the test images; see `imagenet.fingerprint`."""
+        return fingerprint(self.train_loader.source) + fingerprint(self.test_loader.source)
 
     @property
     def train_size(self) -> int:
@@ -248,6 +256,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         Augmentation.of_config(data), normalizer, normalizer, loader, test_loader, (size, size, 3), config.batch_size,
         eval_batch, rows_here(mesh, eval_batch), *training_sizes(config),
         official_wnids() if data.name == "imagenet" else tuple(getattr(train, "classes", ())), evaluated_on, remarks,
+        str(data.data_dir or data.folder or ""),
     )  # fmt: skip
 
 

@@ -1,22 +1,13 @@
-"""Opens classification sets of tensorflow-datasets by name: in memory, or streamed if their images differ in size.
-
-CIFAR is downloaded and prepared without TensorFlow; most other sets need it for that.
-"""
+"""Opens classification sets of tensorflow-datasets by name: in memory, or streamed if their images differ in size."""
 
 import dataclasses
 import functools
 import math
 import os
-import socket
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
-from PIL import Image
 
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.held_out_split import choose_split, stratified_split
@@ -24,8 +15,14 @@ from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.source import TFDS_ERRORS, Splits, TfdsSource
 from resnet_jax.errors import UserError, one_line
 
-#: Where TFDS downloads CIFAR from.
-CIFAR_HOST = "www.cs.toronto.edu"
+#: TFDS's variable for its own directory, and where that is otherwise.
+OWN_DIRECTORY, DEFAULT_DIRECTORY = "TFDS_DATA_DIR", "~/tensorflow_datasets"
+
+#: What TFDS stores and reads at random without TensorFlow.
+FORMAT = "array_record"
+
+#: Describes a prepared set, in its folder.
+INFO = "dataset_info.json"
 
 #: Sets of more bytes of pixels than this are streamed, whatever their images' size.
 RESIDENT_BYTES = 4 * 2**30
@@ -42,6 +39,11 @@ class TfdsSet:
     def classes(self) -> tuple[str, ...]:
         """Names by label."""
         return tuple(self.builder.info.features["label"].names)
+
+    @property
+    def source(self) -> str:
+        """What it was read from."""
+        return f"TFDS {self.builder.version} in {self.builder.data_dir}"
 
     @property
     def others(self) -> set[str]:
@@ -65,7 +67,7 @@ class TfdsSet:
         """
         train = self._read("train")
         test = train if evaluated_on == "held_out" else self._read(evaluated_on)
-        return Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on)
+        return Dataset(self.name, train, test, len(self.classes), self.classes, evaluated_on, self.source)
 
     def sources(self, share: float, eval_split: str) -> Splits:
         """Opens the encoded images; raises UserError if they cannot be read, or for a part that it has not."""
@@ -101,40 +103,38 @@ class TfdsSet:
         return UserError(f"cannot read {self.name} in {self.builder.data_dir}, prepare it anew: {one_line(error)}")
 
 
-def open_builder(name: str, data_dir: str | None, download: Callable[[Any], None]) -> Any:
-    """Returns the builder of a set that is prepared as array_record.
+def find_prepared(name: str, data_dir: Path | None) -> TfdsSet | None:
+    """Opens a set that TFDS has prepared, of whatever version.
 
     Args:
       name: TFDS's name of the set.
-      data_dir: a TFDS data directory; None for TFDS's own.
-      download: prepares the set in TFDS's own directory.
+      data_dir: a TFDS data directory, or a folder in it: the set's own, or that of a version. None for TFDS's own.
+
+    Returns:
+      The set, of the newest version that is there; None if there is none.
 
     Raises:
-      UserError: if it is not there.
-      DatasetNotFoundError: if TFDS knows no such set, and none lies in the directory.
+      UserError: if it cannot be read, or was not prepared as array_record.
     """
-    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
-        raise UserError(f"config.data.data_dir={data_dir} is not a folder; give a TFDS data directory that has {name}")
+    root = data_dir or Path(os.environ.get(OWN_DIRECTORY) or DEFAULT_DIRECTORY).expanduser()
+    described = (*root.glob(f"{name}/*/{INFO}"), *root.glob(f"*/{INFO}"), *root.glob(INFO))
+    folders = [path.parent for path in described if "incomplete" not in path.parent.name]
+    if not folders:
+        return None
     import tensorflow_datasets as tfds
 
-    directory = None if data_dir is None else Path(data_dir).expanduser()
-    # TFDS prepares and reads at random no other format without TensorFlow.
     try:
-        builder = tfds.builder(name, data_dir=directory, file_format="array_record")
-    except tfds.core.registered.DatasetNotFoundError:
-        raise
-    except ValueError as error:
+        builders = [tfds.builder_from_directory(folder) for folder in folders]
+    except Exception as error:  # of many types
+        raise UserError(f"cannot read {name} in {folders[0]}, prepare it anew: {one_line(error)}") from error
+    named = [builder for builder in builders if builder.name == name]
+    readable = [builder for builder in named if builder.info.file_format.value == FORMAT]
+    if named and not readable and data_dir is not None:
         raise UserError(
-            f"{name} in {data_dir or 'TFDS_DATA_DIR'} was not prepared as array_record: {one_line(error)}"
-        ) from error
-    if not builder.is_prepared():
-        if data_dir is not None:
-            raise UserError(
-                f"config.data.data_dir={data_dir} holds no prepared {name} (looked for {name}/{builder.version}); "
-                "give a TFDS data directory that has it, or leave the field out to download it"
-            )
-        download(builder)
-    return builder
+            f"{name} in {data_dir} was not prepared as {FORMAT} but as {named[0].info.file_format.value}, which only "
+            "TensorFlow reads"
+        )
+    return TfdsSet(name, max(readable, key=lambda builder: builder.version)) if readable else None
 
 
 @functools.lru_cache(maxsize=2)
@@ -150,12 +150,7 @@ def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
     """
     import tensorflow_datasets as tfds
 
-    short = name.removeprefix(TFDS)
-    try:
-        builder = open_builder(short, data_dir, functools.partial(_prepare, short))
-    except tfds.core.registered.DatasetNotFoundError as error:
-        where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
-        raise UserError(f"{where} holds no {short!r}, nor does tensorflow-datasets know it") from error
+    builder = _open_builder(name.removeprefix(TFDS), data_dir)
     features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
     if not (
         isinstance(features.get("image"), tfds.features.Image)
@@ -169,6 +164,36 @@ def open_tfds(name: str, data_dir: str | None = None) -> TfdsSet:
     return TfdsSet(name, builder)
 
 
+def _open_builder(name: str, data_dir: str | None) -> Any:
+    """Returns the builder of a set that is prepared as array_record; prepares it in TFDS's own directory.
+
+    Raises:
+      UserError: if it is not there.
+    """
+    directory = None if data_dir is None else Path(data_dir).expanduser()
+    if directory is not None and not directory.is_dir():
+        raise UserError(f"config.data.data_dir={data_dir} is not a folder; give a TFDS data directory that has {name}")
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=directory, file_format=FORMAT)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
+        raise UserError(f"{where} holds no {name!r}, nor does tensorflow-datasets know it") from error
+    except ValueError as error:
+        raise UserError(
+            f"{name} in {data_dir or OWN_DIRECTORY} was not prepared as {FORMAT}: {one_line(error)}"
+        ) from error
+    if not builder.is_prepared():
+        if data_dir is not None:
+            raise UserError(
+                f"config.data.data_dir={data_dir} holds no prepared {name} (looked for {name}/{builder.version}); "
+                "give a TFDS data directory that has it, or leave the field out to download it"
+            )
+        _prepare(name, builder)
+    return builder
+
+
 def _prepare(name: str, builder: Any) -> None:
     """Downloads and prepares a set; most need TensorFlow for it."""
     try:
@@ -176,49 +201,5 @@ def _prepare(name: str, builder: Any) -> None:
     except Exception as error:  # of many types
         raise UserError(
             f"cannot prepare {name} ({type(error).__name__}: {one_line(error)}); where TensorFlow and a network are, "
-            f"`tfds build {name} --file_format=array_record --data_dir=DIR` does; --config.data.data_dir=DIR reads it"
+            f"`tfds build {name} --file_format={FORMAT} --data_dir=DIR` does; --config.data.data_dir=DIR reads it"
         ) from error
-
-
-def load_cifar(name: str, data_dir: str | None = None) -> Dataset:
-    """Loads CIFAR-10 or CIFAR-100 through tensorflow-datasets, without TensorFlow.
-
-    Args:
-      name: "cifar10" or "cifar100".
-      data_dir: a TFDS data directory that holds the prepared set. If None, TFDS's own directory
-        (`~/tensorflow_datasets`, or `TFDS_DATA_DIR`), where the set is downloaded and prepared on first use.
-
-    Raises:
-      UserError: if `data_dir` does not hold the set, or the download fails.
-    """
-    return TfdsSet(name, open_builder(name, data_dir, _download_cifar)).load("test")
-
-
-def _download_cifar(builder: Any) -> None:
-    """Downloads and prepares CIFAR into TFDS's own directory, with TFDS's progress bars."""
-    from tensorflow_datasets.core.download import extractor
-    from tensorflow_datasets.image_classification import cifar
-
-    # Replaces what TFDS 4.9.10 uses TensorFlow for here: opening local files and reading their names while it unpacks
-    # the archive, and reading its binary files as arrays. It encodes Pillow's images as PNG without TensorFlow.
-    files = SimpleNamespace(
-        io=SimpleNamespace(gfile=SimpleNamespace(GFile=open)), compat=SimpleNamespace(as_text=os.fspath)
-    )
-    with mock.patch.object(extractor, "tf", files), mock.patch.object(cifar, "_load_data", _cifar_records):
-        try:
-            if not urllib.request.getproxies():
-                # Without a network, TFDS would retry ten times over three minutes.
-                socket.getaddrinfo(CIFAR_HOST, 443)
-            builder.download_and_prepare()
-        except Exception as error:  # of many types
-            raise UserError(
-                f"cannot download {builder.name} ({type(error).__name__}: {one_line(error)}); prepare it where there "
-                "is a network with tensorflow-datasets (file_format='array_record') and pass --config.data.data_dir=DIR"
-            ) from error
-
-
-def _cifar_records(path: str, label_bytes: int = 1) -> Iterator[tuple[np.ndarray, Image.Image]]:
-    """Yields (labels, image) of each record in CIFAR's binary format: labels, then red, green and blue planes."""
-    for record in np.fromfile(path, np.uint8).reshape(-1, label_bytes + 3 * 32 * 32):
-        planes = record[label_bytes:].reshape(3, 32, 32)
-        yield record[:label_bytes], Image.fromarray(planes.transpose(1, 2, 0).copy())

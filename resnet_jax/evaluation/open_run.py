@@ -74,7 +74,7 @@ def open_run(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Open
 
     Args:
       workdir: the run's folder; a run that is open is returned as it is.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
 
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.

@@ -40,7 +40,7 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
 
     Args:
       workdir: the run's folder, or an open run.
-      data_dir: TFDS data directory, if it is not where the run found it.
+      data_dir: where the data are, if not where the run found them.
 
     Raises:
       UserError: if the folder holds no run, or a run without a checkpoint.

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
 from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.data.imagenet.wnids import official_wnids
+from resnet_jax.data.label_files import read_class_names
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
@@ -110,7 +111,8 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
       model, fields, num_classes: as `interop.convert.convert` takes them.
       mean, std: of pixels in [0, 1], instead of what is known of the layout.
       image_size: side of the images in pixels, instead of the net's own.
-      classes: a text file with a name for each output, a line each. Unset: the WordNet ids of ImageNet for 1,000.
+      classes: a text file with a name for each output; see `label_files.read_class_names`. Unset: for
+        1,000 outputs the WordNet ids of ImageNet.
 
     Raises:
       UserError: as `interop.convert.convert` does; also for a file of classes, means or deviations that do
@@ -132,7 +134,7 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         name: _checked(name, values, weights.channels) for name, values in (("mean", mean), ("std", std))
         if values is not None
     }  # fmt: skip
-    names = _read_classes(classes, weights.num_classes) if classes is not None else ()
+    names = read_class_names(classes, weights.num_classes) if classes is not None else ()
     if not names and weights.num_classes == 1000:
         names = official_wnids()
         notes.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
@@ -148,17 +150,6 @@ def _checked(name: str, values: Sequence[float], channels: int) -> np.ndarray:
         least = ", each above 0" if name == "std" else ""
         raise UserError(f"{name}={_numbers(values)} must be {channels} numbers{least}: of pixels in [0, 1]")
     return array
-
-
-def _read_classes(path: str | Path, count: int) -> tuple[str, ...]:
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the classes in {path}: {error}") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    if len(names) != count:
-        raise UserError(f"{path} names {len(names)} classes, and the weights have {count}")
-    return names
 
 
 def _numbers(values: Sequence[float] | np.ndarray) -> str:

@@ -70,7 +70,7 @@ def fit(
             return Result.from_json(finished)
         check_batch(make_mesh(devices), config.batch_size, config.accumulate)
         trainer = together(lambda: make_trainer(config, devices, weights, task, model))
-        with StopRequest() as stop, _opened(folder, trainer) as checkpoints:
+        with StopRequest() as stop, _opened(folder, trainer, force) as checkpoints:
             result = train(Run(trainer, folder, checkpoints, progress, began), stop)
         # Only now: a signal may end the process again, and the last checkpoint is on disk.
         agreed(partial(folder.finish, result))
@@ -121,11 +121,11 @@ def train(run: Run, stop: StopRequest) -> Result:
 
 
 @contextlib.contextmanager
-def _opened(folder: RunFolder, trainer: Trainer) -> Iterator[Checkpoints]:
+def _opened(folder: RunFolder, trainer: Trainer, force: Collection[str]) -> Iterator[Checkpoints]:
     """Locks a run's folder and opens its checkpoints, and closes both however the run ends."""
     try:
         agreed(lambda: folder.open(trainer.config))
-        agreed(lambda: folder.write_dataset_info(trainer.dataset_info()))
+        agreed(lambda: folder.write_dataset_info(trainer.dataset_info(), force))
         task = trainer.task
         checkpoints = Checkpoints(
             folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.best_metric, task.lower_is_better

@@ -114,6 +114,8 @@ class DatasetInfo:
       classes: their names, by label; empty if the set has none.
       mean, std: what images are normalised by, of pixels in [0, 1]; see `augment.normalization`.
       shorter_side: see `interop.weights.Weights`.
+      source: what the images were read from; empty for a set that needs no files, and in earlier records.
+      fingerprint: changes with the images, their order or a label; empty in earlier records.
     """
 
     num_classes: int
@@ -122,6 +124,8 @@ class DatasetInfo:
     mean: np.ndarray
     std: np.ndarray
     shorter_side: int | None = None
+    source: str = ""
+    fingerprint: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it; float32 comes back as it was."""
@@ -137,6 +141,7 @@ class DatasetInfo:
         return cls(
             int(record["num_classes"]), tuple(record["image_shape"]), tuple(record["classes"]),
             np.array(record["mean"], np.float32), np.array(record["std"], np.float32), record.get("shorter_side"),
+            source=str(record.get("source", "")), fingerprint=str(record.get("fingerprint", "")),
         )  # fmt: skip
 
 

@@ -224,9 +224,28 @@ class RunFolder:
         """
         _write(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
-    def write_dataset_info(self, info: DatasetInfo) -> None:
-        """Writes data.json, unless it is there."""
-        if not (self.workdir / DATASET_INFO).exists():
+    def write_dataset_info(self, info: DatasetInfo, force: Collection[str] = ()) -> None:
+        """Writes data.json, unless it is there.
+
+        Args:
+          info: what to write.
+          force: fields that may differ from those that the run began with; with `data.data_dir`, the images may.
+
+        Raises:
+          UserError: if the run began with other images, or the same in another order.
+        """
+        recorded = None
+        with contextlib.suppress(UserError):  # a damaged one is written anew
+            recorded = self.dataset_info()
+        if recorded is not None and recorded.fingerprint not in ("", info.fingerprint):
+            if "data.data_dir" not in force:
+                there, here = (f" ({source})" if source else "" for source in (recorded.source, info.source))
+                raise UserError(
+                    f"the run in {self.workdir} began with other images, labels or another order of them{there} than "
+                    f"there are now{here}; --force=data.data_dir goes on with these"
+                )
+            recorded = None
+        if recorded is None:
             _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
 
     def finish(self, result: Result) -> None:

@@ -113,6 +113,7 @@ class Trainer:
         return DatasetInfo(
             self.pipeline.num_classes, tuple(self.pipeline.image_shape), self.pipeline.classes,
             np.asarray(self.pipeline.test["mean"]), np.asarray(self.pipeline.test["std"]), self.pipeline.shorter_side,
+            source=self.pipeline.source, fingerprint=self.pipeline.fingerprint,
         )  # fmt: skip
 
     def notes(self) -> Iterator[str]:

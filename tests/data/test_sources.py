@@ -9,6 +9,7 @@ import pytest
 from resnet_jax.data.dataset import Dataset, Split, hold_out
 from resnet_jax.data.sources import load_dataset, load_digits, load_synthetic
 from resnet_jax.errors import UserError
+from tests.data.cifar_files import binary_files, python_files, write
 
 TFDS_DIRECTORY = Path(__file__).parents[3] / "shared" / "data" / "tensorflow_datasets"
 
@@ -143,10 +144,8 @@ def no_network(monkeypatch):
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_data_dir_without_the_set_is_a_user_error_and_nothing_is_downloaded(name, tmp_path, no_network, monkeypatch):
     """Who names a directory wants its data: a silent download of 170 MB into it would be a surprise."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
-    # TFDS would try for minutes before it gave up.
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("a download"))
-    with pytest.raises(UserError, match=rf"data_dir={tmp_path} holds no prepared {name} .*leave the field out"):
+    monkeypatch.setattr("resnet_jax.data.sources.download", lambda *_, **__: pytest.fail("a download"))
+    with pytest.raises(UserError, match=rf"data_dir={tmp_path} holds no {name} .*leave the field out"):
         load_dataset(name, str(tmp_path))
     assert no_network == []
     assert list(tmp_path.rglob("*")) == []
@@ -181,6 +180,19 @@ def test_cifar10_training_mean_is_the_published_one(cifar10):
     """In RGB order; a decoder that gives BGR would swap the first and the last."""
     mean = cifar10.train.images.mean(axis=(0, 1, 2), dtype=np.float64)
     np.testing.assert_allclose(mean, (125.307, 122.950, 113.865), atol=1e-2)
+
+
+@pytest.mark.parametrize("files", [binary_files, python_files])
+def test_cifar10_is_the_same_from_its_own_files(files, cifar10, tmp_path):
+    """All of it, written as its authors publish it, comes back; only the order in the files is another one."""
+    parts = [(split.labels, split.images) for split in (cifar10.train, cifar10.test)]
+    found = load_dataset("cifar10", str(write(tmp_path, files("cifar10", *parts))))
+    check_splits(found, 50_000, 10_000, (32, 32, 3), 10)
+    for one, other in ((cifar10.train, found.train), (cifar10.test, found.test)):
+        rows = [sorted(zip(map(bytes, s.images), s.labels.tolist(), strict=True)) for s in (one, other)]
+        assert rows[0] == rows[1]
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert found.classes == cifar10.classes == names
 
 
 def test_cifar10_split_of_the_paper(cifar10):

@@ -173,7 +173,7 @@ def test_class_counts_names_and_statistics(tmp_path):
     with pytest.raises(UserError, match="7 classes, not the 10"):
         import_weights(path, num_classes=10)
     names = tmp_path / "names.txt"
-    names.write_text("\n".join("abcdefg") + "\n")
+    names.write_bytes("\ufeff{}\r\n".format("\r\n".join("abcdefg")).encode())  # as Windows's editor saves it
     found = import_weights(path, classes=names, mean=(0.1, 0.2, 0.3), std=(1, 2, 3), image_size=48).weights
     assert (found.classes, found.image_size) == (tuple("abcdefg"), 48)
     np.testing.assert_array_equal((found.mean, found.std), np.float32([(0.1, 0.2, 0.3), (1, 2, 3)]))

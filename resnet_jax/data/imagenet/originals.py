@@ -1,6 +1,5 @@
 """Sources that ImageNet is prepared from: the original tars, a folder of images, or a set prepared by TFDS."""
 
-import tarfile
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader
@@ -8,6 +7,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from resnet_jax.data.imagenet.source import FileSource, Source, TfdsSource
 from resnet_jax.data.imagenet.wnids import COUNTS, check_wnids, label_of, official_wnids, validation_labels
 from resnet_jax.data.listing import list_folder
+from resnet_jax.data.tar_files import TAR_ERRORS, members
 from resnet_jax.errors import UserError, one_line
 
 TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
@@ -94,19 +94,17 @@ def train_tar(path: Path, allow_partial: bool = False) -> FileSource:
     """
     names, labels, places = [], [], []
     try:
-        with tarfile.open(path, "r:") as outer:
-            members = [member for member in outer if member.isfile()]
-            check_wnids([Path(member.name).stem for member in members], str(path), allow_partial)
-            for member in members:
+        with path.open("rb") as file:
+            outer = list(members(file, 0, path.stat().st_size))
+            check_wnids([Path(member.name).stem for member in outer], str(path), allow_partial)
+            for member in outer:
                 label = label_of(Path(member.name).stem)
-                with tarfile.open(fileobj=outer.extractfile(member), mode="r:") as inner:
-                    for image in inner:
-                        if image.isfile():
-                            names.append(Path(image.name).name)
-                            labels.append(label)
-                            places.append((member.offset_data + image.offset_data, image.size))
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{path} is not a whole tar of tars: {error}") from error
+                for image in members(file, member.offset, member.size):
+                    names.append(Path(image.name).name)
+                    labels.append(label)
+                    places.append((image.offset, image.size))
+    except TAR_ERRORS as error:
+        raise UserError(f"{path} is not a whole tar of tars: {one_line(error)}") from error
     return FileSource(names, labels, path, places, CLASSES)
 
 
@@ -117,10 +115,11 @@ def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
       UserError: if the tar is damaged, or labels are missing.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
-            images = sorted((Path(m.name).name, (m.offset_data, m.size)) for m in tar if m.isfile())
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{path} is not a whole tar: {error}") from error
+        with path.open("rb") as file:
+            found = members(file, 0, path.stat().st_size)
+            images = sorted((Path(member.name).name, (member.offset, member.size)) for member in found)
+    except TAR_ERRORS as error:
+        raise UserError(f"{path} is not a whole tar: {one_line(error)}") from error
     names = [name for name, _ in images]
     labels = [label_of(wnid) for wnid in validation_labels(names, val_labels)]
     return FileSource(names, labels, path, [place for _, place in images], CLASSES)

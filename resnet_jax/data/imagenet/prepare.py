@@ -2,13 +2,17 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from resnet_jax.atomic_write import atomic_write
 from resnet_jax.data.image_files import DecodeError, decode, kind
 from resnet_jax.data.imagenet.decode import shrink
+from resnet_jax.data.imagenet.fingerprint import fingerprint, image_bytes
 from resnet_jax.data.imagenet.shards import FORMAT, Shard, manifest_path, pack, read_manifest, sha256
 from resnet_jax.data.imagenet.source import RecordError, Source
 from resnet_jax.errors import UserError
@@ -57,15 +62,39 @@ def prepare(
       report: called with (images done, images in all).
 
     Raises:
-      UserError: if the directory cannot be written to or holds another preparation.
+      UserError: if the directory cannot be written to, holds another preparation, or is being prepared.
     """
     directory = Path(out).expanduser()
+    with _locked(directory, f"--out={out}"):
+        return _prepare(splits, directory, recipe, workers, report)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, called: str) -> Iterator[None]:
+    """Makes the directory, and locks it until the lines under it, or this process, end."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "lock").open("a")
+    except OSError as error:
+        raise UserError(f"{called} cannot be written to: {error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process prepares {called}; wait for it, or give another --out") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def _prepare(
+    splits: Mapping[str, Source], directory: Path, recipe: Recipe, workers: int, report: Report
+) -> dict[str, Any]:
+    try:
         for left in directory.glob(".*.part"):
             left.unlink()
     except OSError as error:
-        raise UserError(f"--out={out} cannot be written to: {error}") from error
+        raise UserError(f"{directory} cannot be written to: {error}") from error
     total = sum(map(len, splits.values()))
     tasks, before = [], 0
     plans = {split: _plan(source, recipe) for split, source in splits.items()}
@@ -99,10 +128,10 @@ class _Task:
 
 
 def _plan(source: Source, recipe: Recipe) -> str:
-    """Returns a hash of everything that the shards depend on, except the images' bytes."""
-    names = (source.name(index) for index in range(len(source)))
-    text = "\n".join([json.dumps([FORMAT, dataclasses.astuple(recipe)]), *names])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Returns a hash of everything that the records depend on; of images, their sizes in bytes stand for them."""
+    facts = hashlib.sha256(json.dumps([FORMAT, dataclasses.astuple(recipe), fingerprint(source)]).encode())
+    facts.update(repr(image_bytes(source)).encode())
+    return facts.hexdigest()[:16]
 
 
 def _tasks(split: str, source: Source, directory: Path, recipe: Recipe, plan: str) -> list[_Task]:
@@ -123,8 +152,8 @@ def _kept(task: _Task) -> bool:
         return False
     if shard.plan != task.plan:
         raise UserError(
-            f"{task.directory} holds shards of another preparation ({task.file}: another source, size or quality); "
-            "give another --out"
+            f"{task.directory} holds shards of another preparation ({task.file}: other images or labels, size or "
+            f"quality); give another --out, or remove {task.file.partition('-')[0]}-* there and run this again"
         )
     path = task.directory / task.file
     return path.is_file() and path.stat().st_size == shard.bytes
@@ -133,6 +162,15 @@ def _kept(task: _Task) -> bool:
 def _start(done: Any) -> None:
     global _done
     _done = done
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is killed, whose lock on the directory is gone then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run(tasks: list[_Task], workers: int, report: Callable[[int], object]) -> None:

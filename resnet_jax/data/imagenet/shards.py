@@ -74,6 +74,11 @@ class ShardSource:
     def num_classes(self) -> int:
         return self._manifest["classes"]
 
+    @property
+    def checksums(self) -> list[str]:
+        """SHA-256 of each shard, as it was written."""
+        return [shard["sha256"] for shard in self._manifest["shards"]]
+
     def __len__(self) -> int:
         return self._ends[-1]
 

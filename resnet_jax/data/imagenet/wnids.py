@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from resnet_jax.data.label_files import read_image_labels
 from resnet_jax.errors import UserError, some
 
 #: Images of ILSVRC 2012, by split.
@@ -56,40 +57,25 @@ def validation_labels(names: Sequence[str], path: str | None) -> list[str]:
 
     Args:
       names: file names.
-      path: a text file with a line for each image: a WordNet id, in the order of the sorted names, or a name and an
-        id. If None, the official labels of tensorflow-datasets, by the number in ILSVRC2012_val_00000001.
+      path: a text file; see `label_files.read_image_labels`. If None, the official labels of tensorflow-datasets, by
+        the number in ILSVRC2012_val_00000001.
 
     Raises:
       UserError: if the file cannot be read or does not fit, or a name has no number.
     """
     if path is None:
         return _by_number(names)
-    try:
-        lines = [line.split() for line in Path(path).expanduser().read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--val_labels={path} cannot be read: {error}") from error
-    if any(len(line) == 2 for line in lines):
-        table = {line[0]: line[-1] for line in lines}
-        if lost := [name for name in names if name not in table]:
-            raise UserError(f"--val_labels={path} has no line for {some(lost, 3)}")
-        labels = [table[name] for name in names]
-    else:
-        if len(lines) != len(names):
-            raise UserError(f"--val_labels={path} has {len(lines):,} lines for {len(names):,} images")
-        order = {name: line[0] for name, line in zip(sorted(names), lines, strict=True)}
-        labels = [order[name] for name in names]
-    if labels and all(label.isdecimal() for label in labels):
-        # The development kit numbers classes in another order than that of the sorted ids: all labels would be wrong.
-        raise UserError(f"--val_labels={path} has numbers; give WordNet ids, as n01440764")
-    check_wnids(labels, f"--val_labels={path}", allow_partial=True)
-    return labels
+    return read_image_labels(path, names, _labels(), f"--val_labels={path}")
 
 
 def _by_number(names: Sequence[str]) -> list[str]:
     import tensorflow_datasets
 
     home = Path(tensorflow_datasets.__file__).parent / "datasets/imagenet2012/validation_labels.txt"
-    official = home.read_text().split()
+    try:
+        official = home.read_text().split()
+    except OSError as error:
+        raise UserError("this tensorflow-datasets has no validation labels of ImageNet; give --val_labels") from error
     labels = []
     for name in names:
         number = Path(name).stem.rpartition("_")[2]

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import tarfile
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,6 +80,37 @@ def test_tars_that_were_cut_short_are_refused(split, part, tiny_folder, tmp_path
     tar.write_bytes(whole[: int(part * len(whole))])
     with pytest.raises(UserError, match=f"{tar.name} is not a whole tar"):
         open_originals(tars, labels_file(tiny_folder, tmp_path / "labels"), allow_partial=True)
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("tar", "message"),
+    [
+        (header("a.JPEG", 2**62), "'a.JPEG' claims 4,611,686,018,427,387,904 bytes, and the tar has"),
+        (header("a.JPEG", 2**62, tarfile.GNUTYPE_SPARSE), "'a.JPEG' is a sparse file"),
+        (header("a.JPEG", -5), "claims -5 bytes"),
+        (header("long", 2**62, tarfile.GNUTYPE_LONGNAME) + bytes(512) + header("a.JPEG", 0), ""),
+        (header("pax", 2**62, tarfile.XHDTYPE) + bytes(512) + header("a.JPEG", 0), ""),
+        (header("a.JPEG", 512), "claims 512 bytes, and the tar has 512"),
+    ],
+    ids=["size", "sparse", "negative", "long name", "pax", "one byte too few"],
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_what_a_tar_claims_takes_no_memory(split, tar, message, tiny_folder, tmp_path):
+    tars = tars_of(tiny_folder, tmp_path / "tars")
+    path = tars / f"ILSVRC2012_img_{split}.tar"
+    end = b"" if "the tar has 512" in message else bytes(1024)
+    path.write_bytes(tar + end if split == "val" else tar_of({f"{WNIDS[0]}.tar": tar + end}))
+    tracemalloc.start()
+    with pytest.raises(UserError, match=f"{path.name} is not a whole tar.*{message}") as raised:
+        open_originals(tars, labels_file(tiny_folder, tmp_path / "labels"), allow_partial=True)
+    assert "\n" not in str(raised.value) and tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("inside", ["", WNIDS[0]])

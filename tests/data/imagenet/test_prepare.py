@@ -1,5 +1,7 @@
 """From the originals to shards: what is stored, what is counted, what goes on after a kill."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, verify
 from resnet_jax.data.imagenet.shards import ShardSource, pack, unpack
 from resnet_jax.data.imagenet.source import Example, RecordError
+from resnet_jax.data.imagenet.wnids import official_wnids
 from resnet_jax.errors import UserError
 from tests.data.imagenet.conftest import WNIDS, examples, fill, picture, run
 
@@ -76,16 +79,24 @@ def test_finished_shards_are_kept(tiny_folder, tmp_path, monkeypatch):
         run(tiny_folder, out, Recipe(per_shard=5, shorter_side=32))
 
 
+def command_of(source, out, *more):
+    return [sys.executable, "-m", "resnet_jax", "prepare", "imagenet", f"--source={source}", f"--out={out}",
+            "--allow_partial", "--images_per_shard=10", "--workers=1", *more]  # fmt: skip
+
+
+def wait_for_shards(out, count):
+    for _ in range(1500):
+        if len(list(out.glob("*.array_record.json"))) >= count:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"no {count} shards in 30 seconds")
+
+
 def test_a_kill_loses_no_shard(sample, tmp_path):
     """SIGKILL in the middle, to parent and workers; the result is that of a run without."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "resnet_jax", "prepare", "imagenet", f"--source={sample}", f"--out={out}",
-               "--allow_partial", "--images_per_shard=10", "--workers=1"]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    for _ in range(600):
-        if len(list(out.glob("*.array_record.json"))) >= 3:
-            break
-        time.sleep(0.02)
+    process = subprocess.Popen(command_of(sample, out), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for_shards(out, 3)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert len(list(out.glob("*.array_record.json"))) >= 3 and not (out / "val.json").exists()
@@ -165,8 +176,101 @@ def test_the_command_says_what_is_there(tiny_folder, tmp_path, capsys):
     assert main(["prepare", "imagenet", f"--out={tmp_path}/out", "--verify"]) == 0
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["labels_bom/val_labels_bom.txt", "labels_kaggle_csv/LOC_val_solution.csv", "labels_kaggle_csv/nosuffix.txt"],
+)
+def test_labels_of_windows_and_kaggle_give_the_official_ones(file, tiny_folder, tmp_path):
+    cases = ROOT.parent / "shared" / "cases"
+    if not cases.is_dir():
+        pytest.skip("shared/cases is not there")
+    images = {f"val/ILSVRC2012_val_0000000{i}.JPEG": picture(i) for i in range(1, 7)}
+    flat = fill(tmp_path / "flat", images | {f"train/{WNIDS[0]}/a.JPEG": picture(9)})
+    arguments = ["prepare", "imagenet", f"--source={flat}", f"--out={tmp_path}/out", "--allow_partial", "--workers=1"]
+    assert main([*arguments, f"--val_labels={cases / file}"]) == 0
+    stored = {e.name: official_wnids()[e.label] for e in examples(tmp_path / "out", "val")}
+    official = ["n01751748", "n09193705", "n02105855", "n04263257", "n03125729", "n01735189"]
+    assert stored == dict(zip((name.removeprefix("val/") for name in images), official, strict=True))
+
+
 def test_a_worker_writes_what_it_was_told(tiny_folder, tmp_path):
     """In this process: coverage of what workers do."""
     source = open_originals(tiny_folder, allow_partial=True)["train"]
     shard = writing.write_shard(writing._Task(source, tmp_path, "x.array_record", 2, 3, Recipe(), "plan"))
     assert (shard.records, shard.counts, shard.skipped) == (3, {"rgb": 3}, [])
+
+
+def test_other_labels_are_another_preparation(tiny_folder, tmp_path):
+    """Corrected labels: refused with what to remove, and then stored; training shards stay as they are."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    (tiny_folder / "train").rename(flat / "train")
+    names = [f"ILSVRC2012_val_{i:08d}" for i in (1, 2)]
+    fill(flat, {f"val/{name}.JPEG": picture(i) for i, name in enumerate(names)})
+    labels = {}
+    for which, ids in (("wrong", WNIDS[:2]), ("right", WNIDS[1:])):
+        labels[which] = tmp_path / which
+        labels[which].write_text("".join(f"{n},{i}\n" for n, i in zip(names, ids, strict=True)))
+    out = tmp_path / "out"
+    run(flat, out, val_labels=labels["wrong"])
+    train = (out / "train-00000-of-00003.array_record").stat().st_mtime_ns
+    with pytest.raises(UserError, match=r"another preparation \(val-00000.* or labels.*remove val-\*"):
+        run(flat, out, val_labels=labels["right"])
+    assert [e.label for e in examples(out, "val")] == [0, 1]
+    for path in out.glob("val-*"):
+        path.unlink()
+    run(flat, out, val_labels=labels["right"])
+    assert [e.label for e in examples(out, "val")] == [1, 999]
+    assert (out / "train-00000-of-00003.array_record").stat().st_mtime_ns == train
+
+
+@pytest.mark.parametrize("change", ["another size of a file", "another file", "one file less"])
+def test_other_images_are_another_preparation(change, tiny_folder, tmp_path):
+    run(tiny_folder, tmp_path / "out")
+    path = tiny_folder / f"train/{WNIDS[2]}/{WNIDS[2]}_3.JPEG"
+    if change == "another size of a file":
+        path.write_bytes(picture(99))
+    elif change == "another file":
+        path.rename(path.with_name("z.JPEG"))
+    else:
+        path.unlink()
+    with pytest.raises(UserError, match="another preparation"):
+        run(tiny_folder, tmp_path / "out")
+
+
+def test_one_process_prepares_a_folder(sample, tmp_path):
+    """A second one is refused and changes nothing; a kill of the first leaves no worker that goes on writing."""
+    out = tmp_path / "out"
+    first = subprocess.Popen(command_of(sample, out), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for_shards(out, 2)
+        second = subprocess.run(command_of(sample, out), cwd=ROOT, capture_output=True, text=True)
+        assert first.poll() is None, "it ended before the second began"
+        assert second.returncode == 2 and second.stderr.count("\n") == 1
+        assert f"another process prepares --out={out}; wait for it" in second.stderr
+        first.kill()  # the parent alone
+        first.wait()
+        for _ in range(250):
+            try:
+                os.killpg(first.pid, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("its workers live on")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(first.pid, signal.SIGKILL)
+    _, done = run(sample, out, Recipe(per_shard=10))
+    assert done[0][0] >= 20 and verify(out) == 24 and not list(out.glob("*.part"))
+
+
+def test_a_process_prepares_a_folder_to_its_end_while_others_are_refused(tiny_folder, tmp_path):
+    holds = open(fill(tmp_path / "out", {"lock": b""}) / "lock")
+    fcntl.flock(holds, fcntl.LOCK_EX)
+    (tmp_path / "out/.train.1.part").write_bytes(b"of the first")
+    with pytest.raises(UserError, match="another process prepares"):
+        run(tiny_folder, tmp_path / "out")
+    assert (tmp_path / "out/.train.1.part").exists()
+    holds.close()
+    run(tiny_folder, tmp_path / "out")
