@@ -17,6 +17,9 @@ from resnet_jax.kernels.build import in_use as kernels_in_use
 #: Packages that results depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
+#: Of pixels in [0, 1]: how far means and deviations of one set may lie apart, by rounding on another machine.
+SAME_STATISTICS = 1e-4
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -39,6 +42,8 @@ class Result:
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
+      changes: of a run that went on with changed fields (`--force`): the steps done before, `after_step`, and `fields`
+        with both values. All other fields are those of the last config.
     """
 
     model: str
@@ -61,6 +66,7 @@ class Result:
     skipped_batches: int = 0
     stopped_step: int | None = None
     kept_step: int | None = None
+    changes: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""
@@ -105,6 +111,20 @@ class DatasetInfo:
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it; float32 comes back as it was."""
         return dataclasses.asdict(self) | {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    def difference(self, other: "DatasetInfo") -> str:
+        """Returns in words how another set is not this one; empty if they are alike, as far as both know."""
+        if (here := self.num_classes) != (there := other.num_classes):
+            return f"{here} classes there, {there} here"
+        if self.image_shape != other.image_shape:
+            return f"images of {self.image_shape} there, {other.image_shape} here"
+        if self.classes and other.classes and self.classes != other.classes:
+            named = next((a, b) for a, b in zip(self.classes, other.classes, strict=True) if a != b)
+            return f"class {named[0]!r} there, {named[1]!r} here"
+        for name, a, b in (("mean", self.mean, other.mean), ("deviation", self.std, other.std)):
+            if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=SAME_STATISTICS):
+                return f"another {name} of the training images"
+        return ""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "DatasetInfo":
