@@ -14,6 +14,7 @@ from typing import Any
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
 from resnet_jax.report.run_data import Run
+from resnet_jax.training.result import Result
 
 #: Field of an evaluation for each column of a table.
 FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}
@@ -48,7 +49,7 @@ def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[st
     found = evaluation(run.workdir, metric)
     if found is None:
         return {}, ""
-    if reason := mismatch(found, metric, recompute_bn):
+    if reason := mismatch(found, metric, recompute_bn) or of_others(found, run.result):
         return {}, f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}."
     return {column: found[field] for column, field in FIELDS.items() if found.get(field) is not None}, ""
 
@@ -72,6 +73,15 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
         return found if found["evaluated_on"] == "test" else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def of_others(found: Mapping[str, Any], result: Result) -> str:
+    """Returns how an evaluation is not of the run's last weights, as a part of a sentence; empty if it is."""
+    if "config_hashes" in found and list(found["config_hashes"]) != [result.config_hash]:
+        return "it is of another config than the run"
+    last = result.steps if result.kept_step is None else result.kept_step
+    step = found.get("step", last)
+    return "" if step == last else f"it is of the weights of step {step}, and the run ends with those of step {last}"
 
 
 def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:

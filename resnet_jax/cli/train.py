@@ -31,8 +31,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print(result: "Result", workdir: str) -> None:
+    from resnet_jax.training.result import changed
+
     if result.kept_step is not None:
         print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
+    if result.changes:
+        print(f"note: {changed(result.changes)}")
     metrics = result.metrics
     print(
         f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "

@@ -139,6 +139,15 @@ class DatasetInfo:
         )  # fmt: skip
 
 
+def changed(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Returns in words which steps of a run were done under other fields, see `Result.changes`."""
+    return "; ".join(
+        f"its first {change['after_step']} steps were done with "
+        + ", ".join(f"{name}={before}, not {after}" for name, (before, after) in change["fields"].items())
+        for change in changes
+    )
+
+
 def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, float]:
     """Returns the mean training metrics of the last `epoch` steps, rounded up to whole training lines."""
     trained = [line for line in lines if "loss" in line]
