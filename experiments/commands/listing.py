@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.commands.options import add_runs, fill_all
 from resnet_jax.cli.arguments import Parser
+from resnet_jax.errors import counted
 
 if TYPE_CHECKING:
     from experiments.estimate import Rates
@@ -98,4 +99,4 @@ def cost(filled: "Filled", rates: "Rates") -> str:
     seconds, unknown = rates.total(missing)
     if not seconds:
         return "not measured"
-    return duration(seconds) + (f" and {unknown} runs not measured" if unknown else "")
+    return duration(seconds) + (f" and {counted(unknown, 'run')} not measured" if unknown else "")

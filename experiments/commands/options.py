@@ -12,7 +12,7 @@ from resnet_jax.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from experiments.tables import Filled
 
-#: Where runs are looked for, and where new ones are put, by default. `make ablation` and the tutorials write there, too.
+#: Where runs are looked for, and where new ones are put, by default. The ablation and the tutorials write there, too.
 RUNS, NEW_RUNS = Path("runs"), Path("runs/papers")
 
 #: Fields that `--set` does not take where runs are shown, and why.

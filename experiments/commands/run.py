@@ -115,9 +115,9 @@ def show_plan(plan: "Plan") -> None:
 
 def check_data(plan: "Plan") -> None:
     """Raises UserError for a data folder that does not exist, before every run fails because of it."""
-    for folder in {trial.config.data.data_dir for trial in plan.trials} - {None}:
-        if not Path(folder).expanduser().is_dir():
-            raise UserError(f"data.data_dir={folder} is not a folder")
+    for place in {trial.config.data.data_dir for trial in plan.trials} - {None}:
+        if not Path(place).expanduser().is_dir():
+            raise UserError(f"data.data_dir={place} is not a folder")
 
 
 def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:

@@ -142,7 +142,8 @@ class DatasetInfo:
 def changed(changes: Sequence[Mapping[str, Any]]) -> str:
     """Returns in words which steps of a run were done under other fields, see `Result.changes`."""
     return "; ".join(
-        f"its first {change['after_step']} steps were done with "
+        (f"its first {change['after_step']} steps were" if change["after_step"] > 1 else "its first step was")
+        + " done with "
         + ", ".join(f"{name}={before}, not {after}" for name, (before, after) in change["fields"].items())
         for change in changes
     )

@@ -94,8 +94,9 @@ class Run:
         differing = differing_fields(self.folder.config(), config)
         if differing and self.step and (self.step >= config.steps or self.early_stopping.over):
             raise UserError(
-                f"the weights in workdir {self.folder.workdir} are of step {self.step}, and config.steps={config.steps}"
-                f": no step would be done with the changed {', '.join(differing)}; choose another workdir, or more steps"
+                f"the weights in workdir {self.folder.workdir} are of step {self.step}, and config.steps="
+                f"{config.steps}: no step would be done with the changed {', '.join(differing)}; choose another "
+                "workdir, or more steps"
             )
 
     def take_in(self, stepper: Stepper, leave: int) -> None:
