@@ -46,9 +46,8 @@ def _with_path(value: str) -> str:
         name = path.name.removesuffix(".py")
         if own is None or name not in names or path.parent not in (Path(), Path("configs")):
             hint = str(unknown_name("config", name, names)).partition("; ")[2]
-            raise UserError(
-                f"there is no config file {file!r}; give the path of a file, or one of our own: {hint.removeprefix('known: ')}"
-            )
+            hint = hint.removeprefix("known: ")
+            raise UserError(f"there is no config file {file!r}; give the path of a file, or one of our own: {hint}")
         path = own / f"{name}.py"
     if own is not None:
         _add_to_configs(own)

@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> None:
         size = sum(shard["bytes"] for shard in manifest["shards"])
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest["counts"].items())
         print(
-            f"{split}: {counted(manifest['examples'], 'image')} ({kinds}) in {counted(len(manifest['shards']), 'shard')}, {size / 1e9:.2f} "
-            f"GB; {len(manifest['skipped']):,} skipped"
+            f"{split}: {counted(manifest['examples'], 'image')} ({kinds}) in "
+            f"{counted(len(manifest['shards']), 'shard')}, {size / 1e9:.2f} GB; {len(manifest['skipped']):,} skipped"
         )
         for name, why in manifest["skipped"]:
             print(f"skipped {split} {name}: {why}", file=sys.stderr)

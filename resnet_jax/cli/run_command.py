@@ -24,7 +24,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 QUIET = ("absl", "asyncio", "jax", "orbax", "PIL", "etils", "tensorflow_datasets")
 
 
-def run_command(command: Callable[[], None], compilation_cache: bool = True) -> int:
+def run_command(command: Callable[[], object], compilation_cache: bool = True) -> int:
     """Runs a command and returns its exit status.
 
     With `compilation_cache`, compiled programs are kept; see `cache.use_compilation_cache`.
@@ -51,7 +51,7 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
         return MISTAKE
 
 
-def _carry_out(command: Callable[[], None]) -> int:
+def _carry_out(command: Callable[[], object]) -> int:
     try:
         command()
     except UserError as error:

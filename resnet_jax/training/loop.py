@@ -125,7 +125,7 @@ def _opened(folder: RunFolder, trainer: Trainer) -> Iterator[Checkpoints]:
     """Locks a run's folder and opens its checkpoints, and closes both however the run ends."""
     try:
         agreed(lambda: folder.open(trainer.config))
-        agreed(lambda: folder.write_dataset_info(trainer.dataset_info(), trainer.config))
+        agreed(lambda: folder.write_dataset_info(trainer.dataset_info()))
         task = trainer.task
         checkpoints = Checkpoints(
             folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.best_metric, task.lower_is_better

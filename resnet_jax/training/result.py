@@ -17,9 +17,6 @@ from resnet_jax.kernels.build import in_use as kernels_in_use
 #: Packages that results depend on.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
-#: Of pixels in [0, 1]: how far means and deviations of one set may lie apart, by rounding on another machine.
-SAME_STATISTICS = 1e-4
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -111,20 +108,6 @@ class DatasetInfo:
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it; float32 comes back as it was."""
         return dataclasses.asdict(self) | {"mean": self.mean.tolist(), "std": self.std.tolist()}
-
-    def difference(self, other: "DatasetInfo") -> str:
-        """Returns in words how another set is not this one; empty if they are alike, as far as both know."""
-        if (here := self.num_classes) != (there := other.num_classes):
-            return f"{here} classes there, {there} here"
-        if self.image_shape != other.image_shape:
-            return f"images of {self.image_shape} there, {other.image_shape} here"
-        if self.classes and other.classes and self.classes != other.classes:
-            named = next((a, b) for a, b in zip(self.classes, other.classes, strict=True) if a != b)
-            return f"class {named[0]!r} there, {named[1]!r} here"
-        for name, a, b in (("mean", self.mean, other.mean), ("deviation", self.std, other.std)):
-            if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=SAME_STATISTICS):
-                return f"another {name} of the training images"
-        return ""
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "DatasetInfo":

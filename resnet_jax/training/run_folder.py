@@ -237,20 +237,10 @@ class RunFolder:
         """
         _write(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
-    def write_dataset_info(self, info: DatasetInfo, config: ConfigDict) -> None:
-        """Writes data.json, or sees that the data are those that the run began with.
-
-        Raises:
-          UserError: if they are others under the same config.
-        """
-        recorded = self.dataset_info()
-        if recorded is None:
+    def write_dataset_info(self, info: DatasetInfo) -> None:
+        """Writes data.json, unless it is there."""
+        if not (self.workdir / DATASET_INFO).exists():
             _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
-        elif (different := recorded.difference(info)) and not differing_fields(self.config(), config):
-            raise UserError(
-                f"workdir {self.workdir} holds a run on other data ({different}); choose another workdir, or give the "
-                "data that it began with"
-            )
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
