@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: help install ablation test soak imagenet-check tpu-check lint docs bench readme clean
+.PHONY: help install ablation test soak docs-commands imagenet-check tpu-check lint docs bench readme clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -22,6 +22,9 @@ test: $(VENV)/installed-dev ## the tests, in two processes; WORKERS=8 for eight
 
 soak: $(VENV)/installed-dev ## kill a digits run 200 times and compare it with one that was left alone: twenty minutes
 	$(BIN)/python -m tests.training.kills --kills=200
+
+docs-commands: $(VENV)/installed-dev ## run the commands of README and docs/, shortened, in a terminal and in a pipe: minutes
+	$(BIN)/python -m tests.documentation.run_commands
 
 # On the 240 images of shared/data/imagenet_sample.
 imagenet-check: $(VENV)/installed-dev ## plain-18 and ResNet-18 at 224 pixels: prepare, train, kill, test in every way
@@ -51,7 +54,7 @@ readme: $(VENV)/installed ## rewrite the tables of README.md and docs/ from the 
 clean: ## remove .venv and site/
 	rm -rf $(VENV) site
 
-$(VENV)/installed: requirements.txt pyproject.toml
+$(VENV)/installed: requirements.txt pyproject.toml setup.py
 	@command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); make PYTHON=python3.12 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; make PYTHON=python3.12 ..." >&2; exit 2; }

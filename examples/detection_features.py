@@ -3,12 +3,14 @@
 python examples/detection_features.py [WEIGHTS]
 """
 
+import argparse
 import sys
 
 import jax
 import jax.numpy as jnp
 
 import resnet_jax
+from resnet_jax.cli.run_command import run_command
 
 
 def pyramid(outputs: tuple[jax.Array, ...], channels: int, key: jax.Array) -> list[jax.Array]:
@@ -39,4 +41,7 @@ def main(weights_folder: str | None = None) -> list[jax.Array]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights_folder", nargs="?", metavar="WEIGHTS", help="a folder of weights or of a run")
+    options = parser.parse_args()
+    sys.exit(run_command(lambda: main(**vars(options))))

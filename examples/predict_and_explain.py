@@ -3,11 +3,13 @@
 python examples/predict_and_explain.py WEIGHTS IMAGE OUT.png
 """
 
+import argparse
 import sys
 
 import numpy as np
 
 import resnet_jax
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.report.overlay import overlay, write_png
 
 
@@ -28,4 +30,9 @@ def main(weights_folder: str, image: str, out: str) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights_folder", metavar="WEIGHTS", help="a folder of weights or of a run")
+    parser.add_argument("image", metavar="IMAGE", help="an image file")
+    parser.add_argument("out", metavar="OUT.png", help="the picture to write")
+    options = parser.parse_args()
+    sys.exit(run_command(lambda: main(**vars(options))))

@@ -4,11 +4,13 @@ python -m resnet_jax train --config=configs/digits.py:resnet20 --workdir=runs/di
 python examples/retrieval.py runs/digits
 """
 
+import argparse
 import sys
 
 import numpy as np
 
 import resnet_jax
+from resnet_jax.cli.run_command import run_command
 from resnet_jax.data.sources import load_digits
 
 
@@ -27,4 +29,7 @@ def main(weights_folder: str, queries: int = 100, gallery: int = 1437) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights_folder", metavar="WEIGHTS", help="a folder of weights or of a run, of digits")
+    options = parser.parse_args()
+    sys.exit(run_command(lambda: main(**vars(options))))

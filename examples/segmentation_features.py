@@ -3,10 +3,14 @@
 python examples/segmentation_features.py
 """
 
+import argparse
+import sys
+
 import jax
 import jax.numpy as jnp
 
 import resnet_jax
+from resnet_jax.cli.run_command import run_command
 
 CLASSES = 21
 
@@ -27,4 +31,6 @@ def main() -> jax.Array:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = parser.parse_args()
+    sys.exit(run_command(lambda: main(**vars(options))))

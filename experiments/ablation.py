@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from configs.digits import get_config
 from experiments.experiment import Row
-from resnet_jax.errors import writing
+from resnet_jax.errors import counted, writing
 from resnet_jax.report.curves import draw_curves
 from resnet_jax.report.grid import to_markdown
 from resnet_jax.report.page import Section, write_page
@@ -96,8 +96,8 @@ def draw(found: Sequence[Run], out: Path, command: str) -> dict[str, Path]:
         save(curves(found), paths["curves.png"], paths["curves.svg"])
         by_label = {run.label: (run,) for run in found}
         section = Section(
-            "digits", "errors over iterations and at the end", f"{done} of {len(found)} runs", grid, by_label,
-            pictures=[paths["curves.svg"]],
+            "digits", "errors over iterations and at the end", f"{done} of {counted(len(found), 'run')}", grid,
+            by_label, pictures=[paths["curves.svg"]],
         )  # fmt: skip
         write_page(paths["index.html"], TITLE, [*INTRO.split("\n\n"), f"Written by: {command}"], [section])
     return paths

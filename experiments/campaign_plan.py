@@ -79,7 +79,7 @@ def make_campaign(
     trials: dict[Trial, None] = {}
     lines: dict[tuple[str, str], Line] = {}
     for stage in STAGES if stages is None else stages:
-        plan = make_plan([registry.load(stage.experiment)], out, rows=stage.rows, seeds=stage.seeds,
+        plan = make_plan([registry.load(stage.experiment)], out, rows=",".join(stage.rows), seeds=stage.seeds,
                          steps_scale=steps_scale, changes=changes)  # fmt: skip
         trials |= dict.fromkeys(plan.trials)
         for line in plan.lines:

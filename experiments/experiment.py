@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,21 +141,40 @@ def run_folder(out: Path, config: ConfigDict) -> Path:
     return out / f"{config.model.name}-{config.data.name}-seed{config.seed}-{config_hash(config)}"
 
 
-def runnable(experiment: Experiment, names: Sequence[str] = ()) -> list[Row]:
+def runnable(experiment: Experiment, names: str = "") -> list[Row]:
     """Returns the rows that can be run, or those of them that are named.
+
+    Args:
+      experiment: a table or figure.
+      names: names or labels of rows, with commas between. A label may hold commas itself, and stands for all rows that
+        have it; case does not count.
 
     Raises:
       UserError: for a name that no such row has.
     """
-    rows = {row.name: row for row in experiment.rows if row.config and experiment.metric}
-    for name in names:
-        if not rows:
-            raise UserError(f"{experiment.name} has no row to run: it is computed from the nets")
-        if name not in rows and any(row.name == name for row in experiment.rows):
-            raise UserError(f"row {name!r} of {experiment.name} is not ours to run; rows: {', '.join(rows)}")
-        if name not in rows:
-            raise unknown_name(f"row of {experiment.name}", name, rows)
-    return [row for row in rows.values() if not names or row.name in names]
+    rows = [row for row in experiment.rows if row.config and experiment.metric]
+    if not names.strip(", "):
+        return rows
+    if not rows:
+        raise UserError(f"{experiment.name} has no row to run: it is computed from the nets")
+    wanted: set[str] = set()
+    parts = [part.strip() for part in names.split(",")]
+    while parts:
+        # The longest label that the next parts spell.
+        for count in range(len(parts), 0, -1):
+            text = ", ".join(parts[:count]).casefold()
+            if found := {row.name for row in rows if text in (row.name.casefold(), row.label.casefold())}:
+                wanted |= found
+                break
+        else:
+            if parts[0] and any(parts[0] in (row.name, row.label) for row in experiment.rows):
+                known = ", ".join(row.name for row in rows)
+                raise UserError(f"row {parts[0]!r} of {experiment.name} is not ours to run; rows: {known}")
+            if parts[0]:
+                names_and_labels = [text for row in rows for text in (row.name, row.label)]
+                raise unknown_name(f"row of {experiment.name}", parts[0], names_and_labels)
+        del parts[:count]
+    return [row for row in rows if row.name in wanted]
 
 
 def paper_seeds(experiment: Experiment, row: Row) -> int:

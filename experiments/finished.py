@@ -8,8 +8,9 @@ from pathlib import Path
 
 from experiments.experiment import ANALYSES, asked_metric
 from experiments.plan import Plan, State, Status
-from experiments.scores import evaluation, mismatch, paper_protocols
+from experiments.scores import evaluation, mismatch, of_others, paper_protocols
 from resnet_jax.report.analysis.figures import is_measured
+from resnet_jax.training.run_folder import RunFolder
 
 
 def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
@@ -22,8 +23,8 @@ def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
             done = statuses[trial.folder].state is State.DONE and trial.config.data.name == "imagenet"
             if not done or metric not in paper_protocols():
                 continue
-            found = evaluation(trial.folder, metric)
-            if found is None or mismatch(found, metric, recompute_bn):
+            found, result = evaluation(trial.folder, metric), RunFolder(trial.folder).result()
+            if found is None or mismatch(found, metric, recompute_bn) or (result and of_others(found, result)):
                 protocol = f"--protocol={paper_protocols()[metric].name}"
                 again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []
                 data_dir = trial.config.data.data_dir  # may have moved since the run

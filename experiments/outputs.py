@@ -9,7 +9,7 @@ from experiments.experiment import ANALYSES, Row
 from experiments.registry import PAPERS
 from experiments.run_index import seedless_hash
 from experiments.tables import Filled
-from resnet_jax.errors import writing
+from resnet_jax.errors import counted, writing
 from resnet_jax.report.analysis.figures import draw_analysis, is_measured
 from resnet_jax.report.charts import make_chart
 from resnet_jax.report.comparison import Entry, to_csv, to_grid
@@ -79,7 +79,7 @@ def state(filled: Filled) -> str:
         return "computed" if not filled.experiment.metric else "nothing to run"
     done = sum(min(found, made) for _, found, made in rows)
     others = {run.workdir for entry in filled.entries if not entry.full for run in filled.runs.get(entry.key, ())}
-    text = f"{done} of {wanted} runs" + (f", {len(others)} others" if others else "")
+    text = f"{done} of {counted(wanted, 'run')}" + (f", {counted(len(others), 'other')}" if others else "")
     if filled.experiment.form in ANALYSES:
         folders = {folder for entry in filled.entries for folder in measured(filled, entry)}
         text += f"; {filled.experiment.form} measured in {len(folders)}"

@@ -13,10 +13,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.experiment import Experiment, Row, paper_seeds, row_config, run_folder, runnable
+from experiments.run_index import RunIndex
 from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.config_checks import validate_config
+from resnet_jax.training.result import changed
 from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
 
 #: Written into a run's folder when it fails, and removed when the run begins again.
@@ -107,19 +109,21 @@ def make_plan(
     experiments: Sequence[Experiment],
     out: Path,
     *,
-    rows: Sequence[str] = (),
+    rows: str = "",
     seeds: int | None = None,
     steps_scale: float = 1.0,
     changes: Mapping[str, Any] | None = None,
+    index: RunIndex | None = None,
 ) -> Plan:
     """Returns the runs of tables and figures; a run that several have in common is planned once.
 
     Args:
       experiments: the tables and figures.
-      out: folder of the run folders.
-      rows: names of the rows that are wanted, all by default.
+      out: folder of the folders of new runs.
+      rows: names or labels of the rows that are wanted, all by default; see `experiment.runnable`.
       seeds: runs of each row, with seeds 0, 1, ...; as many as the paper made by default.
       steps_scale, changes: see `experiment.row_config`.
+      index: runs that there are already: they are planned in their own folders, whatever these are called.
 
     Raises:
       UserError: for an unknown row, one whose config cannot be run, and where there is nothing to run.
@@ -129,10 +133,11 @@ def make_plan(
         for row in runnable(experiment, rows):
             trials = []
             first = _config(row, steps_scale, changes)  # checked once: the others differ in their seed alone
+            there = {} if index is None else {one.seed: one.folder for one in index.find(row, steps_scale, changes)}
             for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
                 config = first.copy_and_resolve_references()
                 config.seed = seed
-                trials.append(Trial(config, run_folder(out, config), row.name))
+                trials.append(Trial(config, there.get(seed) or run_folder(out, config), row.name))
             lines.append(Line(experiment, row, tuple(trials)))
     if not lines:
         raise UserError(f"{', '.join(e.name for e in experiments)} has no row that can be run")
@@ -161,6 +166,8 @@ def status(trial: Trial) -> Status:
         if record.holds(trial.config) and (result := record.result()) is not None:
             if result.config_hash != config_hash(trial.config):
                 raise UserError(f"{trial.folder}/result.json is of another config: {result.config_hash}")
+            if result.changes:
+                raise UserError(f"{trial.folder} is no run of this row: {changed(result.changes)}; move it away")
             return Status(State.DONE, trial.steps)
     except UserError as error:
         return Status(State.FAILED, step, str(error))

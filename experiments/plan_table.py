@@ -8,6 +8,7 @@ from rich.text import Text
 
 from experiments.estimate import Rates, duration
 from experiments.plan import Line, Plan, State, Status, Trial
+from resnet_jax.errors import counted
 from resnet_jax.report.grid import Cell, Grid, to_rich
 from resnet_jax.report.grid import Line as GridLine
 
@@ -79,11 +80,11 @@ def _counts(plan: Plan, statuses: Mapping[Path, Status]) -> str:
     states = [statuses[trial.folder].state for trial in plan.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
     shared = sum(len(line.trials) for line in plan.lines) - len(states)
-    return f"{len(states)} runs: {counts}" + (f"; {shared} shared, in brackets, run once" if shared else "")
+    return f"{counted(len(states), 'run')}: {counts}" + (f"; {shared} shared, in brackets, run once" if shared else "")
 
 
 def _time_left(plan: Plan, statuses: Mapping[Path, Status], rates: Rates, at_once: int) -> str:
     seconds, unknown = _total(plan.trials, statuses, rates)
     text = f"total: {'more than' if unknown else 'about'} {duration(seconds / at_once)} of training"
-    text += f" with {at_once} runs at a time" if at_once > 1 else ", one run after another"
+    text += f" with {at_once} runs at a time" if at_once > 1 else ", one run after another" * (len(plan.trials) > 1)
     return f"{text}; loading, compilation and evaluations come on top"

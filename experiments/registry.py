@@ -4,9 +4,12 @@ Each has a file under experiments/he2015/ or experiments/he2016/ with an `EXPERI
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
-from experiments.experiment import Experiment
 from resnet_jax.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from experiments.experiment import Experiment
 
 #: The papers, by the folders of their tables and figures.
 PAPERS = {
@@ -49,7 +52,7 @@ NOT_YET = {
 }
 
 
-def load(name: str) -> Experiment:
+def load(name: str) -> "Experiment":
     """Returns the table or figure of that name.
 
     Raises:

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.experiment import Row, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
+from resnet_jax.training.result import changed
 from resnet_jax.training.run_folder import RunFolder
 
 
@@ -28,7 +29,7 @@ class RunIndex:
     Attributes:
       root: the folder.
       runs: by the hash that their configs would have with seed 0.
-      unreadable: a sentence for each folder whose record could not be read.
+      unreadable: a sentence for each folder that is left out: its record could not be read, or was changed midway.
     """
 
     root: Path
@@ -87,10 +88,13 @@ def index_runs(root: str | Path) -> RunIndex:
         subfolders.clear()  # they are the run's own: checkpoints and events
         try:
             record = RunFolder(folder)
-            config = record.config()
+            config, changes = record.config(), record.changes()
             record.result(), record.lines()
         except UserError as error:
             unreadable.append(str(error))
+            continue
+        if changes:  # no table must take it for a run of its last config
+            unreadable.append(f"{folder}: {changed(changes)}")
             continue
         seed, scale = config.seed, config.steps_scale
         config.seed = 0

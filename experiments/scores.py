@@ -14,6 +14,7 @@ from resnet_jax.atomic_write import read_json_object
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
 from resnet_jax.report.run_data import Run
+from resnet_jax.training.result import Result
 
 #: Field of an evaluation for each column of a table.
 FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}
@@ -51,7 +52,7 @@ def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[st
         return {}, f"Left out: {error}."
     if found is None:
         return {}, ""
-    if reason := mismatch(found, metric, recompute_bn):
+    if reason := mismatch(found, metric, recompute_bn) or of_others(found, run.result):
         return {}, f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}."
     return {column: found[field] for column, field in FIELDS.items() if found.get(field) is not None}, ""
 
@@ -76,6 +77,15 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
         if type(found.get(name, 0)) not in (int, float):
             raise UserError(f"{path} is damaged: {name} is no number")
     return found if found.get("evaluated_on") == "test" else None
+
+
+def of_others(found: Mapping[str, Any], result: Result) -> str:
+    """Returns how an evaluation is not of the run's last weights, as a part of a sentence; empty if it is."""
+    if "config_hashes" in found and list(found["config_hashes"]) != [result.config_hash]:
+        return "it is of another config than the run"
+    last = result.steps if result.kept_step is None else result.kept_step
+    step = found.get("step", last)
+    return "" if step == last else f"it is of the weights of step {step}, and the run ends with those of step {last}"
 
 
 def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:

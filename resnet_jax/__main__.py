@@ -29,17 +29,17 @@ def main(arguments: Sequence[str]) -> int:
     from resnet_jax.cli.run_command import MISTAKE, run_command
     from resnet_jax.errors import unknown_name
 
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(USAGE)
-        return 0 if arguments else MISTAKE
-    verb, *rest = arguments
+    verb, *rest = arguments or [""]
 
     def command() -> None:
-        if verb not in VERBS:
+        if verb in ("", "--help", "-h", "help"):
+            print(USAGE)
+        elif verb not in VERBS:
             raise unknown_name("verb", verb, VERBS)
-        importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
+        else:
+            importlib.import_module(f"resnet_jax.cli.{verb}").main(rest)
 
-    return run_command(command)
+    return run_command(command) or (0 if arguments else MISTAKE)
 
 
 if __name__ == "__main__":

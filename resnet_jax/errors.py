@@ -49,6 +49,11 @@ def some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns "1 run", "2 runs", "1,000 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Returns the error for an unknown name, with the nearest known names."""
     known = sorted(known)

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.commands.options import folder
 from resnet_jax.cli.arguments import Parser
 
 
 def ablation(arguments: Sequence[str]) -> None:
     """Trains plain-20/56 and ResNet-20/56 on digits and draws their curves."""
     parser = Parser(prog="python -m experiments ablation", description=ablation.__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--out", type=folder, default=Path("runs/ablation"), help="folder of the runs (%(default)s)")
     parser.add_argument("--steps", type=int, help="a shorter or longer schedule than the config's")
     options = parser.parse_args(arguments)
 
@@ -42,10 +43,10 @@ def readme(arguments: Sequence[str]) -> None:
 def publish(arguments: Sequence[str]) -> None:
     """Copies finished records to results/ and rewrites the README."""
     parser = Parser(prog="python -m experiments publish", description=publish.__doc__)
-    parser.add_argument("--source", type=Path, default=Path("runs/ablation"),
+    parser.add_argument("--source", type=folder, default=Path("runs/ablation"),
                         help="folder of the ablation's runs, or of the papers' (%(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     from experiments.publish import publish as copy
 
-    for folder in copy(options.source):
-        print(folder)
+    for written in copy(options.source):
+        print(written)

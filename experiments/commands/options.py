@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import registry
-from resnet_jax.config import base_config, flatten
 from resnet_jax.errors import UserError, printable, unknown_name
 
 if TYPE_CHECKING:
     from experiments.tables import Filled
 
-#: The default folder of runs of the papers.
-RUNS = Path("runs/papers")
+#: Where runs are looked for, and where new ones are put, by default. The ablation and the tutorials write there, too.
+RUNS, NEW_RUNS = Path("runs"), Path("runs/papers")
 
 #: Fields that `--set` does not take where runs are shown, and why.
 NOT_SET = {
@@ -24,15 +22,21 @@ NOT_SET = {
 }
 
 
+def folder(text: str) -> Path:
+    """Returns the path that was typed, with ~ for the home folder: a shell leaves it alone behind `--out=`."""
+    return Path(text).expanduser()
+
+
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Adds --runs and --set, which say which runs are meant."""
-    parser.add_argument("--runs", type=Path, default=RUNS, help="folder of the runs, however deep (%(default)s)")
+    parser.add_argument("--runs", type=folder, default=RUNS, help="folder of the runs, however deep (%(default)s)")
     parser.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
                         help="take runs that differ from the rows in these fields")  # fmt: skip
 
 
 def fill_all(names: Sequence[str], options: argparse.Namespace, with_computed: bool = True) -> "list[Filled]":
     """Returns tables and figures with the runs that `add_runs` speaks of, and warns of folders that cannot be read."""
+    from experiments import registry
     from experiments.run_index import index_runs
     from experiments.tables import fill
 
@@ -53,6 +57,8 @@ def changes(settings: Sequence[Sequence[str]], refused: Mapping[str, str] = NOT_
     Raises:
       UserError: for an unknown field, or one that cannot be set so.
     """
+    from resnet_jax.config import base_config, flatten
+
     known, found = flatten(base_config()), {}
     for setting in (setting for several in settings for setting in several):
         field, equals, value = setting.partition("=")

@@ -1,10 +1,9 @@
 """`python -m experiments NAME render`: writes a table or figure, or all of a paper's, with our runs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiments import registry
-from experiments.commands.options import RUNS, add_runs, fill_all
+from experiments.commands.options import RUNS, add_runs, fill_all, folder
 from resnet_jax.cli.arguments import Parser
 from resnet_jax.errors import UserError
 
@@ -18,7 +17,7 @@ def main(name: str, arguments: Sequence[str]) -> None:
     """
     parser = Parser(prog=f"python -m experiments {name} render", description=__doc__)
     add_runs(parser)
-    parser.add_argument("--out", type=Path, help="folder to write to (RUNS/report)")
+    parser.add_argument("--out", type=folder, help="folder to write to (RUNS/report)")
     options = parser.parse_args(arguments)
     names = registry.expand(name)
     if not options.runs.exists() and options.runs != RUNS:

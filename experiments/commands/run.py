@@ -4,13 +4,15 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import registry
-from experiments.commands.options import RUNS, changes
-from experiments.experiment import ANALYSES, asked_metric
-from experiments.plan import Plan, State, Status, make_plan
+from experiments.commands.options import NEW_RUNS, RUNS, changes, folder
 from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan, Status
 
 #: Fields that `--set` does not take, and why.
 NOT_SET = {"seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
@@ -27,15 +29,19 @@ def main(name: str, arguments: Sequence[str]) -> list[str]:
       UserError: for what cannot be run.
       Stopped: after a signal.
     """
-    experiments = [registry.load(one) for one in registry.expand(name)]
+    names = registry.expand(name)
     options = parse(name, arguments)
 
     from experiments.finished import analyse_finished, evaluate_finished
+    from experiments.plan import make_plan
+    from experiments.run_index import index_runs
 
+    experiments = [registry.load(one) for one in names]
     if options.rows and len(experiments) > 1:
         raise UserError("--rows is for one table or figure at a time")
-    plan = make_plan(experiments, options.out, rows=options.rows, seeds=options.seeds,
-                     steps_scale=options.steps_scale, changes=options.changes)  # fmt: skip
+    index = index_runs(options.runs) if options.runs.is_dir() else None
+    plan = make_plan(experiments, options.out, rows=options.rows, seeds=options.seeds, steps_scale=options.steps_scale,
+                     changes=options.changes, index=index)  # fmt: skip
     if options.launcher == "local":
         check_data(plan)
     if options.dry_run:
@@ -59,23 +65,35 @@ def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--seeds", type=number(int, "a whole number of 1 or more", 1),
         help="runs of each row; by default as many as the paper made")  # fmt: skip
-    add("--rows", type=lambda text: [one for one in text.split(",") if one], default=[],
-        help="names of rows, with commas between; all by default")  # fmt: skip
-    add("--dry_run", action="store_true", help="only say what there is, what is missing, and how long that takes")
+    add("--rows", default="",
+        help="rows by their names or labels, with commas between; all by default")  # fmt: skip
+    add("--dry_run", action="store_true", help="only say what there is, what is missing, and how long that takes: from "
+        "records of this hardware or, for nets that have none, from their multiply-adds")  # fmt: skip
+    add("--measure", action="store_true", help="with --dry_run, time some steps of each net that has no record")
     add("--launcher", choices=("local", "ray"), default="local",
         help="this machine, or the Ray cluster that RAY_ADDRESS names")  # fmt: skip
-    add_launch_options(parser)
+    add_launch_options(parser, None, f"folder of the runs, where finished ones are found however deep; by default new "
+                       f"ones go to {NEW_RUNS}, and finished ones are found in all of {RUNS}")  # fmt: skip
     options = parser.parse_args(arguments)
     options.changes = changes(options.set, NOT_SET)
+    options.runs = options.out or RUNS
+    options.out = options.out or NEW_RUNS
+    if options.measure and not (options.dry_run and options.launcher == "local"):
+        raise UserError("--measure is for --dry_run on this machine")
     if options.launcher == "ray" and options.per_device:
         raise UserError("--per_device is for --launcher=local: Ray gives each run a device anyway")
     return options
 
 
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `run` and `campaign`: which runs, and how they are spread over the devices."""
+def add_launch_options(
+    parser: argparse.ArgumentParser, out: Path | None = NEW_RUNS, text: str = "folder of the runs (%(default)s)"
+) -> None:
+    """Adds the options of `run` and `campaign`: which runs, and how they are spread over the devices.
+
+    `out` and `text` are default and help of --out.
+    """
     add = parser.add_argument
-    add("--out", type=Path, default=RUNS, help="folder of the runs (%(default)s)")
+    add("--out", type=folder, default=out, help=text)
     add("--steps_scale", type=number(float, "a number above 0", 1e-9), default=1.0,
         help="shortens every schedule by this factor, and every record says so")  # fmt: skip
     add("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE",
@@ -85,7 +103,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
         help="processes that share a device at a time (%(default)s)")  # fmt: skip
 
 
-def show_plan(plan: Plan) -> None:
+def show_plan(plan: "Plan") -> None:
     """Prints how far all runs are."""
     from rich.console import Console
 
@@ -95,19 +113,21 @@ def show_plan(plan: Plan) -> None:
     console.print(plan_table(plan, plan.statuses(), None, width=console.width))
 
 
-def check_data(plan: Plan) -> None:
+def check_data(plan: "Plan") -> None:
     """Raises UserError for a data folder that does not exist, before every run fails because of it."""
-    for folder in {trial.config.data.data_dir for trial in plan.trials} - {None}:
-        if not Path(folder).expanduser().is_dir():
-            raise UserError(f"data.data_dir={folder} is not a folder")
+    for place in {trial.config.data.data_dir for trial in plan.trials} - {None}:
+        if not Path(place).expanduser().is_dir():
+            raise UserError(f"data.data_dir={place} is not a folder")
 
 
-def _dry_run(plan: Plan, options: argparse.Namespace) -> None:
+def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from experiments.estimate import Rates, recorded_rates
+    from experiments.estimate import PUBLISHED, Rates, estimated_rates, recorded_rates
+    from experiments.experiment import ANALYSES, asked_metric
     from experiments.launchers.devices import probe, slots
     from experiments.launchers.timing import measure
+    from experiments.plan import State
     from experiments.plan_table import plan_table
 
     console, rates, at_once, statuses = Console(), Rates(), 1, plan.statuses()
@@ -116,12 +136,17 @@ def _dry_run(plan: Plan, options: argparse.Namespace) -> None:
         places = slots(options.per_device, 1)
         at_once = len(places)
         hardware = probe(places[0])["hardware"]
-        rates = recorded_rates(options.out, hardware)
-        with console.status("timing some steps of nets that have no record on this hardware"):
-            measure(rates, missing, places[0], hardware["platform"] == "cpu")
+        if options.measure:
+            rates = recorded_rates([options.runs, PUBLISHED], hardware)
+            with console.status("timing some steps of nets that have no record on this hardware"):
+                measure(rates, missing, places[0], hardware["platform"] == "cpu")
+        else:
+            rates = estimated_rates([options.runs, PUBLISHED], hardware, missing)
     elif missing:  # the hardware is elsewhere: only records can say
-        rates = recorded_rates(options.out)
+        rates = recorded_rates(options.runs)
     console.print(plan_table(plan, statuses, rates, at_once, console.width))
+    if missing and options.launcher == "local" and not options.measure:
+        print("nothing was trained for this; --measure times some steps of the nets that have no record")
     metrics = {asked_metric(line.experiment, line.row)[0] for line in plan.lines}
     if tests := sorted(metrics - {"test_error"}):
         print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
@@ -134,10 +159,11 @@ def _dry_run(plan: Plan, options: argparse.Namespace) -> None:
             print(f"{trial.name} failed: {reason} ({trial.folder}); it will be tried again")
 
 
-def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
+def _launch(plan: "Plan", options: argparse.Namespace) -> dict[str, str]:
     """Carries out what is not done, and returns how each failed run ended, by its name."""
     from experiments.estimate import recorded_rates
     from experiments.launchers.dashboard import Board, Runs
+    from experiments.plan import State
     from resnet_jax.training.stopping import StopRequest
 
     statuses: dict[Path, Status] = plan.statuses()
@@ -148,7 +174,7 @@ def _launch(plan: Plan, options: argparse.Namespace) -> dict[str, str]:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to --out={options.out}: {error.strerror}") from error
-    rates = recorded_rates(options.out)
+    rates = recorded_rates(options.runs)
     if options.launcher == "ray":
         from experiments.launchers import ray_cluster
 

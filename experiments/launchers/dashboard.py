@@ -15,6 +15,7 @@ from rich.text import Text
 from experiments.estimate import Rates, duration
 from experiments.launchers.process import LOG, Outcome
 from experiments.plan import Plan, State, Status, Trial, newest_checkpoint
+from resnet_jax.errors import counted
 
 #: Bytes that are read from the end of metrics.jsonl and log.txt.
 TAIL = 4096
@@ -102,7 +103,7 @@ class Runs:
             return "unknown yet"
         longest = max((self.rates.seconds(*one) or 0 for one in left), default=0)
         text = duration(max(seconds / self.at_once, longest))
-        return f"more than {text} ({unknown} runs of unknown speed)" if unknown else f"about {text}"
+        return f"more than {text} ({counted(unknown, 'run')} of unknown speed)" if unknown else f"about {text}"
 
 
 class Board:
@@ -162,7 +163,7 @@ class Board:
 
     def _done(self) -> str:
         runs = self.runs
-        return f"{len(runs.in_state('done'))} of {len(runs.plan.trials)} runs done, {runs.left()} left"
+        return f"{len(runs.in_state('done'))} of {counted(len(runs.plan.trials), 'run')} done, {runs.left()} left"
 
     def render(self) -> Group:
         """Returns the live table: a line for each row, one for each running run, and the failures."""
@@ -180,7 +181,11 @@ class Board:
             bar = ProgressBar(total=trial.steps, completed=progress.step, width=20)
             # Before the first metrics, the log says what it does: loading, compiling, waiting.
             text = errors(progress) if progress.values else progress.log_line
-            now.add_row(trial.name, bar, f"{progress.step}/{trial.steps}", Text(text, overflow="ellipsis"))
+            steps = f"{progress.step}/{trial.steps}"
+            room = self._console.width - len(trial.name) - len(steps) - 26
+            if progress.values and len(text) > room:
+                text = short_errors(progress, room)
+            now.add_row(trial.name, bar, steps, Text(text, overflow="ellipsis", no_wrap=True))
         failures = []
         for trial in runs.in_state("failed"):
             last = runs[trial].text.strip().splitlines()[-1:] or ["?"]
@@ -194,6 +199,15 @@ def errors(progress: Progress) -> str:
              ("images_per_second", "{:,.0f} images/s"))  # fmt: skip
     known = [form.format(progress.values[name]) for name, form in forms if name in progress.values]
     return "  ".join(known) or "no step is recorded yet"
+
+
+def short_errors(progress: Progress, room: int) -> str:
+    """Returns errors in at most `room` columns, of which as many are shown as are whole."""
+    train, test = (
+        f"{progress.values[name]:.2f}" if name in progress.values else "-" for name in ("train_error", "test_error")
+    )
+    forms = (f"train/test error {train}/{test} %", f"train/test {train}/{test} %", f"{train}/{test} %", f"{test} %")
+    return next((form for form in forms if len(form) <= room), "")
 
 
 def tail(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, PROCESSES, define_config, join_processes, numbers, parse, read_config, verb_flags
-from resnet_jax.errors import UserError, printable
+from resnet_jax.errors import UserError, counted, printable
 
 USAGE = (
     "evaluate --workdir=DIR[,DIR2...] [--protocol=NAME [--scales=N,N...] [--recompute_bn=N]] [--data_dir=DIR] "
@@ -31,8 +31,7 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
         ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON, *PROCESSES,
     )  # fmt: skip
-    define_config(values, arguments)
-    extra = parse(values, USAGE, arguments)
+    extra = parse(values, USAGE, define_config(values, arguments))
     workdirs: list[Any] = [part for part in (values.workdir or values.weights or "").split(",") if part]
     if extra or not workdirs or (values.workdir and values.weights):
         raise UserError(f"evaluate needs --workdir or --weights and no other argument; usage: {USAGE}")
@@ -67,7 +66,7 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     if values.json:
         print(json.dumps(dataclasses.asdict(found)))
     else:
-        trained = "" if values.weights and not found.step else f" after {found.step} steps"
+        trained = "" if values.weights and not found.step else f" after {counted(found.step, 'step')}"
         print(
             f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
             f"{found.dataset}{_grey(found.shown_grey)}: {found.protocol.replace('_', ' ')} error "

@@ -1,13 +1,14 @@
 """Parses command lines by absl and ml_collections; each verb has its own flags."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from resnet_jax.cli.config_files import resolved
 from resnet_jax.errors import UserError, unknown_name
 
 #: Kind of absl's `DEFINE_...`, name, default and help of a flag.
@@ -37,12 +38,19 @@ def verb_flags(*definitions: Definition) -> flags.FlagValues:
     return values
 
 
-def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-    """Adds `--config=FILE[:NET]` and `--config.FIELD=VALUE`."""
+def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Adds `--config=FILE[:NET]` and `--config.FIELD=VALUE`, and returns the arguments with the file's path.
+
+    Raises:
+      UserError: for a file that there is not.
+    """
+    asks = bool({"--help", "-h"} & set(arguments))
+    arguments = list(arguments) if asks else resolved(arguments)
     config_flags.DEFINE_config_file(
         "config", None, "config file, with the net's name after a colon; --config.FIELD=VALUE changes a field",
         flag_values=values, sys_argv=["resnet_jax", *arguments],
     )  # fmt: skip
+    return arguments
 
 
 def join_processes(values: flags.FlagValues) -> None:
@@ -70,11 +78,12 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
             if name not in ("help", "h"):
                 print(f"  --{name}: {values[name].help}")
         sys.exit(0)
-    _check_config_file(arguments)
     try:
         return values(["resnet_jax", *arguments])[1:]
     except UserError:
         raise
+    except flags.UnrecognizedFlagError as error:
+        raise _unknown_flag(values, error) from error
     except (AttributeError, KeyError) as error:  # ml_collections names only a part of the field
         from resnet_jax.config import base_config, flatten
 
@@ -82,9 +91,14 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
         for field in fields:
             if field not in flatten(base_config()):
                 raise unknown_name("config field", field, flatten(base_config())) from error
+        if "has no attribute 'get_config'" in str(error):
+            raise UserError("the config file has no function get_config(net), which returns the config") from error
         raise UserError(_one_line(error)) from error
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
-        raise UserError(_one_line(error)) from error
+        text = _one_line(error)
+        if "Error whilst parsing config file: Traceback" in text:  # its last part says what
+            text = "the config file fails: " + re.findall(r"\w+(?:Error|Exception)?: (?:(?!\w+Error: ).)*$", text)[-1]
+        raise UserError(text) from error
     except Exception as error:  # of a config file
         raise UserError(f"the config file fails: {type(error).__name__}: {_one_line(error)}") from error
 
@@ -111,8 +125,7 @@ def parse_with_config(values: flags.FlagValues, usage: str, arguments: Sequence[
       UserError: for what `parse` refuses, for a positional argument, and without one of the two.
     """
     verb = usage.partition(" ")[0]
-    define_config(values, arguments)
-    extra = parse(values, usage, arguments)
+    extra = parse(values, usage, define_config(values, arguments))
     if extra:
         raise UserError(f"{verb} takes no argument {extra[0]!r}; usage: {usage}")
     if values.config is None or not values[required].value:
@@ -127,14 +140,17 @@ def read_config(values: flags.FlagValues) -> ConfigDict:
     return values.config
 
 
-def _check_config_file(arguments: Sequence[str]) -> None:
-    """Raises UserError for a missing file: ml_collections says so only when the config is used, in four lines."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            path = (value if equals else following).partition(":")[0]
-            if not Path(path).is_file():
-                raise UserError(f"there is no config file {path!r}; configs/ has some, as configs/cifar10.py:resnet20")
+def _unknown_flag(values: flags.FlagValues, error: flags.UnrecognizedFlagError) -> UserError:
+    """Returns the error for an unknown flag; one that is called like a field of the config is meant as that."""
+    if "config" in values:
+        from resnet_jax.config import base_config, flatten
+
+        name = error.flagname.partition("=")[0]
+        fields = [field for field in flatten(base_config()) if name in (field, field.rpartition(".")[2])]
+        if fields:
+            meant = " or ".join(f"--config.{field}" for field in fields)
+            return UserError(f"there is no flag --{name}; did you mean {meant}?")
+    return UserError(_one_line(error))
 
 
 def _one_line(error: Exception) -> str:

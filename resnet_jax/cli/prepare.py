@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_jax.cli.flags import parse, verb_flags
-from resnet_jax.errors import UserError, printable
+from resnet_jax.errors import UserError, counted, printable
 
 USAGE = (
     "prepare imagenet --source=DIR --out=DIR [--shorter_side=256 --quality=90], or prepare imagenet --out=DIR --verify"
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.data.imagenet.prepare import Recipe, prepare, verify
 
     if values.verify:
-        print(f"{verify(values.out)} shards in {values.out} are what was written")
+        print(f"{counted(verify(values.out), 'shard')} in {values.out}: as written")
         return
     splits = open_originals(values.source, values.val_labels, values.allow_partial)
     recipe = Recipe(values.shorter_side, values.quality, values.images_per_shard)
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> None:
         size = sum(shard["bytes"] for shard in manifest["shards"])
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in manifest["counts"].items())
         print(
-            f"{split}: {manifest['examples']:,} images ({kinds}) in {len(manifest['shards'])} shards, {size / 1e9:.2f} "
-            f"GB; {len(manifest['skipped']):,} skipped"
+            f"{split}: {counted(manifest['examples'], 'image')} ({kinds}) in "
+            f"{counted(len(manifest['shards']), 'shard')}, {size / 1e9:.2f} GB; {len(manifest['skipped']):,} skipped"
         )
         for name, why in manifest["skipped"]:
             print(printable(f"skipped {split} {name}: {why}"), file=sys.stderr)

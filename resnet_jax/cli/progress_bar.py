@@ -9,6 +9,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from resnet_jax.training.progress import TimeLeft
+
 #: Called with (done, total).
 Report = Callable[[int, int], None]
 
@@ -34,17 +36,18 @@ def progress_bar(title: str, stream: TextIO | None = None, seconds: float = 10) 
 
 
 def _lines(title: str, stream: TextIO, seconds: float) -> Report:
-    began = last = time.monotonic()
-    first: int | None = None  # work that is continued begins in the middle
+    last, ended = time.monotonic(), False
+    left: TimeLeft | None = None
 
     def report(done: int, total: int) -> None:
-        nonlocal last, first
-        first = done - 1 if first is None else first
-        now = time.monotonic()
-        if now - last < seconds and done < total:
+        nonlocal last, left, ended
+        left = left or TimeLeft(total)
+        remaining, now = left.update(done), time.monotonic()
+        if ended or (now - last < seconds and done < total):
             return
-        last = now
-        left = (now - began) / (done - first) * (total - done)
-        print(f"{title}: {done}/{total}  {left:.0f} s left", file=stream, flush=True)
+        last, ended = now, done >= total
+        time_left = "" if remaining is None else f"  {remaining:.0f} s left"
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            print(f"{title}: {done}/{total}{time_left}", file=stream, flush=True)
 
     return report

@@ -35,15 +35,17 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{summary.name} at {size}x{size}", title_justify="left")
-    for heading in ("layer", "kind", "output", "parameters", "multiply-adds"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "multiply-adds") else "left")
-    for layer in summary.layers:
-        shape = "x".join(map(str, layer.output))
-        table.add_row(layer.path, layer.kind, shape, f"{layer.params:,}", f"{layer.flops:,}" if layer.flops else "")
-    Console().print(table)
+    from resnet_jax.report.grid import make_grid, to_rich
+
+    rows = [
+        (layer.path, layer.kind, "x".join(map(str, layer.output)), f"{layer.params:,}",
+         f"{layer.flops:,}" if layer.flops else "")
+        for layer in summary.layers
+    ]  # fmt: skip
+    grid = make_grid(("layer", "kind", "output", "parameters", "multiply-adds"), rows)
+    console = Console()
+    console.print(to_rich(grid, f"{summary.name} at {size}x{size}", console.width, box=None))
     print(
         f"{summary.name}: {summary.depth} weighted layers, {summary.params:,} parameters, "
         f"{summary.flops / 1e9:.3f} billion multiply-adds at {size}x{size}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_jax.cli.flags import PROCESSES, join_processes, parse_with_config, verb_flags
+from resnet_jax.errors import counted
 
 if TYPE_CHECKING:
     from resnet_jax.training.result import Result
@@ -31,12 +32,16 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print(result: "Result", workdir: str) -> None:
+    from resnet_jax.training.result import changed
+
     if result.kept_step is not None:
         print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
+    if result.changes:
+        print(f"note: {changed(result.changes)}")
     metrics = result.metrics
     grey = f", {result.unreadable} of its images unreadable and shown grey" if result.unreadable else ""
     print(
-        f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
+        f"{result.model} on {result.dataset}, {counted(result.steps, 'step')}, seed {result.seed}: training error "
         f"{metrics['train_error']:.2f} %, {result.evaluated_on.replace('_', '-')} error {metrics['test_error']:.2f} % "
         f"(lowest of all evaluations {metrics['best_test_error']:.2f} %{grey}), "
         f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {workdir}"

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash
 from resnet_jax.data.streaming import StreamingPipeline
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, counted
 from resnet_jax.evaluation import measures, protocols, scoring
 from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.evaluation.photographs import score_photographs
@@ -126,7 +126,7 @@ def evaluate_runs(workdirs: Sequence[str | Path | OpenRun], protocol: str | None
         config, trainer = run.config, run.trainer
         _same_data(configs, config, workdir)
         chosen = _choose(run, protocol, scales)
-        report(f"{workdir}: {config.model.name} after {run.step} steps, {chosen.description}")
+        report(f"{workdir}: {config.model.name} after {counted(run.step, 'step')}, {chosen.description}")
         model = _tested_model(run, chosen)
         variables: scoring.Variables = run.state.tested_variables
         if recompute_bn is not None:

@@ -30,6 +30,13 @@ LARGEST_WHOLE = 64
 BATCH = 32
 
 
+#: Names of the classes of sets whose runs do not record them.
+OF_DATASETS = {
+    "digits": tuple("0123456789"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}
+
+
 class Class(NamedTuple):
     """Describes an output of a net.
 
@@ -45,10 +52,11 @@ class Class(NamedTuple):
 
 
 def classes_of(weights: Weights) -> tuple[Class, ...]:
-    """Returns the classes of the outputs; "class 3" where the weights do not name them."""
+    """Returns the classes of the outputs; "class 3" where neither the weights nor their data set name them."""
     human = dict(zip(official_wnids(), class_names(), strict=True))
-    known = len(weights.classes) == weights.num_classes
-    ids = weights.classes if known else [f"class {label}" for label in range(weights.num_classes)]
+    ids = weights.classes or OF_DATASETS.get(weights.source.get("dataset", ""), ())
+    if len(ids) != weights.num_classes:
+        ids = [f"class {label}" for label in range(weights.num_classes)]
     return tuple(Class(label, one, human.get(one, one)) for label, one in enumerate(ids))
 
 

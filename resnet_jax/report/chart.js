@@ -63,7 +63,10 @@
       }
       const points = line.steps.map((s, i) => `${x(s).toFixed(1)},${y(line.mean[i]).toFixed(1)}`);
       const stroke = { bold: "stroke-width:2.2", thin: "stroke-width:0.9", dashed: "stroke-width:1;stroke-dasharray:4 3" };
-      svg("path", { d: `M${points.join("L")}`, style: `stroke:${colour};${stroke[line.style]}` }, plot);
+      // A run that was evaluated once has a point, which no line shows.
+      const once = points.length === 1;
+      const look = once ? "stroke-width:7;stroke-linecap:round" : stroke[line.style];
+      svg("path", { d: once ? `M${points[0]}h0.01` : `M${points.join("L")}`, style: `stroke:${colour};${look}` }, plot);
     }
     const cursor = svg("line", { class: "cursor", y1: T, y2: H - B, visibility: "hidden" }, root);
     const tip = html("div", box, "", { class: "tip", hidden: "" });

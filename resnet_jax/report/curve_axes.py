@@ -68,7 +68,7 @@ def make_axes(
             quiet(panel)
             panel.set_xlim(0, end)
             panel.set_ylim(0, limit)
-            panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+            panel.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=end < 10_000))
             panel.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
             if end >= 10_000:
                 panel.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step / 10_000:g}"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.report.curve_axes import STYLES, Style, head, label_ends, make_axes
 from resnet_jax.report.series import TRAINING, Curve, Series, axis_limits, colour_indices, last_step, make_panels
@@ -75,6 +76,7 @@ def draw_loss_and_error(
         panel.set_yscale("log")
         panel.set_ylabel("training loss, dashed")
         panel.set_xlabel("iterations")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         errors.set_ylabel(f"{evaluated} error (%), bold")
         errors.set_ylim(0, limit)
         shown = [one for one in series if one.group == heading]
@@ -94,7 +96,10 @@ def _colours(series: Sequence[Series]) -> dict[str, str]:
 
 
 def _draw(panel: Axes, curve: Curve, style: Style, colour: str, label: str = "") -> None:
-    panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1], label=label)
+    # A run that was evaluated once has a point, which no line shows.
+    marker = {"marker": "o", "markersize": 2 + 2 * style[1]} if curve.steps.size == 1 else {}
+    panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1], label=label, clip_on=not marker,
+               **marker)  # fmt: skip
     if curve.std.any():
         low, high = curve.mean - curve.std, curve.mean + curve.std
         panel.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)

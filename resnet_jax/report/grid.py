@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
-import textwrap
 from collections.abc import Sequence
 
 import rich.box
 import rich.table
+from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
@@ -98,36 +98,37 @@ def to_rich(grid: Grid, title: str = "", width: int = 80, box: rich.box.Box | No
 
     Columns that do not fit are shown below the others, beside the first column again.
     """
-    columns = [[heading, *(line.cells[i].text for line in grid.lines)] for i, heading in enumerate(grid.headings)]
-    columns[0] += [group for group, _ in grid.parts()]
+    columns = [
+        [heading, *(printable(line.cells[i].text) for line in grid.lines)] for i, heading in enumerate(grid.headings)
+    ]
+    columns[0] += [printable(group) for group, _ in grid.parts()]
     widths = []
     for texts in columns:
-        longest_word = max(len(word) for text in texts for word in [*text.split(), ""])
-        widths.append(max(longest_word, min(max(map(len, texts[1:]), default=0), WRAP)))
-    blocks, used = [[0]], widths[0] + 4
+        longest_word = max(cell_len(word) for text in texts for word in [*text.split(), ""])
+        widths.append(max(longest_word, min(max(map(cell_len, texts[1:]), default=0), WRAP)))
+    edges, between = (0, 2) if box is None else (4, 3)
+    blocks, used = [[0]], widths[0] + edges
     for i, needed in enumerate(widths[1:], start=1):
-        if used + needed + 3 > width and len(blocks[-1]) > 1:
+        if used + needed + between > width and len(blocks[-1]) > 1:
             blocks.append([0])
-            used = widths[0] + 4
+            used = widths[0] + edges
         blocks[-1].append(i)
-        used += needed + 3
-
-    def wrapped(text: str, i: int, style: str = "") -> Text:
-        lines = textwrap.wrap(printable(text), widths[i] or 1, break_long_words=False, break_on_hyphens=False)
-        return Text("\n".join(lines), style)
+        used += needed + between
 
     tables = []
     for block in blocks:
         table = rich.table.Table(box=box, pad_edge=box is not None)
         for i in block:
-            table.add_column(wrapped(grid.headings[i], i), justify="right" if i else "left", no_wrap=True)
+            # A word is folded only where a column alone is wider than the terminal.
+            table.add_column(Text(grid.headings[i]), justify="right" if i else "left", width=widths[i] or 1,
+                             overflow="fold")  # fmt: skip
         for group, lines in grid.parts():
             if group:
                 table.add_section()
-                table.add_row(wrapped(group, 0, "italic"))
+                table.add_row(Text(printable(group), "italic"))
             for line in lines:
                 dim = "dim" if line.quoted else ""
-                table.add_row(*(wrapped(line.cells[i].text, i, line.cells[i].style or dim) for i in block))
+                table.add_row(*(Text(printable(line.cells[i].text), line.cells[i].style or dim) for i in block))
         tables.append(table)
     tables[0].title = title or None
     return Group(*tables, *(Text(printable(note), "dim italic") for note in grid.notes))

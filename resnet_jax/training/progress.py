@@ -1,7 +1,9 @@
 """Shows how far a run is: a live display in a terminal, plain lines elsewhere."""
 
+import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Self, TextIO
 
@@ -11,6 +13,9 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.text import Text
 
 from resnet_jax.errors import printable
+
+#: Seconds of which the speed is taken for the time left: a run speeds up after it has compiled, and when others end.
+RECENT_SECONDS = 60
 
 
 class ProgressDisplay:
@@ -72,16 +77,37 @@ def _metrics(shown: Mapping[str, str], values: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
+class TimeLeft:
+    """Estimates the time left from the speed of the last minute, evaluations included and compilation left out."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def update(self, step: int) -> float | None:
+        """Takes in that `step` steps are done, and returns the seconds that the others take, if that is known."""
+        now = time.monotonic()
+        if self._marks and step < self._marks[-1][1]:  # the run went back
+            self._marks.clear()
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[1][0] > RECENT_SECONDS:
+            self._marks.popleft()
+        began, first = self._marks[0]
+        if step >= self._steps:
+            return 0.0
+        return None if step == first else (now - began) / (step - first) * (self._steps - step)
+
+
 class PlainProgress(ProgressDisplay):
-    """Prints a line every few seconds and at the end, for logs."""
+    """Prints a line every few seconds and one at the end, for logs. What nobody reads any more is no harm to a run."""
 
     def __init__(self, stream: TextIO, seconds: float = 10) -> None:
         """`seconds`: the least time between two lines of one run."""
         self._stream, self._seconds, self._title = stream, seconds, ""
 
     def start(self, title: str, step: int, steps: int, shown: Mapping[str, str]) -> None:
-        self._title, self._first, self._steps, self._shown = title, step, steps, shown
-        self._began = self._last = time.monotonic()
+        self._title, self._steps, self._shown = title, steps, shown
+        self._last, self._left = time.monotonic(), TimeLeft(steps)
         self._values: dict[str, float] = {}
         self._print(f"from step {step} of {steps}")
 
@@ -92,23 +118,28 @@ class PlainProgress(ProgressDisplay):
         self._print(text)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        now = time.monotonic()
+        now, left = time.monotonic(), self._left.update(step)
         self._values |= values
-        if now - self._last < self._seconds and not (line and step == self._steps):
+        if step == self._steps:
+            # The last evaluation comes behind the last training line: one line has both.
+            evaluated = [name for name in self._shown if not name.startswith("train_")]
+            if not line or (evaluated and not any(name in values for name in evaluated)):
+                return
+        elif now - self._last < self._seconds:
             return
         self._last = now
-        left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
         metrics = "".join(
             f"  {name.replace('_', ' ')} {_number(self._values, name, '.2f')} {unit}".rstrip()
             for name, unit in self._shown.items()
         )
+        parts = [part for part in (_speed(self._values), "" if left is None else f"{left:.0f} s left") if part]
         self._print(
-            f"step {step}/{self._steps}  loss {_number(self._values, 'loss', '.3f')}{metrics}"
-            f"  {_speed(self._values)}, {left:.0f} s left"
+            f"step {step}/{self._steps}  loss {_number(self._values, 'loss', '.3f')}{metrics}  {', '.join(parts)}"
         )
 
     def _print(self, text: str) -> None:
-        print(printable(f"{self._title}: {text}" if self._title else text), file=self._stream, flush=True)
+        with contextlib.suppress(OSError):  # a full disk, or `2>&1 | head`
+            print(printable(f"{self._title}: {text}" if self._title else text), file=self._stream, flush=True)
 
 
 class RichProgress(ProgressDisplay):
@@ -124,6 +155,7 @@ class RichProgress(ProgressDisplay):
             TextColumn("{task.fields[metrics]}"),
             TimeRemainingColumn(compact=True),
             console=console,
+            speed_estimate_period=RECENT_SECONDS,
         )
         self._now = Text("", no_wrap=True, overflow="ellipsis")
         self._live = Live(Group(self._progress, self._now), console=console, refresh_per_second=10)

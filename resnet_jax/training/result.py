@@ -41,6 +41,8 @@ class Result:
       unreadable: images among those evaluated on that could not be read; they were shown grey, and count in the error.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
+      changes: of a run that went on with changed fields (`--force`): the steps done before, `after_step`, and `fields`
+        with both values. All other fields are those of the last config.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Result:
     skipped_batches: int = 0
     stopped_step: int | None = None
     kept_step: int | None = None
+    changes: Sequence[Mapping[str, Any]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""
@@ -143,6 +146,16 @@ class DatasetInfo:
             np.array(record["mean"], np.float32), np.array(record["std"], np.float32), record.get("shorter_side"),
             source=str(record.get("source", "")), fingerprint=str(record.get("fingerprint", "")),
         )  # fmt: skip
+
+
+def changed(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Returns in words which steps of a run were done under other fields, see `Result.changes`."""
+    return "; ".join(
+        (f"its first {change['after_step']} steps were" if change["after_step"] > 1 else "its first step was")
+        + " done with "
+        + ", ".join(f"{name}={before}, not {after}" for name, (before, after) in change["fields"].items())
+        for change in changes
+    )
 
 
 def last_epoch_means(lines: Sequence[Mapping[str, Any]], epoch: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.config import config_hash
+from resnet_jax.config import config_hash, differing_fields
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.checkpoint import Checkpoints
@@ -65,6 +65,9 @@ class Run:
 
         Returns:
           A sentence for each newer checkpoint that could not be read.
+
+        Raises:
+          UserError: if fields were changed, and no step is left to be done with them.
         """
         trainer, folder = self.trainer, self.folder
         like = trainer.random_init()
@@ -74,14 +77,27 @@ class Run:
         self.step = int(self.state.step)
         self.pending, self._saved = list(host["pending"]), time.monotonic()
         self.loss_guard = LossGuard(trainer.task.chance_loss, trainer.config.loss_jump, host.get("loss_average"))
-        agreed(lambda: folder.replace_config(trainer.config))
+        lines = [line for line in agreed(folder.lines) if line["step"] <= self.step]
+        self.early_stopping = EarlyStopping.from_lines(trainer.task, trainer.config.early_stopping.patience, lines)
+        agreed(self._check_changes)
+        info = trainer.dataset_info()
+        agreed(lambda: folder.replace_config(trainer.config, self.step, info))
         agreed(lambda: folder.truncate(self.step))
-        patience = trainer.config.early_stopping.patience
-        self.early_stopping = EarlyStopping.from_lines(trainer.task, patience, agreed(folder.lines))
         if self._earlier_seconds is None:  # whatever the run goes back to, this process's own time counts on
             self._earlier_seconds = host["seconds"]
         damaged = restored.damaged if restored else ()
         return [f"{what}; it was moved aside, and training goes on from step {self.step}" for what in damaged]
+
+    def _check_changes(self) -> None:
+        """Raises UserError for changed fields where no step would be done with them: the result would be of others."""
+        config = self.trainer.config
+        differing = differing_fields(self.folder.config(), config)
+        if differing and self.step and (self.step >= config.steps or self.early_stopping.over):
+            raise UserError(
+                f"the weights in workdir {self.folder.workdir} are of step {self.step}, and config.steps="
+                f"{config.steps}: no step would be done with the changed {', '.join(differing)}; choose another "
+                "workdir, or more steps"
+            )
 
     def take_in(self, stepper: Stepper, leave: int) -> None:
         """Takes in the metrics of all dispatches but the newest `leave`, and shows the last.
@@ -194,6 +210,7 @@ class Run:
             skipped_batches=len(self.skipped.records),
             stopped_step=self.step if early.patience else None,
             kept_step=kept if early.patience else None,
+            changes=agreed(self.folder.changes),
         )
 
     def _record(self, line: Mapping[str, float]) -> None:

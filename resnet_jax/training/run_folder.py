@@ -1,6 +1,6 @@
 """Reads and writes a run's folder.
 
-config.json, data.json, metrics.jsonl, skipped.json, tensorboard/, checkpoints/, result.json.
+config.json, data.json, metrics.jsonl, skipped.json, changes.json, tensorboard/, checkpoints/, result.json.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from resnet_jax.training.result import DatasetInfo, Result
 
 CHECKPOINTS = "checkpoints"
 DATASET_INFO = "data.json"
+CHANGES = "changes.json"
 
 #: Values of a training line that depend on the machine and the moment, not on the run.
 MACHINE_METRICS = frozenset(
@@ -67,12 +68,34 @@ class RunFolder:
         except OSError:
             pass  # a file system without locks
 
-    def replace_config(self, config: ConfigDict) -> None:
-        """Records a config with forced changes, once the checkpoint could be read into it."""
-        if differing_fields(self.config(), config):
+    def replace_config(self, config: ConfigDict, step: int, info: DatasetInfo) -> None:
+        """Records a config with forced changes, once the checkpoint could be read into it.
+
+        changes.json says which steps were done under which values: a result must not pass for one of the new config
+        alone. Changes after a checkpoint that was given up count from the step that is gone back to.
+
+        Args:
+          config: of the steps to come.
+          step: steps that are done, whose state was restored.
+          info: of the data set that is trained on from here.
+        """
+        differing = differing_fields(self.config(), config)
+        earlier = self.changes()
+        changes = [{**change, "after_step": min(change["after_step"], step)} for change in earlier] if step else []
+        if differing and step:
+            fields = {name: list(values) for name, values in differing.items()}
+            changes.append({"after_step": step, "fields": fields})
+        if changes != earlier:
+            _write(self.workdir / CHANGES, json.dumps({"changes": changes}, indent=2) + "\n")
+        if differing:
             # What was finished under the old config is not under the new one.
             (self.workdir / "result.json").unlink(missing_ok=True)
+            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
             _write(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+
+    def changes(self) -> list[dict[str, Any]]:
+        """Reads changes.json: after which step the run went on with which fields changed, with both values."""
+        return self._records(CHANGES, "changes", "after_step")
 
     def holds(self, config: ConfigDict, force: Collection[str] = ()) -> bool:
         """Returns whether the folder holds a run of this config.
@@ -206,15 +229,17 @@ class RunFolder:
 
     def skipped_batches(self) -> list[dict[str, Any]]:
         """Reads skipped.json: the batches that were left out, each with its number (`batch`) and why."""
-        path = self.workdir / "skipped.json"
+        return self._records("skipped.json", "batches", "batch")
+
+    def _records(self, file: str, name: str, number: str) -> list[dict[str, Any]]:
+        """Reads the list `name` of a file, none if there is no file; each item has a whole number under `number`."""
+        path = self.workdir / file
         if not path.exists():
             return []
-        batches = read_json_object(path).get("batches")
-        if not isinstance(batches, list) or not all(
-            isinstance(b, dict) and type(b.get("batch")) is int for b in batches
-        ):
-            raise UserError(f"{path} is damaged: it holds no list of batches")
-        return batches
+        found = read_json_object(path).get(name)
+        if not isinstance(found, list) or not all(isinstance(r, dict) and type(r.get(number)) is int for r in found):
+            raise UserError(f"{path} is damaged: it holds no list of {name}")
+        return found
 
     def write_skipped(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Writes skipped.json.

@@ -55,3 +55,10 @@ def test_classes_by_id_name_and_label():
     assert [c.name for c in classes_of(unknown)] == ["class 0", "class 1", "class 2"]
     with pytest.raises(UserError, match="unknown class 'cat'"):
         find_class(weights, "cat")
+
+
+def test_classes_of_sets_whose_runs_do_not_record_them():
+    for count, dataset, name in ((10, "digits", "7"), (10, "cifar10", "horse"), (3, "digits", "class 2")):
+        weights = dataclasses.replace(small_weights(classes=tuple("abcdefghij"[:count])), classes=())
+        named = classes_of(dataclasses.replace(weights, source={"dataset": dataset}))
+        assert named[min(7, count - 1)].name == name and len(named) == count

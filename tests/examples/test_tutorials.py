@@ -52,6 +52,18 @@ def test_own_net(monkeypatch):
     assert resnet_jax.summarize(resnet_jax.create_model("cifar_gated14"), "gated", 32).depth == 14
 
 
+def test_own_config(tmp_path, monkeypatch):
+    """The file of the page is found and read, from a folder that is not the checkout's."""
+    from resnet_jax.cli.flags import parse_with_config, verb_flags
+
+    block = re.search(r"^```python\n(.*?)^```", (TUTORIALS / "own_config.md").read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.py").write_text(block[1])
+    monkeypatch.chdir(tmp_path)
+    values = verb_flags(("string", "workdir", None, ""))
+    config = parse_with_config(values, "train", ["--config=mine.py:resnet32", "--workdir=x"], "workdir")
+    assert (config.model.name, config.steps, config.schedule.boundaries) == ("cifar_resnet32", 2000, (0.6, 0.8))
+
+
 def test_own_table():
     """The file of rows is a table whose configs can be run."""
     from experiments.experiment import row_config

@@ -131,11 +131,23 @@ def test_names_that_are_not_there():
     with pytest.raises(UserError, match="did you mean he2015.table6"):
         load("he2015.tabel6")
     with pytest.raises(UserError, match="did you mean resnet56"):
-        runnable(load("he2015.table6"), ["resnet65"])
+        runnable(load("he2015.table6"), "resnet65")
     with pytest.raises(UserError, match="'nin' of he2015.table6 is not ours to run"):
-        runnable(load("he2015.table6"), ["nin"])
+        runnable(load("he2015.table6"), "nin")
     with pytest.raises(UserError, match="he2015.table1 has no row to run"):
-        runnable(load("he2015.table1"), ["resnet18"])
+        runnable(load("he2015.table1"), "resnet18")
+
+
+def test_rows_by_the_labels_that_the_listing_shows():
+    def names(table, asked):
+        return [row.name for row in runnable(load(table), asked)]
+
+    assert names("he2015.table6", "ResNet-20,resnet56, RESNET-110") == ["resnet20", "resnet56", "resnet110"]
+    assert names("he2015.figure6", "ResNet-110") == ["resnet110", "resnet110_again"]
+    with_commas = [row for row in load("he2016.table1").rows if "," in row.label]
+    assert with_commas and names("he2016.table1", ",".join(row.label for row in with_commas)) == [
+        row.name for row in with_commas
+    ]
 
 
 def test_the_paper_s_single_runs_are_compared_with_our_mean():

@@ -4,12 +4,15 @@ import json
 
 import pytest
 
-from experiments.estimate import Rates, duration, net_key, recorded_rates, same_hardware
-from experiments.experiment import Row
+from experiments.estimate import Rates, duration, net_key, operations, recorded_rates, same_hardware
+from experiments.experiment import Row, row_config
 from experiments.launchers.process import request
 from experiments.plan import FAILURE, State, make_plan, status
 from experiments.train_run import carry_out
+from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
+from resnet_jax.models.registry import create_model
+from resnet_jax.models.summary import summarize
 from resnet_jax.training.loop import fit
 from tests.experiments.tiny import DiesAt, table, tiny_row
 
@@ -97,7 +100,7 @@ def test_a_result_of_another_config_is_not_taken(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rows": ["on"]}, "unknown row of he2015.tiny 'on'; did you mean one?"),
+        ({"rows": "on"}, "unknown row of he2015.tiny 'on'; did you mean one?"),
         ({"changes": {"steps": 0}}, "row one: config.steps=0 must be 1 or more"),
         ({"changes": {"steps": "many"}}, "row one: "),
         ({"changes": {"model.shortcut": "E"}}, "row one: unknown shortcut 'E'"),
@@ -126,3 +129,11 @@ def test_a_rate_is_the_nets_whatever_the_seed_and_length(tmp_path):
 
 def test_durations():
     assert [duration(s) for s in (12, 300, 16200, 280000)] == ["12 s", "5 min", "4.5 h", "3.2 days"]
+
+
+@pytest.mark.parametrize("net", ["plain32", "resnet56", "preact_resnet164"])
+def test_operations_of_deep_nets_are_counted_from_shallow_ones(net):
+    """All units of a stage but the first cost the same, so that a thousand layers need not be traced."""
+    config = row_config(Row("a", "A", f"cifar10:{net}"))
+    whole = summarize(create_model(f"cifar_{net}", **model_overrides(config)), net, 32)
+    assert operations(config) == (whole.depth, whole.flops)

@@ -6,13 +6,15 @@ import re
 
 import pytest
 
-from experiments import registry
+from experiments import estimate, registry
 from experiments.__main__ import main
 from experiments.commands.options import changes
-from experiments.experiment import Row, runnable
+from experiments.experiment import Row, row_config, runnable
+from experiments.launchers import devices, timing
 from experiments.plan import make_plan
 from experiments.run_index import index_runs
 from experiments.tables import fill
+from resnet_jax.training.loop import fit
 from tests.data.imagenet.conftest import tiny_folder  # noqa: F401
 from tests.experiments.tiny import TINY, table, tiny_row
 
@@ -115,11 +117,67 @@ def test_dry_run_times_some_steps_where_there_is_no_record(tmp_path, listed, cap
     listed(table(tiny_row("one", steps=60_000)))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("XLA_FLAGS", "")
-    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--dry_run"]) == 0
+    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--dry_run", "--measure"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"One +missing +\d+ (s|min) +6 steps, timed", printed)
     assert re.search(r"total: about \d+ (s|min) of training, one run after another", printed)
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_trains_nothing_and_says_how_it_knows(tmp_path, listed, in_process, capsys, monkeypatch):
+    """A net without a record is taken to be as fast as its multiply-adds say, beside a net that has one."""
+    wide = {"model.widths": (8, 16, 16), "model.stage_sizes": (1, 1, 1), "steps": 3_000_000}
+    small = tiny_row("one")
+    listed(table(small, dataclasses.replace(small, name="wide", label="Wide", changes=small.changes | wide)))
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--rows=one"]) == 0
+    (path,) = tmp_path.glob("*/result.json")
+    record = json.loads(path.read_text()) | {"images_per_second": 1000.0}
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(devices, "probe", lambda env: {"hardware": record["hardware"], "chips": 1})
+    monkeypatch.setattr(estimate, "PUBLISHED", tmp_path / "none")
+    monkeypatch.setattr(timing, "measure", lambda *_: pytest.fail("it trains"))
+    capsys.readouterr()
+    assert main(["he2015.tiny", "run", f"--out={tmp_path}", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    one, other = (trial.config for trial in make_plan([registry.load("he2015.tiny")], tmp_path).trials)
+    # Multiply-adds counted by hand: 3x3 kernels of a stem and two layers a block, and two shortcuts without weights.
+    by_hand = 64 * 9 * 3 * 8 + 64 * 2 * 9 * 8 * 8 + 16 * 9 * 8 * 16 + 16 * 9 * 16 * 16 + 4 * 2 * 9 * 16 * 16 + 16 * 10
+    assert estimate.operations(other) == (8, by_hand)
+    seconds = 3_000_000 * other.batch_size / 1000 * by_hand / estimate.operations(one)[1]
+    assert f"{estimate.duration(seconds)}  multiply-adds and resnet20" in printed
+    assert "nothing was trained for this" in printed and len(in_process.started) == 1
+
+
+def test_run_finds_what_the_listing_calls_done(tmp_path, listed, in_process, capsys, monkeypatch):
+    """A run in a folder of another name and place is that of the row: `make ablation`'s runs, say."""
+    experiment = table(tiny_row("one"), tiny_row("other", "digits:plain20"))
+    listed(experiment)
+    monkeypatch.chdir(tmp_path)
+    (row, _) = experiment.rows
+    fit(row_config(row), "runs/ablation/resnet20")
+    assert main(["he2015.tiny", "run"]) == 0
+    assert [folder.name[:13] for folder in in_process.started] == ["cifar_plain20"]
+    assert "2 runs: 2 done" in capsys.readouterr().out and len(list(tmp_path.glob("runs/papers/*/result.json"))) == 1
+    # With --out, only what lies there: `render --runs` of the same folder finds it all.
+    assert main(["he2015.tiny", "run", "--out=elsewhere"]) == 0
+    assert len(in_process.started) == 3 and len(list(tmp_path.glob("elsewhere/*/result.json"))) == 2
+
+
+def test_a_run_that_went_on_with_changed_fields_is_no_row_of_a_table(tmp_path, listed, in_process, capsys, monkeypatch):
+    experiment = table(tiny_row("one"))
+    listed(experiment)
+    monkeypatch.chdir(tmp_path)
+    config = row_config(experiment.rows[0])
+    config.seed, config.steps = 1, config.steps - 2
+    fit(config, "runs/mixed")
+    fit(row_config(experiment.rows[0]), "runs/mixed", force=["seed", "steps"])
+    assert main(["he2015.tiny"]) == 0
+    captured = capsys.readouterr()
+    assert "0 of 1" in captured.out
+    assert "runs/mixed: its first 4 steps were done with seed=1, not 0, steps=4, not 6" in captured.err
+    assert main(["he2015.tiny", "run"]) == 0
+    assert len(in_process.started) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,6 +195,7 @@ def test_dry_run_times_some_steps_where_there_is_no_record(tmp_path, listed, cap
         (["--set", "seed=3"], "that is what --seeds is for"),
         (["--set", "data.data_dir=/no/such"], "data.data_dir=/no/such is not a folder"),
         (["--step=3"], "unrecognized arguments: --step=3"),
+        (["--measure"], "--measure is for --dry_run on this machine"),
         (["--launcher=ray", "--per_device"], "--per_device is for --launcher=local"),
     ],
 )

@@ -111,6 +111,8 @@ def test_other_ways_of_testing_are_read_from_their_files(tmp_path):
         ("table4", "resnet34_B", "multi_scale", {"pool_size": None}, "all positions at once"),
         ("table3", "resnet34_B", "ten_crop", {"crop": 160}, "crops had 160 pixels, and the paper's 224"),
         ("table3", "resnet34_B", "ten_crop", {"protocol": "centre_crop"}, "tested by centre_crop, .* ten_crop"),
+        ("table3", "resnet34_B", "ten_crop", {"step": 7}, "of the weights of step 7, and the run ends with .* 600000"),
+        ("table3", "resnet34_B", "ten_crop", {"config_hashes": ["0" * 12]}, "of another config than the run"),
         ("table3", "resnet34_B", "ten_crop", {"shorter_sides": None}, "shorter sides None, .* \\[256\\]"),
     ],
 )

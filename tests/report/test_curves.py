@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 
 from resnet_jax.report.curve_axes import keep_apart
 from resnet_jax.report.curves import draw_curves, draw_loss_and_error
-from resnet_jax.report.series import make_series
+from resnet_jax.report.series import Curve, Series, make_series
 from resnet_jax.report.style import COLOURS, save
 
 GROUPS = ["plain", "residual"]
@@ -159,3 +159,15 @@ def test_a_long_title_is_not_cut(ablation, draw):
     extent = text.get_window_extent()
     assert figure.bbox.x0 <= extent.x0 and extent.x1 <= figure.bbox.x1
     assert extent.y0 > max(axes.get_tightbbox().y1 for axes in figure.axes)
+
+
+@pytest.mark.parametrize("steps", [1, 6, 540])
+def test_a_run_that_was_evaluated_once_is_a_point_and_ticks_are_whole_steps(steps):
+    once = Curve(np.array([steps]), np.array([12.5]), np.zeros(1))
+    series = Series("net", "nets", 20, once, once, once)
+    for figure in (draw_curves([series], ["nets"], "curves"), draw_loss_and_error([series], ["nets"])):
+        lines = [line for panel in figure.axes for line in panel.lines if len(line.get_xdata()) == 1]
+        assert len(lines) >= 2 and all(line.get_marker() == "o" for line in lines)
+        figure.canvas.draw()
+        for panel in figure.axes:
+            assert all(float(tick).is_integer() for tick in panel.get_xticks() if 0 <= tick <= steps)

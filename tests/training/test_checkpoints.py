@@ -164,6 +164,30 @@ def test_force_goes_on_with_the_named_field_only(tiny_config, tmp_path):
     assert [x["step"] for x in RunFolder(tmp_path / "run").lines() if "loss" in x] == [2, 4, 6, 8]
 
 
+def test_a_result_says_only_what_was_done(tiny_config, tmp_path):
+    """Six steps of seed 0 are no result of four steps, nor of another seed, rate or set, however they are forced."""
+    run = tmp_path / "run"
+    fit(tiny_config(), run)
+    files = {name: (run / name).read_bytes() for name in ("result.json", "config.json", "data.json", "metrics.jsonl")}
+    for changed in (
+        {"steps": 4}, {"seed": 1}, {"optimizer__learning_rate": 0.5}, {"batch_size": 8}, {"data__padding": 0},
+        {"steps": 4, "early_stopping__patience": 1, "data__held_out": 100, "data__eval_split": "held_out"},
+    ):  # fmt: skip
+        fields = [name.replace("__", ".") for name in changed]
+        with pytest.raises(UserError, match="of step 6.*no step would be done with the changed"):
+            fit(tiny_config(**changed), run, force=fields)
+        assert all((run / name).read_bytes() == content for name, content in files.items())
+    assert RunFolder(run).result().changes == []
+
+    result = fit(tiny_config(steps=8, seed=1), run, force=["steps", "seed"])
+    assert result.changes == [{"after_step": 6, "fields": {"seed": [0, 1], "steps": [6, 8]}}]
+    assert RunFolder(run).result().changes == result.changes, "and so does its file"
+    longer = fit(tiny_config(steps=10, seed=1, data__normalization="per_channel"), run,
+                 force=["steps", "data.normalization"])  # fmt: skip
+    assert [change["after_step"] for change in longer.changes] == [6, 8]
+    assert RunFolder(run).dataset_info().mean.shape == (1,), "of the images that the weights were last trained on"
+
+
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (8, 2), (1, 4), (2, 8)])
 def test_a_checkpoint_of_some_devices_goes_on_with_others(tiny_config, tmp_path, saved_on, restored_on):
     """The run on both is the run on one device within float32 rounding."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.models.summary import Summary, variant_summary
 from resnet_jax.report.style import COLOURS, new_figure, quiet
@@ -42,5 +43,6 @@ def draw(families: dict[str, Sequence[str]] | None = None) -> Figure:
         panel.set_yscale("log")
         panel.set_xlabel("depth (weighted layers)")
         panel.set_xlim(left=0)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].legend(frameon=False, fontsize=9)
     return figure

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.report.analysis.nets import Net
 from resnet_jax.report.style import new_figure, quiet
@@ -34,7 +35,9 @@ def draw(nets: Sequence[Net]) -> Figure:
                 panel.plot(range(1, len(values) + 1), values, color=shade, linewidth=1.3, label=f"{step:,}")
             panel.set_yscale("log")
             quiet(panel, net.label if kind == ROWS[0][0] else "")
-            panel.set_xlim(1, norms.shape[1])
+            if norms.shape[1] > 1:
+                panel.set_xlim(1, norms.shape[1])
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         row[0].set_ylabel(heading, fontsize=9)
     for panel in panels[-1]:
         panel.set_xlabel("layer")

@@ -1,0 +1,58 @@
+"""The commands of README.md, CONTRIBUTING.md and docs/, as they stand on the pages."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+
+#: How a line of a block begins that is a command; all else in blocks is output, or code of another language.
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:(?:\.venv/bin/)?python3? |make |pip |srun |ray |sbatch |kubectl |gcloud )")
+
+
+class Command(NamedTuple):
+    """A command, and the page and line where it stands."""
+
+    text: str
+    place: str
+
+    @property
+    def words(self) -> list[str]:
+        """The words as a shell reads them, without variables that are set ahead."""
+        words = shlex.split(self.text, comments=True)
+        while re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        return words
+
+
+def commands() -> list[Command]:
+    """Returns every command of a fenced or an indented block, in the order of the pages."""
+    return [command for page in PAGES for command in _of_page(page)]
+
+
+def _of_page(page: Path) -> Iterator[Command]:
+    language: str | None = None  # of the fenced block that the line is in
+    begun = ""
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.startswith("```"):
+            language = line.removeprefix("```").strip() if language is None else None
+            continue
+        if begun:
+            text = line.strip()
+        elif language in ("", "bash", "sh", "console"):
+            text = line.strip()
+        elif language is None and line.startswith("    "):
+            text = line.strip()
+        else:
+            continue
+        if not begun and not COMMAND.match(text):
+            continue
+        begun += text
+        if begun.endswith("\\"):
+            begun = begun[:-1]
+            continue
+        yield Command(begun, f"{page.relative_to(ROOT)}:{number}")
+        begun = ""
