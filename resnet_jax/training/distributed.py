@@ -209,9 +209,3 @@ def all_agree(mine: bool) -> bool:
     if jax.process_count() == 1:
         return mine
     return bool(np.all(multihost_utils.process_allgather(np.int32(mine))))
-
-
-def wait_for_all(name: str) -> None:
-    """Waits until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

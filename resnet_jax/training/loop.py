@@ -111,10 +111,11 @@ def train(run: Run, stop: StopRequest) -> Result:
             if log:
                 run.log(stepper)
                 save = save or run.is_time_to_save()
-            evaluated = run.evaluate() if evaluate else {}
+            if evaluate:
+                run.evaluate()
             # With early stopping the best weights so far may be those that the run ends with.
             if save or stop_now or run.is_best:
-                run.save(evaluated)
+                run.save()
             if stop_now:
                 raise run.stopped(stop)
     return run.result()
@@ -127,9 +128,7 @@ def _opened(folder: RunFolder, trainer: Trainer) -> Iterator[Checkpoints]:
         agreed(lambda: folder.open(trainer.config))
         agreed(lambda: folder.write_dataset_info(trainer.dataset_info()))
         task = trainer.task
-        checkpoints = Checkpoints(
-            folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.best_metric, task.lower_is_better
-        )
+        checkpoints = Checkpoints(folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.lower_is_better)
         try:
             yield checkpoints
         except BaseException as error:

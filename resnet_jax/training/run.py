@@ -13,7 +13,7 @@ import numpy as np
 from resnet_jax.config import config_hash
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.tasks.task import Task
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.distributed import agreed, replicated
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result, commit, hardware, last_epoch_means, versions
@@ -68,7 +68,7 @@ class Run:
         """
         trainer, folder = self.trainer, self.folder
         like = trainer.random_init()
-        restored = self.checkpoints.restore(like, replicated(trainer.mesh))
+        restored, notes = self._newest(like)
         host: dict[str, Any] = restored.host if restored else {"pending": [], "seconds": 0.0}
         self.state = restored.state if restored else trainer.init(like)
         self.step = int(self.state.step)
@@ -76,12 +76,43 @@ class Run:
         self.loss_guard = LossGuard(trainer.task.chance_loss, trainer.config.loss_jump, host.get("loss_average"))
         agreed(lambda: folder.replace_config(trainer.config))
         agreed(lambda: folder.truncate(self.step))
-        patience = trainer.config.early_stopping.patience
-        self.early_stopping = EarlyStopping.from_lines(trainer.task, patience, agreed(folder.lines))
+        self._take_in_lines(self.step)
         if self._earlier_seconds is None:  # whatever the run goes back to, this process's own time counts on
             self._earlier_seconds = host["seconds"]
-        damaged = restored.damaged if restored else ()
-        return [f"{what}; it was moved aside, and training goes on from step {self.step}" for what in damaged]
+        return [f"{note}; training goes on from step {self.step}" for note in notes]
+
+    def _newest(self, like: TrainState) -> tuple[Restored | None, list[str]]:
+        """Returns the newest checkpoint to go on from, and a sentence for each that is lost.
+
+        With early stopping, the run may end with the weights of the best step so far: where its checkpoint is lost,
+        training goes on from ahead of it, and makes it again.
+        """
+        sharding, notes = replicated(self.trainer.mesh), list[str]()
+        while (restored := self.checkpoints.restore(like, sharding)) is not None:
+            notes += [f"{what}; it was moved aside" for what in restored.damaged]
+            self._take_in_lines(int(restored.state.step))
+            best = self.early_stopping.best_step
+            if not self.early_stopping.patience or best in (None, int(restored.state.step)):
+                return restored, notes
+            if self.checkpoints.can_read(best, like, sharding):
+                return restored, notes
+            notes.append(
+                f"the checkpoint of step {best}, which had the best {self._metric_in_words}, is lost or damaged; it and "
+                "later ones were moved aside"
+            )
+            self.checkpoints.set_aside_from(best)
+        return None, notes
+
+    def _take_in_lines(self, step: int) -> None:
+        """Reads the evaluations up to a step from the record, which is all that the best one depends on."""
+        task, patience = self.trainer.task, self.trainer.config.early_stopping.patience
+        lines = [line for line in agreed(self.folder.lines) if line["step"] <= step]
+        self._scores = {line["step"]: line[task.best_metric] for line in lines if task.best_metric in line}
+        self.early_stopping = EarlyStopping.from_lines(task, patience, lines)
+
+    @property
+    def _metric_in_words(self) -> str:
+        return self.trainer.task.best_metric.replace("_", " ")
 
     def take_in(self, stepper: Stepper, leave: int) -> None:
         """Takes in the metrics of all dispatches but the newest `leave`, and shows the last.
@@ -126,8 +157,8 @@ class Run:
         minutes = self.trainer.config.checkpoint_minutes
         return bool(minutes) and agreed(lambda: time.monotonic() >= self._saved + 60 * minutes)
 
-    def evaluate(self) -> dict[str, float]:
-        """Evaluates the net, writes the line, and returns its metrics.
+    def evaluate(self) -> None:
+        """Evaluates the net and writes the line.
 
         Raises:
           UserError: for one that is not finite.
@@ -138,16 +169,14 @@ class Run:
                 raise self._diverged(f"the {name.replace('_', ' ')} became {value} at step {self.step}")
         self._record(metrics)
         self.early_stopping.update(self.step, metrics)
-        return metrics
+        self._scores[self.step] = metrics[self.trainer.task.best_metric]
 
-    def save(self, evaluated: Mapping[str, float]) -> None:
-        """Saves a checkpoint, with the metrics of the evaluation at this step if there was one."""
+    def save(self) -> None:
+        """Saves a checkpoint."""
         # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
         agreed(self.folder.sync)
         host = {"pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average}
-        # With early stopping, the first of several equal evaluations must stay the best.
-        counts = self.is_best or not self.early_stopping.patience
-        self.checkpoints.save(self.step, self.state, host, evaluated if counts else {})
+        self.checkpoints.save(self.step, self.state, host, self._scores)
         self._saved = time.monotonic()
 
     def stopped(self, stop: StopRequest) -> Stopped:
@@ -165,6 +194,11 @@ class Run:
         kept = self.step
         if early.patience and early.best_step is not None:
             kept = early.best_step
+            if not self.checkpoints.can_read(kept, self.state, replicated(trainer.mesh)):
+                raise UserError(
+                    f"the checkpoint of step {kept}, which had the best {self._metric_in_words}, is lost or damaged in "
+                    f"{self.folder.workdir}; the same command goes on from the one before it"
+                )
             self.checkpoints.drop_after(kept)
         lines = agreed(self.folder.lines)
         tests = {line["step"]: line for line in lines if task.best_metric in line}

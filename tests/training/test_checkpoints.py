@@ -30,9 +30,7 @@ def state(value):
 def save(directory, steps, keep=3, errors=None):
     checkpoints = Checkpoints(directory, keep)
     for step in steps:
-        checkpoints.save(
-            step, state(step), {"n": step}, {} if errors is None or step not in errors else {"test_error": errors[step]}
-        )
+        checkpoints.save(step, state(step), {"n": step}, {s: e for s, e in (errors or {}).items() if s <= step})
     checkpoints.close()
 
 
