@@ -1,5 +1,6 @@
 """Runs commands: quiet libraries, one line for a user's mistake, an exit status."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,10 +26,11 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
     # Orbax and TFDS log at length what they also raise.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
     try:
         command()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        _last_words(f"error: {error}")
         if "jax" in sys.modules:
             from resnet_jax.training.distributed import all_leave
 
@@ -36,18 +38,30 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
                 os._exit(MISTAKE)
         return MISTAKE
     except Stopped as stopped:
-        print(f"stopped: {stopped}", file=sys.stderr, flush=True)
+        _last_words(f"stopped: {stopped}")
         if isinstance(stopped, ProcessLost):
             os._exit(STOPPED)  # a normal exit would wait for the lost process
         return STOPPED
     except KeyboardInterrupt:
-        print("stopped at once; the same command goes on from the newest checkpoint", file=sys.stderr)
+        _last_words("stopped at once; the same command goes on from the newest checkpoint")
         return INTERRUPTED
     except RuntimeError as error:
         if "Unable to initialize backend" not in str(error):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # by JAX_PLATFORMS
+        _last_words(f"error: {' '.join(str(error).split())}")  # by JAX_PLATFORMS
         return MISTAKE
     except BrokenPipeError:  # as of `summary ... | head`
         sys.stderr.close()
     return 0
+
+
+def _last_words(text: str) -> None:
+    """Prints why the command ends; where even that cannot be written, as to a full disk, the status says it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _unraisable(raised: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody can catch, but not that TensorStore's threads come too late to a failed write of Orbax."""
+    if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(raised)

@@ -204,10 +204,13 @@ class Checkpoints:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             return error  # a process is gone, which `fit` says
         whole = ", ".join(str(step) for step in self.steps()) or "none"
-        full = shutil.disk_usage(self._directory).free < 2**20
+        try:
+            why = "the disk is full" if shutil.disk_usage(self._directory).free < 2**20 else one_line(error)
+        except OSError as gone:
+            return UserError(f"cannot write a checkpoint to {self._directory}: {gone.strerror}")
         return UserError(
-            f"cannot write a checkpoint to {self._directory}: {'the disk is full' if full else one_line(error)}; whole "
-            f"checkpoints there: {whole}. With that mended, the same command goes on from the newest"
+            f"cannot write a checkpoint to {self._directory}: {why}; whole checkpoints there: {whole}. With that "
+            "mended, the same command goes on from the newest"
         )
 
 

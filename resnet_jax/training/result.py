@@ -38,6 +38,7 @@ class Result:
         by it. `best_...`: the best of all evaluations; chosen on the test set, so never a result.
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
+      computed: what computed the run, from which step on; see `computation.go_on`.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
     """
 
@@ -61,6 +62,7 @@ class Result:
     skipped_batches: int = 0
     stopped_step: int | None = None
     kept_step: int | None = None
+    computed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""

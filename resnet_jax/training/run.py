@@ -4,7 +4,7 @@ import datetime
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from resnet_jax.config import config_hash
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.checkpoint import Checkpoints, Restored
+from resnet_jax.training.computation import changes, computation, go_on
 from resnet_jax.training.distributed import agreed, replicated
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result, commit, hardware, last_epoch_means, versions
@@ -40,11 +41,17 @@ class Run:
     loss_guard: LossGuard
     early_stopping: EarlyStopping
 
-    def __init__(
-        self, trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, progress: ProgressDisplay, began: float
-    ) -> None:
-        """Prepares a run; `began` is when its command did, of `time.monotonic`."""
+    def __init__(self, trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, progress: ProgressDisplay,
+                 began: float, force: Collection[str] = ()) -> None:  # fmt: skip
+        """Prepares a run.
+
+        Args:
+          trainer, folder, checkpoints, progress: as above.
+          began: when its command did, of `time.monotonic`.
+          force: as `loop.fit` takes it.
+        """
         self.trainer, self.folder, self.checkpoints, self.progress = trainer, folder, checkpoints, progress
+        self._force = force
         self.skipped = SkippedBatches(agreed(folder.skipped_batches))
         self._commit = commit()  # now: a long run may see later commits
         self._began = began
@@ -74,12 +81,17 @@ class Run:
         self.step = int(self.state.step)
         self.pending, self._saved = list(host["pending"]), time.monotonic()
         self.loss_guard = LossGuard(trainer.task.chance_loss, trainer.config.loss_jump, host.get("loss_average"))
+        now = computation(list(trainer.mesh.devices.flat))
+        self._computed: list[dict[str, Any]] = agreed(
+            lambda: go_on(host.get("computed", ()), self.step, now, self._force)
+        )
         agreed(lambda: folder.replace_config(trainer.config))
         agreed(lambda: folder.truncate(self.step))
         self._take_in_lines(self.step)
         if self._earlier_seconds is None:  # whatever the run goes back to, this process's own time counts on
             self._earlier_seconds = host["seconds"]
-        return [f"{note}; training goes on from step {self.step}" for note in notes]
+        other = changes(self._computed)
+        return [*(f"{note}; training goes on from step {self.step}" for note in notes), *([other] if other else [])]
 
     def _newest(self, like: TrainState) -> tuple[Restored | None, list[str]]:
         """Returns the newest checkpoint to go on from, and a sentence for each that is lost.
@@ -97,8 +109,8 @@ class Run:
             if self.checkpoints.can_read(best, like, sharding):
                 return restored, notes
             notes.append(
-                f"the checkpoint of step {best}, which had the best {self._metric_in_words}, is lost or damaged; it and "
-                "later ones were moved aside"
+                f"the checkpoint of step {best}, which had the best {self._metric_in_words}, is lost or damaged; "
+                "it and later ones were moved aside"
             )
             self.checkpoints.set_aside_from(best)
         return None, notes
@@ -175,7 +187,10 @@ class Run:
         """Saves a checkpoint."""
         # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
         agreed(self.folder.sync)
-        host = {"pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average}
+        host = {
+            "pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average,
+            "computed": self._computed,
+        }  # fmt: skip
         self.checkpoints.save(self.step, self.state, host, self._scores)
         self._saved = time.monotonic()
 
@@ -227,6 +242,7 @@ class Run:
             skipped_batches=len(self.skipped.records),
             stopped_step=self.step if early.patience else None,
             kept_step=kept if early.patience else None,
+            computed=self._computed,
         )
 
     def _record(self, line: Mapping[str, float]) -> None:

@@ -190,5 +190,5 @@ def test_this_processors_library_is_in_its_own_folder(monkeypatch, asked_anew, t
         said = f"model name : {processor}\n"
         monkeypatch.setattr(Path, "read_text", lambda p, *a, said=said: said if "cpuinfo" in str(p) else read(p, *a))
         assert not build.available()
-        build.available.cache_clear()
+        build.library.cache_clear()
     assert len(set(found)) == 2 and all(folder.is_relative_to(tmp_path) for folder in found)
