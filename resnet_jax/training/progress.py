@@ -106,7 +106,12 @@ class PlainProgress(ProgressDisplay):
         )
 
     def _print(self, text: str) -> None:
-        print(f"{self._title}: {text}" if self._title else text, file=self._stream, flush=True)
+        try:
+            print(f"{self._title}: {text}" if self._title else text, file=self._stream, flush=True)
+        except BrokenPipeError:  # nobody listens any more
+            raise
+        except OSError:
+            pass  # a log on a full disk, which must not end the run
 
 
 class RichProgress(ProgressDisplay):
