@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: help install ablation test soak docs-commands imagenet-check tpu-check lint docs bench readme clean
+.PHONY: help install ablation test soak attack docs-commands imagenet-check tpu-check lint docs bench readme clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -20,8 +20,11 @@ ablation: $(VENV)/installed ## train plain-20/56 and ResNet-20/56 on digits and 
 test: $(VENV)/installed-dev ## the tests, in two processes; WORKERS=8 for eight
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-soak: $(VENV)/installed-dev ## kill a digits run 200 times and compare it with one that was left alone: twenty minutes
+soak: $(VENV)/installed-dev ## kill digits runs 200 times and compare them with ones that were left alone: thirty minutes
 	$(BIN)/python -m tests.training.kills --kills=200
+
+attack: $(VENV)/installed-dev ## attack what docs/trust.md promises at random, for five minutes: before each release
+	$(BIN)/python -m tests.attack --minutes=5
 
 docs-commands: $(VENV)/installed-dev ## run the commands of README and docs/, shortened, in a terminal and in a pipe: minutes
 	$(BIN)/python -m tests.documentation.run_commands

@@ -17,19 +17,22 @@ LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 #: 2 GiB: a deep net's training step takes a few MiB. The least recently used programs are removed first.
 DEFAULT_MOST_BYTES = 2 * 2**30
 
+#: Bits of a file's mode.
+WRITABLE_BY_OTHERS = 0o022
+
 
 def use_compilation_cache() -> None:
     """Sets JAX's variables for a folder in the user's cache; call it before JAX is imported.
 
     JAX_COMPILATION_CACHE_DIR moves the folder; set but empty, it turns the cache off. Nothing is set where the folder
-    cannot be written to.
+    cannot be written to, or is another user's.
     """
     # JAX needs filelock to limit the size.
     if FOLDER in os.environ or importlib.util.find_spec("filelock") is None:
         return
     try:
         folder = default_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         with tempfile.TemporaryFile(dir=folder):  # os.access is wrong about read-only file systems and full disks
             pass
     except (OSError, RuntimeError):  # RuntimeError: there is no home
@@ -47,6 +50,25 @@ def default_folder() -> Path:
     """
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "resnet_jax" / _processor()
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder for programs that this process will load and run, which no other user can write to.
+
+    Programs in one that others could write to are removed: they may be theirs.
+
+    Raises:
+      OSError: if it cannot be made, or is another user's.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} is another user's")
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        folder.chmod(status.st_mode & ~WRITABLE_BY_OTHERS)
+        for pattern in ("kernels-*", "*-cache", "*-atime"):  # of `kernels.build`, and two of JAX's
+            for program in folder.glob(pattern):
+                program.unlink(missing_ok=True)
 
 
 def _processor() -> str:

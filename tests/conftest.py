@@ -94,7 +94,7 @@ def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from resnet_jax.kernels import build
 
     def forget() -> None:
-        build.available.cache_clear()
+        build.library.cache_clear()
         jax.clear_caches()
 
     monkeypatch.delenv(build.SWITCH, raising=False)

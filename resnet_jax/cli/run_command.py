@@ -33,6 +33,7 @@ def run_command(command: Callable[[], object], compilation_cache: bool = True) -
         use_compilation_cache()
     keep_freed_memory()
     _quieten()
+    sys.unraisablehook = _unraisable
     _write_anything()
     try:
         status = _carry_out(command)
@@ -111,3 +112,9 @@ def _discard_output() -> None:
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         print(printable(text), file=sys.stderr, flush=True)
+
+
+def _unraisable(raised: "sys.UnraisableHookArgs") -> None:
+    """Prints what nobody can catch, but not that TensorStore's threads come too late to a failed write of Orbax."""
+    if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(raised)

@@ -16,7 +16,8 @@ def main(arguments: Sequence[str]) -> None:
     """Trains, shows progress on stderr and prints the result."""
     values = verb_flags(
         ("string", "workdir", None, "the run's folder; the same command goes on with it"),
-        ("list", "force", [], "fields that may differ from those of the run that goes on"), *PROCESSES,
+        ("list", "force", [], "fields that may differ from those of the run that goes on; also layers and jaxlib"),
+        *PROCESSES,
     )  # fmt: skip
     config = parse_with_config(values, USAGE, arguments, "workdir")
     join_processes(values)

@@ -91,7 +91,12 @@ def open_run(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Open
     restored = read_newest(directory, trainer.random_init(), replicated(trainer.mesh))
     if restored is None:
         raise missing
-    return OpenRun(record.workdir, trainer, restored.state, restored.damaged)
+    run = OpenRun(record.workdir, trainer, restored.state, restored.damaged)
+    kept = result.kept_step if (result := record.result()) else None
+    if kept not in (None, run.step):
+        note = f"the run kept the weights of step {kept}, whose checkpoint is lost"
+        return dataclasses.replace(run, passed_over=(*run.passed_over, note))
+    return run
 
 
 def resident_pipeline(trainer: Trainer) -> ResidentPipeline:

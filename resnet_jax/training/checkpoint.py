@@ -3,11 +3,15 @@
 A net has hundreds of small arrays, and Orbax takes about a millisecond of CPU for each. They are packed into few.
 """
 
+import contextlib
 import copy
 import dataclasses
+import itertools
+import json
+import os
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,8 @@ from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.data.placement import place
-from resnet_jax.errors import UserError, one_line
-from resnet_jax.training.distributed import agreed, all_agree, is_chief, wait_for_all
+from resnet_jax.errors import UserError, one_line, writing
+from resnet_jax.training.distributed import agreed, all_agree
 from resnet_jax.training.step import TrainState
 
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
@@ -41,6 +45,22 @@ class Restored:
     damaged: tuple[str, ...]
 
 
+@dataclasses.dataclass
+class _KeepBest(policies.PreservationPolicy):
+    """Keeps the checkpoint with the best of `scores`, by step; the first of several alike.
+
+    Orbax would keep what is best of the checkpoints that its own process saved.
+    """
+
+    lower_is_better: bool
+    scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        scored = [c.step for c in checkpoints if c.step in self.scores]
+        best = (min if self.lower_is_better else max)(scored, key=self.scores.__getitem__, default=None)
+        return [c.step == best for c in checkpoints]
+
+
 class Checkpoints:
     """Keeps the checkpoints of one run, by step: the newest `keep`, and the best.
 
@@ -49,16 +69,12 @@ class Checkpoints:
     together.
     """
 
-    def __init__(self, directory: Path, keep: int, best_metric: str = "test_error", lower_is_better: bool = True,
-                 read_only: bool = False) -> None:  # fmt: skip
+    def __init__(self, directory: Path, keep: int, lower_is_better: bool = True, read_only: bool = False) -> None:
         """Opens `directory`, which is made when needed; with `read_only`, nothing in it is ever changed."""
         self._directory, self._read_only = directory.absolute(), read_only
-        sign = -1 if lower_is_better else 1
-        best = policies.BestN(
-            get_metric_fn=lambda metrics: sign * metrics[best_metric], n=1, keep_checkpoints_without_metrics=False
-        )
+        self._best = _KeepBest(lower_is_better)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
             enable_async_checkpointing=not read_only,
             read_only=read_only,
         )
@@ -68,29 +84,28 @@ class Checkpoints:
         """Returns the steps of the checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState, host: dict[str, Any], metrics: Mapping[str, float]) -> None:
+    def save(self, step: int, state: TrainState, host: dict[str, Any], scores: Mapping[int, float]) -> None:
         """Saves the state after `step` steps, unless that is saved already.
 
         Args:
           step: steps done.
           state: the state; it is copied before this returns.
           host: a JSON-like dict of the host's own.
-          metrics: of the evaluation at this step; empty if there was none.
+          scores: the metric that decides which checkpoint is the best, of every step so far that was evaluated.
 
         Raises:
           UserError: if this or the last checkpoint could not be written, as on a full disk.
         """
         if step in self._manager.all_steps():
             return
-        sums = {"checksum": checksum(state), "layout": layout(state)}
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(pack(state)),
-            # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
-            # Copied: it is written in the background, while the run goes on to change its lists.
-            host=ocp.args.JsonSave(copy.deepcopy(host) | sums),
-        )
+        # Copied: it is written in the background, while the run goes on to change its lists.
+        host = copy.deepcopy(host) | {"layout": layout(state)}
+        # Orbax and TensorStore do not notice every flipped bit; the sum of what was meant to be written does.
+        host["checksum"] = checksum_with_host(checksum(state), host)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(pack(state)), host=ocp.args.JsonSave(host))
+        self._best.scores = dict(scores)
         try:
-            self._manager.save(step, args=items, metrics=dict(metrics) or None)
+            self._manager.save(step, args=items)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
 
@@ -119,7 +134,7 @@ class Checkpoints:
                 damaged[step] = f"checkpoint {step} cannot be read ({why})"
                 continue
             if damaged and not self._read_only:
-                self._move_aside(damaged)
+                self._move_aside(damaged, "damaged")
             return Restored(*found, tuple(damaged.values()))
         if damaged:
             raise UserError(
@@ -128,24 +143,26 @@ class Checkpoints:
             )
         return None
 
-    def _move_aside(self, steps: Iterable[int]) -> None:
-        if is_chief():
-            for step in steps:
-                (self._directory / str(step)).rename(self._directory / f"damaged-{step}")
-        wait_for_all("damaged checkpoints moved")
+    def set_aside_from(self, step: int) -> None:
+        """Renames the checkpoints of this step and later ones to `unused-STEP`, so that the run can save them again."""
+        self._move_aside([s for s in self.steps() if s >= step], "unused")
+
+    def _move_aside(self, steps: Iterable[int], prefix: str) -> None:
+        agreed(lambda: [_move_aside(self._directory / str(step), prefix) for step in steps])
         self._manager.reload()
 
-    def drop_after(self, step: int) -> None:
-        """Removes the checkpoints newer than that of a step.
-
-        Raises:
-          UserError: if there is none of that step, as after damage.
-        """
+    def can_read(self, step: int, like: TrainState, sharding: NamedSharding) -> bool:
+        """Returns whether there is a checkpoint of this step, and it is whole; see `restore`."""
         self.wait()
-        if step not in self._manager.all_steps():
-            raise UserError(
-                f"{self._directory} no longer holds the checkpoint of step {step}, which had the lowest error"
-            )
+        whole = False
+        # Each layer of Orbax and TensorStore has its own types for damage.
+        with contextlib.suppress(Exception):
+            whole = step in self._manager.all_steps() and self._read(step, like, sharding) is not None
+        return all_agree(whole)
+
+    def drop_after(self, step: int) -> None:
+        """Removes the checkpoints newer than that of a step."""
+        self.wait()
         for later in [s for s in self._manager.all_steps() if s > step]:
             self._manager.delete(later)
 
@@ -164,11 +181,13 @@ class Checkpoints:
         arrays = ocp.args.StandardRestore(packed_shapes(like, sharding))
         restored = self._manager.restore(step, args=ocp.args.Composite(state=arrays, host=ocp.args.JsonRestore()))
         host = dict(restored.host)
-        if layout(like) != host.pop("layout"):
+        if layout(like) != host["layout"]:
             raise ValueError("its arrays are those of another net or optimiser")
         state = unpack(restored.state, like, sharding)
-        if checksum(state) != host.pop("checksum"):
+        arrays, found = checksum(state), host.pop("checksum")
+        if found not in (checksum_with_host(arrays, host), arrays):  # the second in checkpoints of early versions
             raise ValueError("its checksum does not match")
+        del host["layout"]
         return state, host
 
     def close(self) -> None:
@@ -185,10 +204,13 @@ class Checkpoints:
         if jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
             return error  # a process is gone, which `fit` says
         whole = ", ".join(str(step) for step in self.steps()) or "none"
-        full = shutil.disk_usage(self._directory).free < 2**20
+        try:
+            why = "the disk is full" if shutil.disk_usage(self._directory).free < 2**20 else one_line(error)
+        except OSError as gone:
+            return UserError(f"cannot write a checkpoint to {self._directory}: {gone.strerror}")
         return UserError(
-            f"cannot write a checkpoint to {self._directory}: {'the disk is full' if full else one_line(error)}; whole "
-            f"checkpoints there: {whole}. With that mended, the same command goes on from the newest"
+            f"cannot write a checkpoint to {self._directory}: {why}; whole checkpoints there: {whole}. With that "
+            "mended, the same command goes on from the newest"
         )
 
 
@@ -198,6 +220,20 @@ def checksum(state: TrainState) -> int:
     for leaf in jax.tree.leaves(state):
         total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
     return total
+
+
+def checksum_with_host(arrays: int, host: Mapping[str, Any]) -> int:
+    """Returns the CRC-32 of what `arrays` is the CRC-32 of, followed by what the host saves as JSON."""
+    return zlib.crc32(json.dumps(host, sort_keys=True).encode(), arrays)
+
+
+def _move_aside(path: Path, prefix: str) -> str:
+    """Renames `STEP` to `PREFIX-STEP`, or, where something has that name, to `PREFIX-STEP.2` and so on."""
+    names = (f"{prefix}-{path.name}{'' if n == 1 else f'.{n}'}" for n in itertools.count(1))
+    free = next(name for name in names if not os.path.lexists(path.with_name(name)))
+    with writing(path):
+        path.rename(path.with_name(free))
+    return free
 
 
 def read_newest(directory: Path, like: TrainState, sharding: NamedSharding) -> Restored | None:

@@ -216,9 +216,3 @@ def in_any(mine: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return mine
     return multihost_utils.process_allgather(mine).any(axis=0)
-
-
-def wait_for_all(name: str) -> None:
-    """Waits until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

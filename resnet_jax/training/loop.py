@@ -15,6 +15,7 @@ from resnet_jax.config import flatten
 from resnet_jax.errors import Stopped, UserError, unknown_name
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.computation import FIXED
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import agreed, check_batch, explain_lost_process, make_mesh, together
 from resnet_jax.training.load_weights import resolve
@@ -46,7 +47,8 @@ def fit(
       workdir: the run's folder, made if needed.
       progress: what to show meanwhile; nothing by default.
       devices: devices to train on, all by default.
-      force: fields in which the config may differ from that of the run in `workdir`, which then goes on with it.
+      force: fields in which the config may differ from that of the run in `workdir`, which then goes on with it; also
+        "layers" and "jaxlib", see `computation.go_on`.
       task, model: what is trained for, and a net of the user's own; see `trainer.make_trainer`.
 
     Returns:
@@ -60,7 +62,7 @@ def fit(
     began = time.monotonic()
     validate_config(config)
     for name in force:
-        if name not in flatten(config):
+        if name not in flatten(config) and name not in FIXED:
             raise unknown_name("config field", name, flatten(config))
     progress = progress or ProgressDisplay()
     folder = RunFolder(workdir)
@@ -71,7 +73,7 @@ def fit(
         check_batch(make_mesh(devices), config.batch_size, config.accumulate)
         trainer = together(lambda: make_trainer(config, devices, weights, task, model))
         with StopRequest() as stop, _opened(folder, trainer, force) as checkpoints:
-            result = train(Run(trainer, folder, checkpoints, progress, began), stop)
+            result = train(Run(trainer, folder, checkpoints, progress, began, force), stop)
         # Only now: a signal may end the process again, and the last checkpoint is on disk.
         agreed(partial(folder.finish, result))
         return result
@@ -111,10 +113,11 @@ def train(run: Run, stop: StopRequest) -> Result:
             if log:
                 run.log(stepper)
                 save = save or run.is_time_to_save()
-            evaluated = run.evaluate() if evaluate else {}
+            if evaluate:
+                run.evaluate()
             # With early stopping the best weights so far may be those that the run ends with.
             if save or stop_now or run.is_best:
-                run.save(evaluated)
+                run.save()
             if stop_now:
                 raise run.stopped(stop)
     return run.result()
@@ -127,9 +130,7 @@ def _opened(folder: RunFolder, trainer: Trainer, force: Collection[str]) -> Iter
         agreed(lambda: folder.open(trainer.config))
         agreed(lambda: folder.write_dataset_info(trainer.dataset_info(), force))
         task = trainer.task
-        checkpoints = Checkpoints(
-            folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.best_metric, task.lower_is_better
-        )
+        checkpoints = Checkpoints(folder.workdir / CHECKPOINTS, trainer.config.keep_checkpoints, task.lower_is_better)
         try:
             yield checkpoints
         except BaseException as error:

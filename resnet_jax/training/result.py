@@ -40,6 +40,7 @@ class Result:
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       unreadable: images among those evaluated on that could not be read; they were shown grey, and count in the error.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
+      computed: what computed the run, from which step on; see `computation.go_on`.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
       changes: of a run that went on with changed fields (`--force`): the steps done before, `after_step`, and `fields`
         with both values. All other fields are those of the last config.
@@ -67,6 +68,7 @@ class Result:
     stopped_step: int | None = None
     kept_step: int | None = None
     changes: Sequence[Mapping[str, Any]] = ()
+    computed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""
@@ -97,9 +99,12 @@ class Result:
 
 def _is_of(value: Any, kind: Any) -> bool:
     """Returns whether a value of JSON is of a type of `Result`'s fields; whole numbers count as float."""
-    if get_origin(kind) is dict:
-        of = get_args(kind)[1]
-        return isinstance(value, dict) and (of is Any or all(_is_of(one, of) for one in value.values()))
+    if get_origin(kind) in (dict, Mapping):
+        return isinstance(value, dict) and all(_is_of(one, get_args(kind)[1]) for one in value.values())
+    if get_origin(kind) in (list, Sequence):
+        return isinstance(value, list) and all(_is_of(one, get_args(kind)[0]) for one in value)
+    if kind is Any:
+        return True
     if kind is float:
         return type(value) in (int, float) and abs(value) < sys.float_info.max
     if kind is int:

@@ -4,7 +4,7 @@ import datetime
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from resnet_jax.config import config_hash, differing_fields
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.tasks.task import Task
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, Restored
+from resnet_jax.training.computation import changes, computation, go_on
 from resnet_jax.training.distributed import agreed, replicated
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result, commit, hardware, last_epoch_means, versions
@@ -40,11 +41,17 @@ class Run:
     loss_guard: LossGuard
     early_stopping: EarlyStopping
 
-    def __init__(
-        self, trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, progress: ProgressDisplay, began: float
-    ) -> None:
-        """Prepares a run; `began` is when its command did, of `time.monotonic`."""
+    def __init__(self, trainer: Trainer, folder: RunFolder, checkpoints: Checkpoints, progress: ProgressDisplay,
+                 began: float, force: Collection[str] = ()) -> None:  # fmt: skip
+        """Prepares a run.
+
+        Args:
+          trainer, folder, checkpoints, progress: as above.
+          began: when its command did, of `time.monotonic`.
+          force: as `loop.fit` takes it.
+        """
         self.trainer, self.folder, self.checkpoints, self.progress = trainer, folder, checkpoints, progress
+        self._force = force
         self.skipped = SkippedBatches(agreed(folder.skipped_batches))
         self._commit = commit()  # now: a long run may see later commits
         self._began = began
@@ -71,22 +78,58 @@ class Run:
         """
         trainer, folder = self.trainer, self.folder
         like = trainer.random_init()
-        restored = self.checkpoints.restore(like, replicated(trainer.mesh))
+        restored, notes = self._newest(like)
         host: dict[str, Any] = restored.host if restored else {"pending": [], "seconds": 0.0}
         self.state = restored.state if restored else trainer.init(like)
         self.step = int(self.state.step)
         self.pending, self._saved = list(host["pending"]), time.monotonic()
         self.loss_guard = LossGuard(trainer.task.chance_loss, trainer.config.loss_jump, host.get("loss_average"))
-        lines = [line for line in agreed(folder.lines) if line["step"] <= self.step]
-        self.early_stopping = EarlyStopping.from_lines(trainer.task, trainer.config.early_stopping.patience, lines)
+        now = computation(list(trainer.mesh.devices.flat))
+        self._computed: list[dict[str, Any]] = agreed(
+            lambda: go_on(host.get("computed", ()), self.step, now, self._force)
+        )
+        self._take_in_lines(self.step)
         agreed(self._check_changes)
         info = trainer.dataset_info()
         agreed(lambda: folder.replace_config(trainer.config, self.step, info))
         agreed(lambda: folder.truncate(self.step))
         if self._earlier_seconds is None:  # whatever the run goes back to, this process's own time counts on
             self._earlier_seconds = host["seconds"]
-        damaged = restored.damaged if restored else ()
-        return [f"{what}; it was moved aside, and training goes on from step {self.step}" for what in damaged]
+        other = changes(self._computed)
+        return [*(f"{note}; training goes on from step {self.step}" for note in notes), *([other] if other else [])]
+
+    def _newest(self, like: TrainState) -> tuple[Restored | None, list[str]]:
+        """Returns the newest checkpoint to go on from, and a sentence for each that is lost.
+
+        With early stopping, the run may end with the weights of the best step so far: where its checkpoint is lost,
+        training goes on from ahead of it, and makes it again.
+        """
+        sharding, notes = replicated(self.trainer.mesh), list[str]()
+        while (restored := self.checkpoints.restore(like, sharding)) is not None:
+            notes += [f"{what}; it was moved aside" for what in restored.damaged]
+            self._take_in_lines(int(restored.state.step))
+            best = self.early_stopping.best_step
+            if not self.early_stopping.patience or best in (None, int(restored.state.step)):
+                return restored, notes
+            if self.checkpoints.can_read(best, like, sharding):
+                return restored, notes
+            notes.append(
+                f"the checkpoint of step {best}, which had the best {self._metric_in_words}, is lost or damaged; "
+                "it and later ones were moved aside"
+            )
+            self.checkpoints.set_aside_from(best)
+        return None, notes
+
+    def _take_in_lines(self, step: int) -> None:
+        """Reads the evaluations up to a step from the record, which is all that the best one depends on."""
+        task, patience = self.trainer.task, self.trainer.config.early_stopping.patience
+        lines = [line for line in agreed(self.folder.lines) if line["step"] <= step]
+        self._scores = {line["step"]: line[task.best_metric] for line in lines if task.best_metric in line}
+        self.early_stopping = EarlyStopping.from_lines(task, patience, lines)
+
+    @property
+    def _metric_in_words(self) -> str:
+        return self.trainer.task.best_metric.replace("_", " ")
 
     def _check_changes(self) -> None:
         """Raises UserError for changed fields where no step would be done with them: the result would be of others."""
@@ -141,8 +184,8 @@ class Run:
         minutes = self.trainer.config.checkpoint_minutes
         return bool(minutes) and agreed(lambda: time.monotonic() >= self._saved + 60 * minutes)
 
-    def evaluate(self) -> dict[str, float]:
-        """Evaluates the net, writes the line, and returns its metrics.
+    def evaluate(self) -> None:
+        """Evaluates the net and writes the line.
 
         Raises:
           UserError: for one that is not finite.
@@ -154,16 +197,17 @@ class Run:
                 raise self._diverged(f"the {name.replace('_', ' ')} became {value} at step {self.step}")
         self._record(metrics)
         self.early_stopping.update(self.step, metrics)
-        return metrics
+        self._scores[self.step] = metrics[self.trainer.task.best_metric]
 
-    def save(self, evaluated: Mapping[str, float]) -> None:
-        """Saves a checkpoint, with the metrics of the evaluation at this step if there was one."""
+    def save(self) -> None:
+        """Saves a checkpoint."""
         # The lines ahead of a checkpoint must be as safe as it: a power loss must not take them alone.
         agreed(self.folder.sync)
-        host = {"pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average}
-        # With early stopping, the first of several equal evaluations must stay the best.
-        counts = self.is_best or not self.early_stopping.patience
-        self.checkpoints.save(self.step, self.state, host, evaluated if counts else {})
+        host = {
+            "pending": self.pending, "seconds": self.seconds, "loss_average": self.loss_guard.average,
+            "computed": self._computed,
+        }  # fmt: skip
+        self.checkpoints.save(self.step, self.state, host, self._scores)
         self._saved = time.monotonic()
 
     def stopped(self, stop: StopRequest) -> Stopped:
@@ -181,6 +225,11 @@ class Run:
         kept = self.step
         if early.patience and early.best_step is not None:
             kept = early.best_step
+            if not self.checkpoints.can_read(kept, self.state, replicated(trainer.mesh)):
+                raise UserError(
+                    f"the checkpoint of step {kept}, which had the best {self._metric_in_words}, is lost or damaged in "
+                    f"{self.folder.workdir}; the same command goes on from the one before it"
+                )
             self.checkpoints.drop_after(kept)
         lines = agreed(self.folder.lines)
         tests = {line["step"]: line for line in lines if task.best_metric in line}
@@ -211,6 +260,7 @@ class Run:
             stopped_step=self.step if early.patience else None,
             kept_step=kept if early.patience else None,
             changes=agreed(self.folder.changes),
+            computed=self._computed,
         )
 
     def _record(self, line: Mapping[str, float]) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from resnet_jax.atomic_write import atomic_write, parse_json, read_json_object
 from resnet_jax.config import differing_fields, from_dict, to_dict
-from resnet_jax.errors import UserError, one_line
+from resnet_jax.errors import UserError, one_line, writing
 from resnet_jax.training.result import DatasetInfo, Result
+from resnet_jax.training.tensorboard import TensorBoardFile
 
 CHECKPOINTS = "checkpoints"
 DATASET_INFO = "data.json"
@@ -38,7 +38,7 @@ class RunFolder:
 
     def __init__(self, workdir: str | Path) -> None:
         self.workdir = Path(workdir).expanduser()
-        self._tensorboard: SummaryWriter | None = None
+        self._tensorboard: TensorBoardFile | None = None
         self._lock: TextIO | None = None
 
     def open(self, config: ConfigDict) -> None:
@@ -200,31 +200,51 @@ class RunFolder:
         _write(self.workdir / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self._close_tensorboard()
         try:
-            self._tensorboard = SummaryWriter(str(self.workdir / "tensorboard"), purge_step=step + 1)
+            self._tensorboard = TensorBoardFile(self.workdir / "tensorboard", purge_step=step + 1)
         except OSError as error:
             raise UserError(f"cannot write to workdir {self.workdir}: {error.strerror or error}") from error
+
+    def check_is_held(self) -> None:
+        """Raises UserError if the folder, or its lock, was removed or replaced: another process may train there."""
+        if self._lock is None:
+            return
+        try:
+            held = os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self._lock.name))
+        except OSError:
+            held = False
+        if not held:
+            raise UserError(
+                f"workdir {self.workdir} or its lock was removed or replaced while this process trained there, which "
+                "therefore ends; the same command goes on from the newest checkpoint that is left"
+            )
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line, and the same values as TensorBoard scalars.
 
         Raises:
-          UserError: if it cannot be written, as on a full disk.
+          UserError: if it cannot be written, as on a full disk or without the file; see also `check_is_held`.
         """
+        self.check_is_held()
         try:
-            with (self.workdir / "metrics.jsonl").open("a") as file:
+            path = self.workdir / "metrics.jsonl"
+            with open(path, "a", opener=lambda name, flags: os.open(name, flags & ~os.O_CREAT)) as file:
                 file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.workdir}/metrics.jsonl at step {step}: {error.strerror}; with that mended, the "
                 "same command goes on"
             ) from error
-        if self._tensorboard is not None and _is_alive(self._tensorboard):
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
+        if self._tensorboard is not None:
+            self._tensorboard.add(step, values)
 
     def sync(self) -> None:
-        """Flushes the lines so far to the disk, so that they outlive a loss of power."""
-        with (self.workdir / "metrics.jsonl").open("rb") as file:
+        """Flushes the lines so far to the disk, so that they outlive a loss of power.
+
+        Raises:
+          UserError: if that fails; see also `check_is_held`.
+        """
+        self.check_is_held()
+        with writing(self.workdir / "metrics.jsonl"), (self.workdir / "metrics.jsonl").open("rb") as file:
             os.fsync(file.fileno())
 
     def skipped_batches(self) -> list[dict[str, Any]]:
@@ -276,6 +296,7 @@ class RunFolder:
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""
         try:
+            self.check_is_held()
             _write(self.workdir / "result.json", json.dumps(result.to_json(), indent=2) + "\n")
         finally:
             self.close()
@@ -288,15 +309,9 @@ class RunFolder:
             self._lock = None
 
     def _close_tensorboard(self) -> None:
-        if self._tensorboard is not None and _is_alive(self._tensorboard):
-            with contextlib.suppress(OSError):  # on a full disk, where metrics.jsonl has all that matters
-                self._tensorboard.close()
-        self._tensorboard = None
-
-
-def _is_alive(writer: SummaryWriter) -> bool:
-    """Returns whether its thread still writes. It dies of its first error, and waiting for it then never ends."""
-    return writer.file_writer.event_writer._worker.is_alive()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.data.shapes import StepShapes
+from resnet_jax.errors import UserError, one_line
 from resnet_jax.training.distributed import batch_sharded, platform
 from resnet_jax.training.step import TrainState
 from resnet_jax.training.trainer import Trainer
@@ -154,11 +155,20 @@ class Trace:
         return self.running and step >= self._last
 
     def stop(self) -> None:
-        """Writes the trace, if one is running."""
+        """Writes the trace, if one is running.
+
+        Raises:
+          UserError: if it cannot be written, as on a full disk.
+        """
         if self.running:
-            if jax.process_index() == 0:
-                jax.profiler.stop_trace()
             self.running = False
+            if jax.process_index() == 0:
+                try:
+                    jax.profiler.stop_trace()
+                except (OSError, ValueError, RuntimeError) as error:
+                    raise UserError(
+                        f"cannot write the profiler trace to {self._directory}: {one_line(error)}"
+                    ) from error
 
 
 def memory(devices: Sequence[jax.Device]) -> dict[str, float]:

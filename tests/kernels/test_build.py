@@ -3,8 +3,10 @@
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,20 @@ def compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("CONTENT", "a library")
     (tmp_path / "calls").write_text("")
     return tmp_path / "calls"
+
+
+def give_away(path):
+    """To a user that need not exist."""
+    if os.geteuid() != 0:
+        pytest.skip("giving a file to another user needs root")
+    os.chown(path, 12345, 12345)
+
+
+def wait_until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def said(path):
@@ -85,6 +101,57 @@ class TestBuild:
         (tmp_path / "cache" / "tmp123").mkdir()  # of a process that was killed
         (tmp_path / "cache" / "tmp123" / "kernels-0.so").write_text("half")
         assert build.build(tmp_path / "cache").read_text() == "a library"
+
+    def test_a_killed_compilation_leaves_nothing(self, compiler, tmp_path):
+        """SIGKILL: the next process removes its scratch folder, but not that of one that still compiles."""
+        cache = tmp_path / "cache"
+        script(tmp_path / "compiler", COMPILER.replace("for out", "echo at it >> started; sleep 30; for out"))
+        code = f"from pathlib import Path; from resnet_jax.kernels import build; build.build(Path({str(cache)!r}))"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen([sys.executable, "-c", code], env=environment, start_new_session=True)
+        wait_until(lambda: (tmp_path / "started").exists())
+        script(tmp_path / "compiler", COMPILER)
+        path = build.build(cache)
+        assert {p for p in cache.iterdir() if not p.name.startswith(build.SCRATCH)} == {path}
+        assert len(list(cache.iterdir())) == 2, "the other's folder is gone while it compiles"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert build.build(cache) == path and list(cache.iterdir()) == [path]
+
+    @pytest.mark.parametrize("mode", [0o720, 0o702])
+    def test_a_file_that_others_can_write_to_is_not_loaded(self, compiler, tmp_path, mode):
+        path = build.build(tmp_path / "cache")
+        path.chmod(mode)
+        assert build.build(tmp_path / "cache") == path and len(said(compiler)) == 2
+        assert path.stat().st_mode & 0o777 == 0o700
+
+    @pytest.mark.parametrize("mode", [0o770, 0o707])
+    def test_a_folder_that_others_can_write_to_is_closed_and_its_libraries_made_anew(self, compiler, tmp_path, mode):
+        """As `umask 002` makes it. Another file of the user's there stays."""
+        path = build.build(tmp_path / "cache")
+        (tmp_path / "cache/mine").write_text("")
+        (tmp_path / "cache").chmod(mode)
+        assert build.build(tmp_path / "cache") == path and len(said(compiler)) == 2
+        assert (tmp_path / "cache").stat().st_mode & 0o777 == mode & 0o755
+        assert (tmp_path / "cache/mine").exists()
+
+    def test_a_link_in_place_of_the_library_is_not_loaded(self, compiler, tmp_path):
+        path = build.build(tmp_path / "cache")
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+        assert build.build(tmp_path / "cache") == path and len(said(compiler)) == 2 and not path.is_symlink()
+
+    def test_another_users_library_is_not_loaded(self, compiler, tmp_path):
+        path = build.build(tmp_path / "cache")
+        give_away(path)
+        assert build.build(tmp_path / "cache") == path and len(said(compiler)) == 2
+        assert path.stat().st_uid == os.geteuid()
+
+    def test_another_users_folder_is_not_used(self, compiler, tmp_path):
+        build.build(tmp_path / "cache")
+        give_away(tmp_path / "cache")
+        with pytest.raises(PermissionError, match="another user's"):
+            build.build(tmp_path / "cache")
 
     def test_two_processes_at_once(self, compiler, tmp_path, compiled_folder):
         """Each compiles while the other does, and each computes with what it finds."""
@@ -143,7 +210,7 @@ class TestAvailable:
             assert calls(gradients, *operands) == 0
             assert_sums(gradients(*operands), *operands, SAME)
         warnings = [record.getMessage() for record in caplog.records if record.name == build.__name__]
-        assert len(warnings) == (1 if words else 0)
+        assert len(warnings) == (1 if words else 0) and not any("\n" in warning for warning in warnings)
         assert all(word in warnings[0] for word in words)
 
     def test_no_compiler(self, caplog, monkeypatch, tmp_path):
@@ -158,6 +225,43 @@ class TestAvailable:
     def test_one_that_fails(self, caplog, tmp_path):
         script(tmp_path / "compiler", COMPILER + "echo error: -march=native is not known >&2; exit 1\n")
         self.check_xlas(caplog, "XLA's own", "error: -march=native is not known")
+
+    def test_quotes_without_an_end(self, caplog, monkeypatch):
+        monkeypatch.setenv("CXX", "'c++")
+        self.check_xlas(caplog, "XLA's own", "No closing quotation")
+
+    @pytest.mark.parametrize("name", ["/", "\udcff", "nul\n"])
+    def test_a_name_of_no_program(self, caplog, monkeypatch, name):
+        monkeypatch.setenv("CXX", name)
+        self.check_xlas(caplog, "XLA's own")
+
+    @pytest.mark.parametrize("status", [0, 1])
+    def test_one_that_says_what_is_no_text(self, caplog, tmp_path, status):
+        """In its version, and in its complaints over several lines: one line all the same."""
+        odd = "printf '\\377\\376 two\\nlines' >&2; printf '\\377\\376'; "
+        script(tmp_path / "compiler", COMPILER.replace("case", f"{odd} case", 1) + f"exit {status}\n")
+        self.check_xlas(caplog, "XLA's own", "two lines" if status else "kernels-")
+
+    def test_one_that_never_ends(self, caplog, tmp_path, monkeypatch):
+        monkeypatch.setattr(build, "LONGEST", 0.5)
+        script(tmp_path / "compiler", "#!/bin/sh\nexec sleep 30\n")
+        self.check_xlas(caplog, "XLA's own", "timed out")
+
+    def test_a_library_that_lacks_a_function(self, caplog, tmp_path, monkeypatch):
+        """Of which one is there: XLA is told of none of them."""
+        source = tmp_path / "one.cc"
+        source.write_text('extern "C" void Convolution() {}')
+        subprocess.run([CXX, "-shared", "-fPIC", str(source), "-o", str(tmp_path / "one")], check=True)
+        told = []
+        monkeypatch.setattr(build.jax.ffi, "register_ffi_target", lambda *a, **k: told.append(a))
+        script(tmp_path / "compiler", COMPILER.replace("printf %s", 'exec cp one "$out"; :'))
+        self.check_xlas(caplog, "XLA's own", "ConvolutionImagesGradient")
+        assert told == []
+
+    def test_another_users_cache(self, caplog, tmp_path):
+        (tmp_path / "cache").mkdir()
+        give_away(tmp_path / "cache")
+        self.check_xlas(caplog, "XLA's own", "another user's")
 
     def test_one_whose_library_is_none(self, caplog):
         self.check_xlas(caplog, "XLA's own", "kernels-")
@@ -190,5 +294,5 @@ def test_this_processors_library_is_in_its_own_folder(monkeypatch, asked_anew, t
         said = f"model name : {processor}\n"
         monkeypatch.setattr(Path, "read_text", lambda p, *a, said=said: said if "cpuinfo" in str(p) else read(p, *a))
         assert not build.available()
-        build.available.cache_clear()
+        build.library.cache_clear()
     assert len(set(found)) == 2 and all(folder.is_relative_to(tmp_path) for folder in found)

@@ -107,12 +107,12 @@ class TestLeftToXla:
 
     def test_a_switch(self, kernels, monkeypatch):
         monkeypatch.setenv("RESNET_JAX_KERNELS", "0")
-        build.available.cache_clear()
+        build.library.cache_clear()
         self.check()
 
     def test_no_compiler(self, kernels, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler")
-        build.available.cache_clear()
+        build.library.cache_clear()
         self.check()
 
     def test_bfloat16(self, kernels):

@@ -1,6 +1,8 @@
 """Kills a run again and again with SIGKILL and compares it with one that was left alone.
 
 python -m tests.training.kills --kills=200     (make soak)
+
+Half of them as digits are trained by default, half with all that a run keeps beside its parameters.
 """
 
 import argparse
@@ -12,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,6 +29,13 @@ ROOT = Path(__file__).parents[2]
 FIELDS = {
     "steps": 20_000, "batch_size": 16, "log_every": 3, "eval_every": 50, "checkpoint_every": 2, "seed": 3,
     "model.stage_sizes": "(1,1,1)", "model.widths": "(4,4,8)",
+}  # fmt: skip
+
+#: The best checkpoint and the newest alone, batches left out, an average of the parameters, micro-batches.
+OPTIONS = {
+    "keep_checkpoints": 1, "early_stopping.patience": 1000, "eval_every": 10, "data.eval_split": "held_out",
+    "data.held_out_share": 0.1, "on_nan": "rollback", "loss_jump": 1.6, "regularization.ema_decay": 0.9,
+    "accumulate": 2,
 }  # fmt: skip
 
 
@@ -54,7 +65,7 @@ def lines(workdir: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k not in MACHINE_METRICS} for line in text.splitlines()]
 
 
-def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float) -> None:
+def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields: Mapping[str, object]) -> None:
     """Starts the run `kills` times and kills it at a random moment of its training.
 
     Args:
@@ -62,11 +73,12 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float) -> Non
       kills: how often.
       seed: of the random moments.
       longest: seconds after the first step is under way, at most.
+      fields: of the config, beside `FIELDS`.
     """
     rng = random.Random(seed)
     for number in range(kills):
         process = subprocess.Popen(
-            command(workdir),
+            command(workdir, **fields),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -110,22 +122,36 @@ def state_bytes(workdir: Path) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(restored.state)]
 
 
-def compare(folder: Path, kills: int, seed: int = 0, longest: float = 0.3) -> int:
+def checkpoints(workdir: Path) -> list[int]:
+    """Steps of the checkpoints that are kept."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def compare(
+    folder: Path, kills: int, seed: int = 0, longest: float = 0.3, fields: Mapping[str, object] = MappingProxyType({})
+) -> int:
     """Runs both, asserts that they are bitwise the same, and returns the number of steps."""
     killed, whole = folder / "killed", folder / "whole"
-    kill_and_resume(killed, kills, seed, longest)
+    kill_and_resume(killed, kills, seed, longest, fields)
     steps = -(-last_step(killed) // 50) * 50 + 50
     # The schedule's drops lie at fractions of the steps: far beyond what is trained here, for both alike.
     for workdir in (killed, whole):
-        train_up_to(workdir, steps)
+        train_up_to(workdir, steps, fields)
     assert lines(killed) == lines(whole)
     seen = [(line["step"], "loss" in line) for line in lines(killed)]
     assert len(seen) == len(set(seen)) and seen == sorted(seen, key=lambda x: (x[0], not x[1])), "a line twice"
     assert state_bytes(killed) == state_bytes(whole)
+    kept = checkpoints(killed)
+    assert kept == checkpoints(whole), "another checkpoint is kept as the best"
+    tested = {line["step"]: line["test_error"] for line in lines(whole) if "test_error" in line}
+    saved = [step for step in tested if fields.get("early_stopping.patience") or step % FIELDS["checkpoint_every"] == 0]
+    assert min(saved, key=tested.__getitem__) in kept
+    skipped = [path.read_text() if (path := w / "skipped.json").exists() else "" for w in (killed, whole)]
+    assert skipped[0] == skipped[1]
     return steps
 
 
-def train_up_to(workdir: Path, steps: int) -> None:
+def train_up_to(workdir: Path, steps: int, fields: Mapping[str, object] = MappingProxyType({})) -> None:
     """Trains on until step `steps` is seen to be done, and stops there with SIGTERM's clean save."""
     code = (
         "import signal, sys\n"
@@ -135,7 +161,7 @@ def train_up_to(workdir: Path, steps: int) -> None:
         f"progress.make_progress = lambda: Signals({steps}, signal.SIGTERM)\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    arguments = command(workdir)[3:]
+    arguments = command(workdir, **fields)[3:]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment(workdir)
     )
@@ -148,11 +174,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        steps = compare(Path(folder), options.kills, options.seed)
+    steps = 0
+    for fields in ({}, OPTIONS):
+        with tempfile.TemporaryDirectory() as folder:
+            steps += compare(Path(folder), options.kills // 2, options.seed, fields=fields)
     print(
-        f"{options.kills} kills in {steps} steps, {time.monotonic() - began:.0f} s: parameters, statistics, optimiser "
-        "and every line of metrics.jsonl bitwise those of the run that was left alone"
+        f"{2 * (options.kills // 2)} kills in {steps} steps, {time.monotonic() - began:.0f} s: parameters, statistics, "
+        "optimiser and every line of metrics.jsonl bitwise those of the run that was left alone"
     )
 
 

@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, foreign, too many or that do not fit on the disk."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
-from resnet_jax.training.checkpoint import Checkpoints
+from resnet_jax.training.checkpoint import Checkpoints, checksum
 from resnet_jax.training.distributed import make_mesh, replicated
 from resnet_jax.training.loop import fit
 from resnet_jax.training.run_folder import RunFolder
@@ -30,9 +31,7 @@ def state(value):
 def save(directory, steps, keep=3, errors=None):
     checkpoints = Checkpoints(directory, keep)
     for step in steps:
-        checkpoints.save(
-            step, state(step), {"n": step}, {} if errors is None or step not in errors else {"test_error": errors[step]}
-        )
+        checkpoints.save(step, state(step), {"n": step}, {s: e for s, e in (errors or {}).items() if s <= step})
     checkpoints.close()
 
 
@@ -63,6 +62,14 @@ def test_nothing_to_restore(tmp_path):
 def test_the_newest_and_the_best_are_kept(tmp_path):
     save(tmp_path, (1, 2, 3, 4, 5, 6), keep=2, errors={1: 50.0, 2: 10.0, 4: 30.0})
     assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5, 6]
+
+
+def test_the_best_is_kept_by_the_next_process(tmp_path):
+    """Which it is follows from the scores that the run knows, not from what one process saved."""
+    errors = {2: 10.0, 3: 40.0, 4: 10.0}
+    for step in (1, 2, 3, 4, 5):
+        save(tmp_path, (step,), keep=1, errors=errors)
+    assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == [2, 5]  # the first of two alike
 
 
 def test_what_the_host_saves_is_of_that_moment(tmp_path):
@@ -110,6 +117,51 @@ def test_a_damaged_newest_is_said_and_the_one_before_is_used(tmp_path, damage):
     # The run comes to that step again.
     save(tmp_path, (4,))
     assert_is(restore(tmp_path), 4)
+
+
+def test_damaged_again_and_again(tmp_path):
+    """Whatever lies where the damaged checkpoint is moved to."""
+    for _ in range(3):
+        save(tmp_path, (2, 4))
+        shutil.rmtree(tmp_path / "4/state")
+        assert_is(restore(tmp_path), 2)
+    assert sorted(p.name for p in tmp_path.glob("damaged*")) == ["damaged-4", "damaged-4.2", "damaged-4.3"]
+    (tmp_path / "damaged-4.4").write_text("a file")
+    (tmp_path / "damaged-4.5").symlink_to(tmp_path / "nowhere")
+    save(tmp_path, (4,))
+    shutil.rmtree(tmp_path / "4/state")
+    assert_is(restore(tmp_path), 2)
+    assert (tmp_path / "damaged-4.6").is_dir()
+
+
+def test_every_byte_of_the_hosts_json_is_under_the_checksum(tmp_path):
+    """Flipped in each bit in turn; keys, numbers and the checksum itself. What it says is never changed."""
+    host = {"pending": [{"loss": 1.25}], "seconds": 3.5, "loss_average": 0.75}
+    writing = Checkpoints(tmp_path, 3)
+    writing.save(2, state(2), host, {})
+    writing.save(4, state(4), host, {})
+    writing.close()
+    reading = Checkpoints(tmp_path, 3, read_only=True)
+    file = tmp_path / "4/host/metadata"
+    whole = file.read_bytes()
+    found = []
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(flipped)
+        restored = reading.restore(state(0), SHARDING)
+        assert restored.host == host
+        found.append(int(restored.state["step"]))
+    reading.close()
+    assert found.count(2) > 0.9 * len(whole)
+
+
+def test_a_checkpoint_of_before_is_read(tmp_path):
+    """Early versions' sum is of the arrays alone."""
+    save(tmp_path, (2,))
+    file = tmp_path / "2/host/metadata"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"checksum": checksum(state(2))}))
+    assert_is(restore(tmp_path), 2)
 
 
 def test_any_flipped_bit_in_any_file_is_noticed_or_harmless(tmp_path):
