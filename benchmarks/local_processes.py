@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +24,11 @@ def last_line(text: str) -> str:
 
 
 def answer(
-    arguments: Sequence[str], what: str, environment: Mapping[str, str] | None = None, timeout: float | None = None
+    arguments: Sequence[str],
+    what: str,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    cpu_seconds: int | None = None,
 ) -> Any:
     """Runs Python in a process of its own and returns the JSON in the last line that it prints.
 
@@ -31,15 +37,23 @@ def answer(
       what: begins the message if it fails.
       environment: variables besides this process's own.
       timeout: seconds.
+      cpu_seconds: of all its threads together, however busy the machine is.
 
     Raises:
       UserError: if it fails, with the last line of its error output.
       subprocess.TimeoutExpired: if it takes longer.
     """
+
+    def bound() -> None:
+        if cpu_seconds is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))  # the second cannot be caught
+
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True,
-        text=True, timeout=timeout,
+        text=True, timeout=timeout, preexec_fn=bound,
     )  # fmt: skip
+    if cpu_seconds is not None and done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise subprocess.TimeoutExpired(done.args, cpu_seconds)
     if done.returncode:
         raise UserError(f"{what}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
     chip, devices = find(values.topology)
     note("lowering the steps")
-    programs = lower_steps(config, devices, values.num_classes)
+    programs = lower_steps(config, devices, values.num_classes, values.evaluation)
     batch, share = config.batch_size, config.batch_size // len(devices)
     found: dict[str, Any] = {
         "model": config.model.name, "topology": values.topology, "devices": len(devices), "batch_size": batch,
@@ -40,9 +40,10 @@ def main(arguments: Sequence[str]) -> None:
     if not values.json:
         print(f"{config.model.name}, {config.dtype}, batch {batch:,} on {values.topology}: {share:,} for each of "
               f"{len(devices)} devices; {programs.steps} step{'s' * (programs.steps > 1)} of a dispatch")  # fmt: skip
-    training = ("training step", programs.train, programs.steps, batch)
-    evaluation = ("evaluation step", programs.evaluate, 1, programs.shapes.eval_batch_size)
-    for name, lowered, steps, examples in (training, evaluation) if values.evaluation else (training,):
+    steps_of_run = [("training step", programs.train, programs.steps, batch)]
+    if programs.evaluate is not None:
+        steps_of_run.append(("evaluation step", programs.evaluate, 1, programs.shapes.eval_batch_size))
+    for name, lowered, steps, examples in steps_of_run:
         note(f"compiling the {name}; this takes minutes for deep nets")
         cost = cost_of(compile_program(lowered), chip, steps)
         found[name.replace(" ", "_")] = cost.to_json()
