@@ -128,7 +128,7 @@ BENCHMARKS = {
         "memory", "docs/performance.md", "the same for nets of 110 layers and more, unrolled and as a loop",
         _memory(memory.DEEP, tuple(memory.WAYS))),
     "scaling": Benchmark(
-        "scaling", "docs/scaling.md", "over virtual devices, and calculated for real ones",
+        "scaling", "docs/scaling.md", "over virtual CPU devices, and what they send each other",
         {"model": {"default": "cifar_resnet20", "help": "the net that is run (%(default)s)"},
          "batch_size": {"type": int, "default": 32, "help": "of one device (weak), or of the whole by 8 (strong)"},
          "devices": {"type": _numbers, "default": [1, 2, 4, 8], "help": "numbers of virtual devices (1,2,4,8)"},

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -43,17 +42,14 @@ def answer(
       UserError: if it fails, with the last line of its error output.
       subprocess.TimeoutExpired: if it takes longer.
     """
-
-    def bound() -> None:
-        if cpu_seconds is not None:
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))  # the second cannot be caught
-
+    command = [sys.executable, *arguments]
+    if cpu_seconds is not None:
+        command = ["sh", "-c", f'ulimit -S -t {cpu_seconds}; exec "$@"', "sh", *command]
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True,
-        text=True, timeout=timeout, preexec_fn=bound,
-    )  # fmt: skip
-    if cpu_seconds is not None and done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise subprocess.TimeoutExpired(done.args, cpu_seconds)
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=timeout
+    )
+    if cpu_seconds is not None and done.returncode == -signal.SIGXCPU:
+        raise subprocess.TimeoutExpired(command, cpu_seconds)
     if done.returncode:
         raise UserError(f"{what}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -51,6 +51,12 @@ DEEP = tuple(
 )
 
 
+#: Columns, and those of what several chips send each other.
+HEADINGS = ("net", "with", "chips", "images", "memory, GiB", "GFLOP", "GB moved", "roofline, ms", "bound by",
+            "images/s at most", "estimated, ms")  # fmt: skip
+EXCHANGE = ("collectives", "MB", "on the links, ms", "efficiency, %")
+
+
 class Row(NamedTuple):
     """A row's parts.
 
@@ -126,8 +132,8 @@ def compiled_cost(text: str) -> dict[str, Any]:
 
     Returns:
       `peak_bytes`, `flops`, `memory_bytes`, `cycles` and `inner_loops`, see `cost.Cost`; number and bytes of the
-      collectives and whether other work is scheduled beside each of them; or the GiB that it `needs` and a chip `has`;
-      `cpu_seconds` to lower and compile it.
+      collectives, and whether each has other work beside it in the schedule; or the GiB that it `needs` and a chip
+      `has`; `cpu_seconds` to lower and compile it.
     """
     import jax
 
@@ -196,19 +202,23 @@ def _flax_step(row: Row, devices: Sequence[Any]) -> tuple[Any, int]:
 
 def report(found: Mapping[str, dict[str, Any]]) -> str:
     """Returns the table, and where and when its rows were compiled."""
-    headings = ["net", "with", "chips", "images", "memory, GiB", "GFLOP", "GB moved", "roofline, ms", "bound by",
-                "estimated, ms", "collectives", "MB", "on the links, ms", "images/s", "CPU s to compile"]  # fmt: skip
-    text = table(headings, [_cells(Row.parse(row), record) for row, record in found.items()])
-    return "\n\n".join([text, *_measured(found)])
+    from resnet_jax.aot.topologies import parse
+
+    rows = {Row.parse(text): record for text, record in found.items()}
+    headings, cells = [*HEADINGS, *EXCHANGE, "CPU s to compile"], [_cells(row, record) for row, record in rows.items()]
+    if all(math.prod(parse(row.topology)[1]) == 1 for row in rows):  # they exchange nothing
+        headings = [*HEADINGS, headings[-1]]
+        cells = [[*one[: len(HEADINGS)], one[-1]] for one in cells]
+    return "\n\n".join([table(headings, cells), _measured(found)])
 
 
-def _measured(found: Mapping[str, dict[str, Any]]) -> list[str]:
+def _measured(found: Mapping[str, dict[str, Any]]) -> str:
     rows: dict[str, list[str]] = {}
     for row, record in found.items():
         rows.setdefault(record["measured"], []).append(row)
     most = max(rows, key=lambda sentence: len(rows[sentence]))
     rest = [f"{sentence[:-1]}: {', '.join(rows[sentence])}." for sentence in rows if sentence != most]
-    return ["\n".join([most, *rest])]
+    return " ".join([most, *rest])
 
 
 def _cells(row: Row, record: dict[str, Any]) -> list[str]:
@@ -216,31 +226,48 @@ def _cells(row: Row, record: dict[str, Any]) -> list[str]:
     from resnet_jax.aot.topologies import GIB, parse
 
     chip, sides = parse(row.topology)
-    head = [row.net, ", ".join(row.fields) or "-", row.topology, f"{row.images * math.prod(sides):,}"]
+    devices = math.prod(sides)
+    cells = dict.fromkeys([*HEADINGS, *EXCHANGE, "CPU s"], "-")
+    cells |= {"net": row.net, "with": ", ".join(row.fields) or "-", "chips": row.topology,
+              "images": f"{row.images * devices:,}"}  # fmt: skip
     if "limit" in record:
-        return [*head, *["-"] * 10, f"more than {record['limit']}"]
-    seconds = f"{record['cpu_seconds']:.0f}"
+        return list((cells | {"CPU s": f"more than {record['limit']}"}).values())
+    cells["CPU s"] = f"{record['cpu_seconds']:.0f}"
     if "needs" in record:
-        return [*head, f"{record['needs']:.2f} of {record['has']:.2f}", *["-"] * 9, seconds]
-    memory, links, estimate = f"{record['peak_bytes'] / GIB:.2f}", link_seconds(row, record), step_seconds(row, record)
-    exchange = [str(record["collectives"]), f"{record['collective_bytes'] / 1e6:.1f}", f"{1e3 * links:.2f}"]
-    estimated = f"{1e3 * estimate:.1f}" if estimate else "-"
+        return list((cells | {"memory, GiB": f"{record['needs']:.2f} of {record['has']:.2f}: too much"}).values())
+    cells["memory, GiB"] = f"{record['peak_bytes'] / GIB:.2f}"
+    links, estimate = link_seconds(row, record), step_seconds(row, record)
+    if estimate:
+        cells["estimated, ms"] = f"{1e3 * estimate:.1f}"
+    if devices > 1:
+        cells |= {"collectives": str(record["collectives"]), "MB": f"{record['collective_bytes'] / 1e6:.1f}",
+                  "on the links, ms": f"{1e3 * links:.2f}"}  # fmt: skip
+        if estimate:
+            cells["efficiency, %"] = " - ".join(f"{100 * share:.1f}" for share in efficiency(estimate, links))
     # Operations and bytes of a loop inside the step are counted once.
-    if max(record["inner_loops"], default=1) > 1 or not record["flops"]:
-        return [*head, memory, *["-"] * 4, estimated, *exchange, "-", seconds]
-    arithmetic, moving = record["flops"] / chip.flops, record["memory_bytes"] / chip.bandwidth
-    bound = max(arithmetic, moving)
-    # Nothing of the exchange is beside the computation, unless the schedule says so.
-    least = max(bound, links) if record["overlapped"] else bound + links
-    return [
-        *head, memory, f"{record['flops'] / 1e9:,.0f}", f"{record['memory_bytes'] / 1e9:.2f}", f"{1e3 * bound:.2f}",
-        "arithmetic" if arithmetic > moving else "memory", estimated, *exchange,
-        f"{row.images * math.prod(sides) / least:,.0f}", seconds,
-    ]  # fmt: skip
+    if record["flops"] and max(record["inner_loops"], default=1) == 1:
+        arithmetic, moving = record["flops"] / chip.flops, record["memory_bytes"] / chip.bandwidth
+        bound = max(arithmetic, moving)
+        # Nothing of the exchange is beside the computation, unless the schedule says so.
+        least = max(bound, links) if record["overlapped"] else bound + links
+        cells |= {"GFLOP": f"{record['flops'] / 1e9:,.0f}", "GB moved": f"{record['memory_bytes'] / 1e9:.2f}",
+                  "roofline, ms": f"{1e3 * bound:.2f}", "bound by": "arithmetic" if arithmetic > moving else "memory",
+                  "images/s at most": f"{row.images * devices / least:,.0f}"}  # fmt: skip
+    return list(cells.values())
+
+
+def efficiency(computing: float, links: float) -> tuple[float, float]:
+    """Returns the share of a step's time in which a chip computes, with no exchange beside it, and with all that fits.
+
+    Args:
+      computing: seconds of a step without its exchange.
+      links: seconds of the exchange.
+    """
+    return computing / (computing + links), computing / max(computing, links)
 
 
 def step_seconds(row: Row, record: Mapping[str, Any]) -> float | None:
-    """Returns what the compiler estimates for a step without its collectives; None if it does not."""
+    """Returns what the compiler estimates for a step without its exchange; None if it does not."""
     from resnet_jax.aot.topologies import parse
 
     clock = parse(row.topology)[0].clock

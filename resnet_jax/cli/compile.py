@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from resnet_jax.aot.quiet import without_stderr
 from resnet_jax.cli.flags import JSON, parse_with_config, verb_flags
 
 USAGE = "compile --config=configs/imagenet.py:resnet50 --topology=v5e:16x16 [--json] [--config.FIELD=VALUE ...]"
@@ -17,7 +18,8 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "num_classes", None, "of a set whose classes are not known by its name"),
         ("bool", "evaluation", True, "compile the evaluation step, too; --noevaluation: only the training step"), JSON,
     )  # fmt: skip
-    config = parse_with_config(values, USAGE, arguments, "topology")
+    with without_stderr():  # configs import JAX, whose CUDA plugin says at once that there are no drivers
+        config = parse_with_config(values, USAGE, arguments, "topology")
 
     import jax
 
