@@ -27,18 +27,20 @@ from resnet_jax.errors import UserError, unknown_name
 #: What was compiled, by row.
 RECORDS = ROOT / "results" / "slices.json"
 
-#: Fields that a row may name. "flax" is the minimal step in plain Flax of benchmarks/peers.
+#: Fields that a row may name. "one_group" has batch statistics of all images of a chip, in place of the papers' groups;
+#: "flax" is the minimal step in plain Flax of benchmarks/peers.
 FIELDS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "remat": {"model.remat": True},
     "scan": {"model.scan": True},
     "fold_norm": {"model.fold_norm": True},
+    "one_group": {},
     "flax": {},
 }
 
 ROWS = (
     *(f"resnet50{step}@v5e:{sides}" for sides in ("1x1", "2x4", "8x8", "16x16") for step in ("", "+flax")),
-    "resnet50+fold_norm@v5e:1x1", "resnet50/64@v5e:8x8", "resnet50/16@v5e:16x16",
+    "resnet50+fold_norm+one_group@v5e:1x1", "resnet50/64@v5e:8x8", "resnet50/16@v5e:16x16",
     "resnet50@v4:2x2x1", "resnet50@v5p:2x2x1", "resnet50@v6e:2x2",
     *(f"cifar_resnet{depth}@v5e:1x1" for depth in (20, 56, 110)), "cifar_resnet20@v5e:2x4",
 )  # fmt: skip
@@ -171,8 +173,8 @@ def _our_step(row: Row, devices: Sequence[Any]) -> tuple[Any, int]:
     config.dtype, config.batch_size = "bfloat16", row.images * len(devices)
     for field in row.fields:
         config.update_from_flattened_dict(FIELDS[field])
-    if "fold_norm" in row.fields:
-        config.model.bn_group_size = row.images  # it is slower with several groups on a chip
+    if "one_group" in row.fields:
+        config.model.bn_group_size = row.images
     programs = lower_steps(config, devices, evaluation=False)
     return programs.train, programs.steps
 
