@@ -1,5 +1,6 @@
 """Lowering a config's steps from shapes: they are the shapes that a run has."""
 
+import os
 import re
 
 import jax
@@ -10,6 +11,7 @@ from configs import cifar10, digits, imagenet
 from resnet_jax.aot import programs, topologies
 from resnet_jax.aot.cost import cost_of
 from resnet_jax.aot.programs import OutOfMemory, compile_program, lower_steps
+from resnet_jax.aot.quiet import without_stderr
 from resnet_jax.aot.topologies import CHIPS
 from resnet_jax.data.shapes import KNOWN, step_shapes
 from resnet_jax.data.sources import load_dataset
@@ -139,3 +141,10 @@ def test_a_missing_compiler(monkeypatch, topology, extra):
     monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=extra):
         topologies.find(topology)
+
+
+def test_libraries_are_quiet_while_they_start(capfd):
+    with without_stderr():
+        os.write(2, b"Could not find cuda drivers\n")
+    os.write(2, b"error: ...\n")
+    assert capfd.readouterr().err == "error: ...\n"
