@@ -14,8 +14,8 @@ USAGE = "compile --config=configs/imagenet.py:resnet50 --topology=v5e:16x16 [--j
 def main(arguments: Sequence[str]) -> None:
     """Prints memory, roofline, collectives and costs of the training and the evaluation step."""
     values = verb_flags(
-        ("string", "topology", None, "chip and sides: v5e:1x1, v5e:16x16, v4:2x2x1, v5p:4x4x4, v6e:4x4, h100:8; a table "
-         "over the papers' nets and slices: python -m benchmarks slices"),
+        ("string", "topology", None, "chip and sides: v5e:1x1, v5e:16x16, v4:2x2x1, v5p:4x4x4, v6e:4x4, h100:8; "
+         "python -m benchmarks slices makes a table over nets and slices"),
         ("integer", "num_classes", None, "of a set whose classes are not known by its name"),
         ("bool", "evaluation", True, "compile the evaluation step, too; --noevaluation: only the training step"), JSON,
     )  # fmt: skip
