@@ -45,12 +45,13 @@ class Chip:
 
 
 #: Quoted: cloud.google.com/tpu/docs, the page of each version; NVIDIA's data sheets. The links are half of what is
-#: given for both directions together: 400 GB/s for a v5e, whose pod of 256 is said to all-reduce at 51.2 TB/s.
+#: given for both directions together, which is a chip's share of what is given for the all-reduce of a pod: 51.2 TB/s
+#: for the 256 chips of a v5e. The page of the v4 has only that: 1.1 PB/s for 4,096.
 CHIPS = {
     chip.name: chip
     for chip in (
         # Two cores act as one device, as JAX programs see it on a v4.
-        Chip("v4", "tpu", 275e12, 1228e9, 32 * GIB, 300e9, 1.05e9, 3, {"chip_config_name": "megacore"}),
+        Chip("v4", "tpu", 275e12, 1228e9, 32 * GIB, 269e9, 1.05e9, 3, {"chip_config_name": "megacore"}),
         Chip("v5e", "tpu", 197e12, 819e9, 16 * GIB, 200e9, 1.5e9, 2),
         Chip("v5p", "tpu", 459e12, 2765e9, 95 * GIB, 600e9, 1.75e9, 3),
         Chip("v6e", "tpu", 918e12, 1640e9, 32 * GIB, 400e9, None, 2),
