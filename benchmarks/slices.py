@@ -44,8 +44,7 @@ ROWS = (
     *(f"cifar_resnet{depth}@v5e:1x1" for depth in (20, 56, 110)), "cifar_resnet20@v5e:2x4",
 )  # fmt: skip
 
-#: Nets of 110 layers and more, and what makes their programs small. One that is unrolled keeps the papers' groups of
-#: statistics, which cost a loop much time and memory on a TPU.
+#: Nets of 110 layers and more, and what makes their programs small. A loop is faster with one group of statistics.
 DEEP = tuple(
     f"{net}{way}@v5e:1x1"
     for net in ("cifar_resnet110", "cifar_preact_resnet164", "cifar_preact_resnet1001", "cifar_resnet1202")
