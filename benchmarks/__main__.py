@@ -23,6 +23,7 @@ class Benchmark(NamedTuple):
       help: what is measured.
       options: names and arguments of argparse.
       fixed: further arguments of `measure`.
+      kept: whether it keeps records of its own, which say when and where each was measured.
     """
 
     module: str
@@ -30,6 +31,7 @@ class Benchmark(NamedTuple):
     help: str
     options: dict[str, dict[str, Any]]
     fixed: dict[str, Any] = {}
+    kept: bool = False
 
 
 def _names(text: str) -> list[str]:
@@ -72,6 +74,15 @@ def _memory(nets: Sequence[str], ways: Sequence[str]) -> dict[str, dict[str, Any
         "batch_size": {"type": int, "default": 0, "help": "0: the papers' 128 and 256"},
         "limit": {"type": float, "default": 1800, "help": "seconds until a compilation is given up (%(default)s)"},
     }
+
+
+def _slices(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        "rows": {"type": _names, "default": list(rows), "metavar": "NET[+FIELD...][/IMAGES]@CHIP:SIDES[,...]",
+                 "help": f"nets, with {', '.join(slices.FIELDS)}, and slices, e.g. {rows[0]}"},
+        "again": {"action": "store_true", "help": "compile rows anew that results/slices.json has"},
+        "limit": _count(900, "CPU seconds until a compilation is given up"),
+    }  # fmt: skip
 
 
 BENCHMARKS = {
@@ -117,18 +128,17 @@ BENCHMARKS = {
         "memory", "docs/performance.md", "the same for nets of 110 layers and more, unrolled and as a loop",
         _memory(memory.DEEP, tuple(memory.WAYS))),
     "scaling": Benchmark(
-        "scaling", "docs/scaling.md", "over virtual devices, and calculated for real ones",
+        "scaling", "docs/scaling.md", "over virtual CPU devices, and what they send each other",
         {"model": {"default": "cifar_resnet20", "help": "the net that is run (%(default)s)"},
          "batch_size": {"type": int, "default": 32, "help": "of one device (weak), or of the whole by 8 (strong)"},
          "devices": {"type": _numbers, "default": [1, 2, 4, 8], "help": "numbers of virtual devices (1,2,4,8)"},
          "seconds": _seconds(3), "rounds": _count(5, "turns")}),
     "slices": Benchmark(
         "slices", "docs/scaling.md", "what steps take on slices of TPUs that are not there, by their compiler",
-        {"rows": {"type": _names, "default": list(slices.ROWS), "metavar": "NET@CHIP:SIDES[,...]",
-                  "help": "nets and slices"},
-         "beside": {"dest": "peers", "type": _names, "default": list(slices.BESIDE), "metavar": "ROW[,ROW...]",
-                    "help": "rows with a minimal Flax step beside them"},
-         "dtype": {"choices": ("float32", "bfloat16"), "default": "bfloat16", "help": "(%(default)s)"}}),
+        _slices(slices.ROWS), kept=True),
+    "deep_slices": Benchmark(
+        "slices", "docs/scaling.md", "the same for nets of 110 layers and more, unrolled and as a loop",
+        _slices(slices.DEEP), kept=True),
     "regression": Benchmark(
         "regression", "", "make bench: whether a ratio is lower than it was",
         {"seconds": _seconds(2), "rounds": _count(8, "turns of each"),
@@ -160,7 +170,9 @@ def _measure(arguments: Sequence[str]) -> None:
     benchmark = BENCHMARKS[name]
     module = importlib.import_module(f"benchmarks.{benchmark.module}")
     found = module.measure(**benchmark.fixed, **options)
-    text = json.dumps(found) if as_json else f"{module.report(found)}\n\n{measured_on()}"
+    text = json.dumps(found) if as_json else module.report(found)
+    if not as_json and not benchmark.kept:
+        text += f"\n\n{measured_on()}"
     print(text)
     if write:
         write_between(ROOT / benchmark.page, name, text)

@@ -21,8 +21,7 @@ def count(trainer: Trainer) -> dict[str, Any]:
     """Returns number and bytes of a training step's all-reduces on all devices, and the net's parameters."""
     lowered = trainer.train_step.lower(trainer.init(), trainer.pipeline.train, trainer.pipeline.train_inputs(0, 1))
     found = all_reduces(lowered.compile().as_text() or "")
-    return {"all_reduces": len(found), "bytes": sum(found), "params": trainer.summary.params,
-            "forward": trainer.summary.flops}  # fmt: skip
+    return {"all_reduces": len(found), "bytes": sum(found), "params": trainer.summary.params}
 
 
 def measure(name: str, batch_size: int, seconds: float, rounds: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,11 @@ def last_line(text: str) -> str:
 
 
 def answer(
-    arguments: Sequence[str], what: str, environment: Mapping[str, str] | None = None, timeout: float | None = None
+    arguments: Sequence[str],
+    what: str,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    cpu_seconds: int | None = None,
 ) -> Any:
     """Runs Python in a process of its own and returns the JSON in the last line that it prints.
 
@@ -31,15 +36,20 @@ def answer(
       what: begins the message if it fails.
       environment: variables besides this process's own.
       timeout: seconds.
+      cpu_seconds: of all its threads together, however busy the machine is.
 
     Raises:
       UserError: if it fails, with the last line of its error output.
       subprocess.TimeoutExpired: if it takes longer.
     """
+    command = [sys.executable, *arguments]
+    if cpu_seconds is not None:
+        command = ["sh", "-c", f'ulimit -S -t {cpu_seconds}; exec "$@"', "sh", *command]
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True,
-        text=True, timeout=timeout,
-    )  # fmt: skip
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, timeout=timeout
+    )
+    if cpu_seconds is not None and done.returncode == -signal.SIGXCPU:
+        raise subprocess.TimeoutExpired(command, cpu_seconds)
     if done.returncode:
         raise UserError(f"{what}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -138,6 +139,10 @@ class Program:
         return max(numbers, default=1)
 
 
+# What JAX puts between the names of modules for control flow and rematerialisation.
+_BETWEEN = re.compile(r"(?<![^/])(?:while/(?:body|cond)|cond/branch_\d+_fun|checkpoint|rematted_computation)/")
+
+
 @functools.lru_cache(maxsize=65536)
 def layer_of(op_name: str) -> str | None:
     """Returns the layer of the net that an operation belongs to, as "stage1/block2/conv1"; None if to none."""
@@ -145,5 +150,6 @@ def layer_of(op_name: str) -> str | None:
     match = re.search(r"jvp\([A-Za-z]\w*\)\)?/(.*)", op_name) or re.search(r"/(?:ResNet|VGG)/(.*)", op_name)
     if match is None:
         return None
-    parts = [part for part in match.group(1).split("/")[:-1] if re.fullmatch(r"\w+", part)]
-    return "/".join(parts) or None
+    parts = [part for part in _BETWEEN.sub("", match.group(1)).split("/")[:-1] if re.fullmatch(r"\w+", part)]
+    # A module that calls a loop of its own is named again inside it.
+    return "/".join(part for part, _ in itertools.groupby(parts)) or None

@@ -27,14 +27,15 @@ class Programs:
       config: the config.
       shapes: of what the steps take.
       steps: training steps of one dispatch.
-      train, evaluate: the lowered steps.
+      train: the lowered training step.
+      evaluate: the lowered evaluation step; None if it was not asked for.
     """
 
     config: ConfigDict
     shapes: StepShapes
     steps: int
     train: jax.stages.Lowered
-    evaluate: jax.stages.Lowered
+    evaluate: jax.stages.Lowered | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +53,16 @@ class Compiled:
     cpu_seconds: float
 
 
-def lower_steps(config: ConfigDict, devices: Sequence[jax.Device], num_classes: int | None = None) -> Programs:
+def lower_steps(
+    config: ConfigDict, devices: Sequence[jax.Device], num_classes: int | None = None, evaluation: bool = True
+) -> Programs:
     """Lowers the steps that `train` would dispatch on these devices. No data set is read, and no array is made.
 
     Args:
       config: the fields of `config.base_config`.
       devices: of `topologies.find`, or this machine's.
       num_classes: see `shapes.step_shapes`.
+      evaluation: whether the evaluation step is lowered, too.
 
     Raises:
       UserError: for anything in the config that is unknown or does not fit.
@@ -73,13 +77,13 @@ def lower_steps(config: ConfigDict, devices: Sequence[jax.Device], num_classes: 
     state = jax.eval_shape(lambda: init_state(model, config, shapes.image_shape))
     steps = steps_to_dispatch(config, mesh, shapes)
     train_step = make_train_step(model, task, config, shapes.batches, mesh)
+    train = train_step.lower(state, shapes.train, shapes.train_inputs(steps))
+    if not evaluation:
+        return Programs(config, shapes, steps, train, None)
     eval_step = make_eval_step(model, task, shapes.batches, mesh)
     variables = jax.eval_shape(lambda state: state.tested_variables, state)
-    return Programs(
-        config, shapes, steps,
-        train_step.lower(state, shapes.train, shapes.train_inputs(steps)),
-        eval_step.lower(variables, shapes.test, *shapes.eval_inputs()),
-    )  # fmt: skip
+    evaluate = eval_step.lower(variables, shapes.test, *shapes.eval_inputs())
+    return Programs(config, shapes, steps, train, evaluate)
 
 
 def compile_program(lowered: jax.stages.Lowered) -> Compiled:

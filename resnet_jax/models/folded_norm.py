@@ -9,22 +9,21 @@ Each group of statistics has weights of its own then. With more than one group a
 activations around the products of a group, which costs more than is saved.
 """
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 from jax import Array
 
+from resnet_jax.kernels.lowering import Computation, differentiable
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+
 def folded_batch_norm(
     x: Array, kernel: Array, scale: Array, bias: Array, epsilon: float, dtype: Dtype = jnp.float32
 ) -> tuple[Array, Array, Array]:
     """Computes `batch_norm(x @ kernel, scale, bias, epsilon, dtype)`, with its statistics and sums in float32.
-
-    It has no forward-mode derivative.
 
     Args:
       x: (groups, examples, height, width, channels), of the dtype `dtype`.
@@ -37,38 +36,45 @@ def folded_batch_norm(
     Returns:
       What `norm.batch_norm` does.
     """
-    return _forward(x, kernel, scale, bias, epsilon, dtype)[0]
+    bound = {"epsilon": epsilon, "dtype": dtype}
+    layer = differentiable(Computation(_forward, **bound), Computation(_gradient, **bound), kept=(3, 4))
+    y, mean, var, *_ = layer(x, kernel, scale, bias)
+    return y, mean, var
 
 
 def _forward(
-    x: Array, kernel: Array, scale: Array, bias: Array, epsilon: float, dtype: Dtype
-) -> tuple[tuple[Array, Array, Array], tuple[Array, ...]]:
+    x: Array, kernel: Array, scale: Array, bias: Array, *, cpus: int, epsilon: float, dtype: Dtype
+) -> Sequence[Array]:
+    """Returns the outputs, their means and variances before they are normalised, and E[x] and E[x x^T]."""
+    del cpus  # XLA computes on every platform
     mean = jnp.mean(x.astype(jnp.float32), axis=(1, 2, 3))
     products = jnp.einsum("gnhwc,gnhwd->gcd", x, x, preferred_element_type=jnp.float32) / _positions(x)
-    small = (mean, products, kernel, scale, bias)
-    folded, shift, of_y, var = _fold(*small, epsilon=epsilon, dtype=dtype)
+    folded, shift, of_y, var = _fold(mean, products, kernel, scale, bias, epsilon=epsilon, dtype=dtype)
     y = jnp.einsum("gnhwc,gcf->gnhwf", x, folded.astype(dtype))
     y = (y.astype(jnp.float32) + _spread(shift)).astype(dtype)
-    return (y, _spread(of_y), _spread(var)), (x, *small)
+    return y, _spread(of_y), _spread(var), mean, products
 
 
-def _backward(epsilon: float, dtype: Dtype, kept: tuple[Array, ...], cotangents: Any) -> tuple[Array, ...]:
-    x, *small = kept
-    of_y, *of_statistics = cotangents
+def _gradient(
+    x: Array, kernel: Array, scale: Array, bias: Array, mean: Array, products: Array, of_y: Array, *of_others: Array,
+    cpus: int, wanted: Sequence[int], epsilon: float, dtype: Dtype,
+) -> Sequence[Array]:  # fmt: skip
+    del cpus
+    small = (mean, products, kernel, scale, bias)
     (folded, *_), pullback = jax.vjp(partial(_fold, epsilon=epsilon, dtype=dtype), *small)
     of_folded = jnp.einsum("gnhwc,gnhwf->gcf", x, of_y, preferred_element_type=jnp.float32)
     of_shift = jnp.sum(of_y.astype(jnp.float32), axis=(1, 2, 3))
+    *of_statistics, of_kept_mean, of_kept_products = of_others
     of_mean, of_products, *of_parameters = pullback(
         (of_folded, of_shift, *(s.reshape(of_shift.shape) for s in of_statistics))
     )
+    of_mean, of_products = of_mean + of_kept_mean, of_products + of_kept_products
     both = (of_products + of_products.swapaxes(1, 2)) / _positions(x)  # each product has x twice
     through_y = jnp.einsum("gnhwf,gcf->gnhwc", of_y, folded.astype(dtype))
     through_products = jnp.einsum("gnhwd,gcd->gnhwc", x, both.astype(dtype))
     of_x = through_y.astype(jnp.float32) + through_products.astype(jnp.float32) + _spread(of_mean / _positions(x))
-    return of_x.astype(x.dtype), *of_parameters
-
-
-folded_batch_norm.defvjp(_forward, _backward)
+    gradients = (of_x.astype(x.dtype), *of_parameters)
+    return [gradients[i] for i in wanted]
 
 
 def _fold(

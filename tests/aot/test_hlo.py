@@ -65,7 +65,19 @@ def test_layers_are_those_of_flax():
     text = jax.jit(jax.grad(lambda params: net.apply(params, x).sum())).lower(params).compile().as_text()
     found = {layer_of(one.op_name) for one in Program.parse(text).everything() if one.op_name}
     assert {"body", "head"} <= found
-    assert (
-        layer_of("jit(steps)/while/body/transpose(jvp(ResNet))/stage1/block2/bn1.relu/bn1/mul") == "stage1/block2/bn1"
-    )
-    assert layer_of("jit(steps)/while/body/jit(_threefry_split)/add") is None
+
+
+@pytest.mark.parametrize(
+    "op_name, layer",
+    [
+        ("jit(steps)/while/body/transpose(jvp(ResNet))/stage1/block2/bn1.relu/bn1/mul", "stage1/block2/bn1"),
+        ("jit(step)/jvp(ResNet)/stem/conv/cond/branch_0_fun/conv_general_dilated", "stem/conv"),
+        ("jit(step)/jvp(ResNet)/stage1/while/body/stage1/checkpoint/rematted_computation/block1/bn1/mul",
+         "stage1/block1/bn1"),
+        ("jit(step)/jvp(Net)/body/cond/mul", "body/cond"),
+        ("jit(steps)/while/body/jit(_threefry_split)/add", None),
+    ],
+)  # fmt: skip
+def test_the_layer_of_an_operation(op_name, layer):
+    """Names of control flow and rematerialisation are no layers, but a module may have one of them."""
+    assert layer_of(op_name) == layer

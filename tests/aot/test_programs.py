@@ -1,5 +1,6 @@
 """Lowering a config's steps from shapes: they are the shapes that a run has."""
 
+import os
 import re
 
 import jax
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import cifar10, digits, imagenet
-from resnet_jax.aot import topologies
+from resnet_jax.aot import programs, topologies
 from resnet_jax.aot.cost import cost_of
 from resnet_jax.aot.programs import OutOfMemory, compile_program, lower_steps
+from resnet_jax.aot.quiet import without_stderr
 from resnet_jax.aot.topologies import CHIPS
 from resnet_jax.data.shapes import KNOWN, step_shapes
 from resnet_jax.data.sources import load_dataset
@@ -64,13 +66,13 @@ def test_the_program_is_that_of_a_run():
     config = digits.get_config("resnet20")
     devices = jax.devices()[:2]
     trainer = make_trainer(config, devices)
-    programs = lower_steps(config, devices)
-    inputs = trainer.pipeline.train_inputs(0, programs.steps)
+    lowered = lower_steps(config, devices)
+    inputs = trainer.pipeline.train_inputs(0, lowered.steps)
     run = trainer.train_step.lower(trainer.random_init(), trainer.pipeline.train, inputs)
-    assert operations(programs.train) == operations(run)
+    assert operations(lowered.train) == operations(run)
     tested = trainer.random_init().tested_variables
     evaluation = trainer.eval_step.lower(tested, trainer.pipeline.test, *next(trainer.pipeline.test_inputs()))
-    assert operations(programs.evaluate) == operations(evaluation)
+    assert operations(lowered.evaluate) == operations(evaluation)
 
 
 def test_streamed_sets_are_lowered_without_data_or_arrays(no_arrays):
@@ -82,12 +84,19 @@ def test_streamed_sets_are_lowered_without_data_or_arrays(no_arrays):
     assert lower_steps(config, jax.devices()[:2]).steps == 1
 
 
+def test_the_evaluation_step_is_not_lowered_in_vain(monkeypatch):
+    """Nor traced: that takes seconds for deep nets."""
+    monkeypatch.setattr(programs, "make_eval_step", None)
+    found = lower_steps(digits.get_config("resnet20"), jax.devices()[:1], evaluation=False)
+    assert found.evaluate is None and "convolution" in found.train.as_text()
+
+
 def test_costs_are_those_of_the_program():
     """The bytes that two devices sum are at least the gradients', each number once."""
     config = digits.get_config("resnet20")
     devices = jax.devices()[:2]
-    programs = lower_steps(config, devices)
-    cost = cost_of(compile_program(programs.train), CHIPS["v5e"], programs.steps)
+    lowered = lower_steps(config, devices)
+    cost = cost_of(compile_program(lowered.train), CHIPS["v5e"], lowered.steps)
     state = make_trainer(config, devices).random_init()
     gradients = [one for one in cost.collectives if one.carries == "gradients"]
     kernels = sum(x.nbytes for x in jax.tree.leaves(state.params) if x.ndim > 1)
@@ -132,3 +141,10 @@ def test_a_missing_compiler(monkeypatch, topology, extra):
     monkeypatch.setattr(topologies.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=extra):
         topologies.find(topology)
+
+
+def test_libraries_are_quiet_while_they_start(capfd):
+    with without_stderr():
+        os.write(2, b"Could not find cuda drivers\n")
+    os.write(2, b"error: ...\n")
+    assert capfd.readouterr().err == "error: ...\n"

@@ -23,7 +23,7 @@ def step():
     chip, devices = find("v5e:2x2")
     config = cifar10.get_config("resnet20")
     config.dtype, config.batch_size = "bfloat16", 128 * DEVICES
-    programs = lower_steps(config, devices)
+    programs = lower_steps(config, devices, evaluation=False)
     compiled = compile_program(programs.train)
     program = Program.parse(compiled.program.as_text())
     return programs, compiled.program, program, program.body_of_longest_loop(), cost_of(compiled, chip, programs.steps)

@@ -1,4 +1,4 @@
-"""Bytes on the wire, and what is worked out from them."""
+"""Bytes on the wire, and other costs that are read off compiled programs or timed."""
 
 import dataclasses
 
@@ -38,26 +38,16 @@ def test_a_step_sends_its_gradients_and_statistics(group):
     assert gradients <= found["bytes"] <= gradients + 4 * (2 if group else 6) * channels + 64, found
 
 
-def test_a_ring_and_rings_of_rings():
-    """By hand: 8 devices send 2 * 7/8 of the bytes; 16 in two groups, then an eighth of them between the groups."""
-    machine = scaling.Machine("", 1.0, 8, 100.0, 10.0, "")
-    assert scaling.ring_seconds(8, 400, 100) == pytest.approx(7)
-    assert scaling.all_reduce_seconds(machine, 1, 400) == 0
-    assert scaling.all_reduce_seconds(machine, 8, 400) == pytest.approx(7)
-    assert scaling.all_reduce_seconds(machine, 16, 400) == pytest.approx(7 + 50 / 10)
-    assert scaling.efficiency(6, 3, 1) == (0.6, pytest.approx(6 / 7))
-    assert scaling.efficiency(2, 3, 0) == (0.4, pytest.approx(2 / 3))
-
-
 def test_the_report_of_scaling():
-    counted = {"all_reduces": 50, "bytes": 100e6, "params": 25_000_000, "norm_channels": 10, "forward": 4 * 10**9}
+    counted = {"all_reduces": 50, "bytes": 100e6, "params": 25_000_000}
     rows = [
         {"kind": kind, "devices": n, "batch_size": 8, "images_per_second": 100.0 / n, **counted}
         for kind in ("weak", "strong")
         for n in (1, 2)
     ]
     text = scaling.report({"model": "a", "rows": rows, "counted": {"the whole batch": counted}})
-    assert "| weak | 2 | 8 | 50 | 0.50 | 50 | 100.000 | 1.000 |" in text and "| H100 SXM, the whole batch |" in text
+    assert "| weak | 2 | 8 | 50 | 0.50 | 50 | 100.000 | 1.000 |" in text
+    assert "| the whole batch | 50 | 100.00 | 1.0000 |" in text
 
 
 def test_a_loop_makes_a_deep_nets_program_small(monkeypatch):

@@ -57,6 +57,17 @@ def test_gradients_are_finite_differences(operands, argument):
         np.testing.assert_allclose((np.float64(gradient) * 2 * step).sum(), difference, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("argument", ARGUMENTS)
+def test_tangents_in_forward_mode_are_finite_differences(operands, argument):
+    at, rng = ARGUMENTS.index(argument), np.random.default_rng(4)
+    step = 1e-5 * rng.normal(size=operands[at].shape)
+    ends = [layers(*operands[:at], operands[at] + sign * step, *operands[at + 1 :]) for sign in (1, -1)]
+    along = [np.zeros_like(a) if i != at else 2 * step for i, a in enumerate(operands)]
+    single = [tuple(jnp.asarray(a, jnp.float32) for a in arrays) for arrays in (operands, along)]
+    for tangent, plus, minus in zip(jax.jvp(folded, *single)[1], *ends, strict=True):
+        np.testing.assert_allclose(tangent, plus - minus, rtol=1e-3, atol=1e-8)
+
+
 def test_what_is_between_is_not_kept_for_the_gradient(operands):
     pullback = jax.vjp(folded, *operands)[1]
     sizes = [leaf.size for leaf in jax.tree.leaves(pullback)]
