@@ -157,7 +157,8 @@ def _data() -> dict[str, Any]:
         "train_sizes": (),  # such as (128, 192, 224)
         "size_boundaries": (),  # such as (0.4, 0.8)
         # "scale": a crop after the shorter side is resized to one in `shorter_side` at random (2015, section
-        # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center".
+        # 3.4); "aspect": 8 to 100 % of the area at a ratio of 3/4 to 4/3 (Szegedy et al. 2014); "center": the crop
+        # that is evaluated, or with another `shorter_side` than this, of the first of these.
         "crop": "scale",
         "shorter_side": (256, 480),
         "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size

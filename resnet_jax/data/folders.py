@@ -90,8 +90,8 @@ def _parts(top: Listing, called: str, notes: list[str]) -> dict[str, Path]:
         return {}
     for part, folder in list(parts.items()):
         if part != "train" and not inside[folder].folders:
-            what = f"{len(inside[folder].images):,} images" if inside[folder].images else "nothing"
-            notes.append(f"{folder} holds {what} and no class folders, and is left out")
+            what = "images, but " if inside[folder].images else ""
+            notes.append(f"{folder} holds {what}no class folders, and is left out")
             del parts[part]
     if parts and beside:
         notes.append(f"folders beside {next(iter(parts.values())).name}/ are left out: "

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
+from resnet_jax.config import base_config
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, augmented, normalize
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.image_files import DecodeError, image_size
@@ -229,6 +230,17 @@ def training_sizes(config: ConfigDict) -> tuple[tuple[int, ...], tuple[int, ...]
     return tuple(data.train_sizes) or (data.image_size,), changes
 
 
+def training_sides(data: ConfigDict) -> tuple[int, int]:
+    """Returns the least and the largest shorter side of training images in pixels, ahead of the crop.
+
+    Where `shorter_side` is left at its default, which is for 224 pixels, "center" is the crop that is evaluated.
+    """
+    least, most = data.shorter_side
+    if data.crop == "center" and (least, most) == tuple(base_config().data.shorter_side):
+        return data.eval_shorter_side, data.eval_shorter_side
+    return least, most
+
+
 def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     """Opens a set and starts the threads that decode it.
 
@@ -248,7 +260,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     normalizer: Normalizer = place({"mean": mean, "std": std}, NamedSharding(mesh, P()))
     loader = TrainLoader(
         train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
-        crop=data.crop, sides=tuple(data.shorter_side), workers=data.workers, repeats=data.repeats,
+        crop=data.crop, sides=training_sides(data), workers=data.workers, repeats=data.repeats,
     )  # fmt: skip
     crops = Crops(size, data.eval_shorter_side)
     test_loader = TestLoader(test, views=crops, unreadable=loader.unreadable, workers=data.workers)

@@ -90,8 +90,7 @@ def score_photographs(protocol: PhotographProtocol, forward: Forward, variables:
         finish(*waiting)
     assert found is not None and done == total, (done, total)
     if found.unreadable.all():
-        last = (loader.unreadable.new_warnings() or ["?"])[-1]
-        raise UserError(f"none of the {done:,} test images can be read: {last}")
+        raise UserError(f"none of the {done:,} test images can be read: {loader.unreadable.first('test')}")
     return found
 
 

@@ -103,9 +103,9 @@ class Trainer:
         ]
         metrics = self.task.eval_metrics(jax.device_get(batches))
         unreadable = int(in_any(pipeline.unreadable()).sum())
-        if unreadable == pipeline.test_size:
-            last = (pipeline.warnings() or ["another process says why"])[-1]
-            raise UserError(f"none of the {unreadable:,} {pipeline.evaluated_on} images can be read: {last}")
+        if isinstance(pipeline, StreamingPipeline) and unreadable == pipeline.test_size:
+            why = pipeline.test_loader.unreadable.first("test")
+            raise UserError(f"none of the {unreadable:,} {pipeline.evaluated_on} images can be read: {why}")
         return metrics | ({"unreadable": unreadable} if unreadable else {})
 
     def dataset_info(self) -> DatasetInfo:

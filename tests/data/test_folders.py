@@ -124,10 +124,10 @@ def test_classes_of_one_split_and_unlabelled_images(tmp_path):
     (tmp_path / "val/d").mkdir()
     train, test, remarks = names_of(tmp_path)
     assert len(train) == 6 and test == ["a/0.jpg"]
-    assert "test holds 1 images and no class folders, and is left out" in remarks
+    assert "test holds images, but no class folders, and is left out" in remarks
     assert "val has no image of 2 of the 3 classes: b, c" in remarks
     assert "folders beside train/ are left out: extra" in remarks
-    with pytest.raises(UserError, match="eval_split=test, but .* has validation; .*test holds 1 images and no class"):
+    with pytest.raises(UserError, match="eval_split=test, but .* has validation; .*test holds images, but no class"):
         open_folder(tmp_path, "test")
 
 

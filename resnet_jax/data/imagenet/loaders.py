@@ -75,6 +75,13 @@ class Unreadable:
     def __len__(self) -> int:
         return len(self._why)
 
+    def first(self, split: str) -> str:
+        """Returns the sentence on the first image of a split; "another process says why" where there is none."""
+        with self._lock:
+            of_split = (f"{part} image {name} cannot be read: {why}" for (part, name), why in self._why.items()
+                        if part == split)  # fmt: skip
+            return next(of_split, "another process says why")
+
     def new_warnings(self) -> list[str]:
         """Returns a sentence for each image that was added since the last call, up to `MOST_NAMED`, and on the rest."""
         with self._lock:
@@ -205,7 +212,7 @@ class TrainLoader(Loader):
                 self.unreadable.add("training", self.source.name(place), error)
         raise UserError(
             f"{further + 1} images in a row, from {self.source.name(index)} on, cannot be read: "
-            f"{(self.unreadable.new_warnings() or ['see above'])[-1]}"
+            f"{self.unreadable.first('training')}"
         )
 
 

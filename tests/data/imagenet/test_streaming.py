@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from configs.imagenet import get_config
+from resnet_jax.data.image_files import decode
 from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
+from resnet_jax.data.imagenet.test_crops import Crops
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.data.streaming import open_splits
 from resnet_jax.errors import UserError
@@ -110,6 +112,20 @@ def test_small_images_are_not_enlarged_in_silence(tiny_folder):
         config.update_from_flattened_dict({name: int(value) if value.isdigit() else value})
     trainer = make_trainer(config, jax.devices()[:1])
     assert trainer.pipeline.image_shape == (60, 60, 3) and not [n for n in trainer.notes() if "small" in n]
+
+
+@pytest.mark.parametrize("sides", [(256, 480), (20, 24)])
+def test_the_centre_that_is_trained_on(sides, tiny_folder):
+    """The crop that is evaluated, unless a shorter side is given; filters differ where images are shrunk."""
+    config = config_of(tiny_folder, data__crop="center", data__shorter_side=sides, data__image_size=16)
+    loader = make_trainer(config, jax.devices()[:1]).pipeline.train_loader
+    images = loader.batches([0])[0][0]
+    source = loader.source
+    crops = Crops(16, 18 if sides == (256, 480) else 20)
+    for image, index in zip(images, batch_indices(0, 0, 8, 12), strict=True):
+        (expected,) = crops.views(decode(source.load(int(index)).data), (1, 1))
+        (other,) = Crops(16, 64).views(decode(source.load(int(index)).data), (1, 1))
+        assert abs(image.astype(int) - expected).mean() < 4 < 8 < abs(image.astype(int) - other).mean()
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -84,6 +84,7 @@ def test_every_image_is_shown_in_any_state(tiny_folder):
     assert (images[grey] == 128).all() and images[~grey].std() > 10
     loader.begin(np.arange(9)).result()
     assert len(unreadable) == 3 and len(unreadable.new_warnings()) == 3
+    assert unreadable.first("test").partition("cannot be read: ")[2] and "another" in unreadable.first("training")
     groups = loader.groups(range(9), WholeImage((16,)))
     assert groups.tolist() == [[12, 12] if g in (2, 6) else [12, 16] for g in range(9)]  # b's header is whole
 
@@ -104,3 +105,13 @@ def test_jpegs_are_decoded_whole_and_resized_as_pillow_does(tmp_path, sample):
             whole = bilinear(whole, height * 36 // width, 36)
         y, x = (whole.shape[0] - 32) // 2, (whole.shape[1] - 32) // 2
         assert abs(image.astype(int) - whole[y : y + 32, x : x + 32]).max() <= 2
+
+
+def test_many_unreadable_images_are_told_in_few_lines():
+    unreadable = Unreadable()
+    for number in range(1030):
+        unreadable.add("test", f"{number}.jpg", ValueError("an empty file"))
+    told = unreadable.new_warnings()
+    assert len(unreadable) == 1030 and unreadable.new_warnings() == []
+    assert told[0] == "test image 0.jpg cannot be read: an empty file" == unreadable.first("test")
+    assert told[20:] == ["1,010 further images cannot be read"]
