@@ -98,7 +98,7 @@ def show_plan(plan: Plan) -> None:
 def check_data(plan: Plan) -> None:
     """Raises UserError for a data folder that does not exist, before every run fails because of it."""
     for folder in {trial.config.data.data_dir for trial in plan.trials} - {None}:
-        if not Path(folder).expanduser().is_dir():
+        if not Path(folder).expanduser().exists():  # CIFAR's may be an archive
             raise UserError(f"data.data_dir={folder} is not a folder")
 
 
