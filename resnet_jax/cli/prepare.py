@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "quality", 90, "of JPEGs that are shrunk, 1 to 100"),
         ("integer", "images_per_shard", 5000, "images in one file"),
         ("integer", "workers", 0, "processes; 0: one for each core"),
-        ("string", "val_labels", None, "file with the WordNet id of each validation image, or name and id, per line"),
+        ("string", "val_labels", None, "text or CSV file with the WordNet id of each validation image (docs/data.md)"),
         ("bool", "allow_partial", False, "accept fewer images and classes than ImageNet's"),
         ("bool", "verify", False, "only compare checksums of what is there"),
     )

@@ -37,10 +37,12 @@ def download(url: str, path: Path, md5: str) -> None:
     Raises:
       UserError: if there is no network, another file is served, or it cannot be written.
     """
+    if path.exists():
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.with_name(f"{path.name}.lock")):
-            if path.exists():
+            if path.exists():  # by now
                 return
             part = path.with_name(f"{path.name}.part")
             digest = _fetch(url, part, path)

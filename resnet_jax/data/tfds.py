@@ -177,7 +177,7 @@ def _open_builder(name: str, data_dir: str | None) -> Any:
 
     try:
         builder = tfds.builder(name, data_dir=directory, file_format=FORMAT)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except tfds.core.DatasetNotFoundError as error:
         where = f"config.data.data_dir={data_dir}" if data_dir is not None else "TFDS's own directory"
         raise UserError(f"{where} holds no {name!r}, nor does tensorflow-datasets know it") from error
     except ValueError as error:
