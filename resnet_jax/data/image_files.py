@@ -73,14 +73,15 @@ def read_image(path: str | Path, grey: bool = False) -> DecodedImage:
         raise UserError(f"{name} is damaged: {one_line(error)}") from error
 
 
-def fit_image(image: DecodedImage, size: int) -> np.ndarray:
+def fit_image(image: DecodedImage, size: int, shorter_side: int | None = None) -> np.ndarray:
     """Crops and resizes an image for a net of `size` pixels, as tests do: uint8 (size, size, 3) or (size, size, 1).
 
     Up to 64 pixels it takes the largest centred square; above, the middle 224/256 of it, which is the single centre
-    crop at a shorter side of 256.
+    crop at a shorter side of 256; or what `shorter_side` in pixels says.
     """
     height, width = image.pixels.shape[:2]
-    shorter_side = round(size * 256 / 224) if size > LARGEST_WHOLE else size
+    if shorter_side is None:
+        shorter_side = round(size * 256 / 224) if size > LARGEST_WHOLE else size
     pixels = crop_resize(image.pixels, center_box(height, width, size, shorter_side), (height, width), size)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

@@ -40,6 +40,7 @@ class Weights:
         channels).
       classes: names of the outputs; empty if nobody knows them.
       source: where the weights are from, as JSON holds it: a file's name and hash, a run's config hash and steps.
+      shorter_side: of test images in pixels, ahead of the centre crop of `image_size`; None: 8/7 of it.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Weights:
     std: np.ndarray
     classes: tuple[str, ...] = ()
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    shorter_side: int | None = None
 
     def create_model(self, **overrides: Any) -> nn.Module:
         """Returns the net, without its weights; see `registry.create_model`."""
@@ -57,8 +59,8 @@ class Weights:
 
     @property
     def num_classes(self) -> int:
-        """Returns the number of outputs of the classifier."""
-        return self.variables["params"]["head"]["bias"].shape[0]
+        """Returns the number of outputs of the classifier; 0 without one."""
+        return self.variables["params"]["head"]["bias"].shape[0] if "head" in self.variables["params"] else 0
 
     @property
     def channels(self) -> int:
@@ -94,7 +96,7 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
         "image_size": weights.image_size,
         "classes": list(weights.classes),
         "source": dict(weights.source),
-    }
+    } | ({"shorter_side": weights.shorter_side} if weights.shorter_side else {})
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     write_file(folder / TENSORS, safetensors.numpy.save(contiguous))
     write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
@@ -122,7 +124,7 @@ def read_weights(folder: str | Path) -> Weights:
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in description["fields"].items()}
         return Weights(
             description["model"], fields, unflatten_variables(tensors), description["image_size"], mean, std,
-            tuple(description["classes"]), description["source"],
+            tuple(description["classes"]), description["source"], description.get("shorter_side"),
         )  # fmt: skip
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"the weights in {folder} are damaged: {type(error).__name__}: {error}") from error
