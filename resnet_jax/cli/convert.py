@@ -24,8 +24,8 @@ def main(arguments: Sequence[str]) -> None:
          "stride_on=1x1,shortcut=none,shortcut_zeros=end,padding=symmetric"),
         ("string", "key", None, "which net, if the file holds several, as teacher or encoder_q"),
         ("integer", "num_classes", None, "classes that it must have"),
-        ("list", "mean", None, "of pixels in [0, 1], by channel; unset: what config.json beside the file says, else the "
-         "layout's"),
+        ("list", "mean", None, "of pixels in [0, 1], by channel; unset: what config.json beside the file says, or "
+         "else the layout's"),
         ("list", "std", None, "deviation of pixels in [0, 1], by channel"),
         ("integer", "image_size", None, "side in pixels that it was trained on"),
         ("string", "classes", None, "text file with the name of each output, one per line"), JSON,

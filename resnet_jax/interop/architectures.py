@@ -11,7 +11,7 @@ BY_TENSORS: tuple[tuple[str, str], ...] = (
     ("a Res2Net, with a hierarchy of convolutions in each unit", r"layer\d+\.\d+\.convs\.\d+\."),
     ("an SK-ResNet, with selective kernels", r"\.conv\d\.(paths|attn)\."),
     ("an ECA-ResNet, with channel attention", r"layer\d+\.\d+\.(se|eca)\.conv\."),
-    ("an SE-ResNet, with squeeze-and-excitation", r"(^|\.)(se|se_module|se_layer|squeeze_excite)\.|layer\d+\.\d+\.fc\d?\."),
+    ("an SE-ResNet, with squeeze-and-excitation", r"(^|\.)(se|se_module|se_layer)\.|layer\d+\.\d+\.fc\d?\."),
     ("a ResNet with CBAM's attention", r"(^|\.)(ca|sa|cbam|channel_attention|spatial_attention)\d?\."),
     ("an IBN-Net, with instance norm", r"\.(IN|BN)\.weight"),
     ("an anti-aliased ResNet, with blur pools", r"\.(filt|blur|aa)($|\.)"),
@@ -22,7 +22,7 @@ BY_TENSORS: tuple[tuple[str, str], ...] = (
     ("Caffe's or the MSRA's ResNet", r"(^|\.)res2(_0|a)_branch"),
     ("a RegNet", r"trunk_output\.|(^|\.)s1\.b1\.conv1"),
     ("a Swin Transformer", r"relative_position_bias_table"),
-    ("an EfficientNet or a MobileNet", r"(^|\.)(conv_stem|_conv_stem|conv_pw|conv_pwl)\.|features\.1\.(0\.block|conv)\."),
+    ("an EfficientNet or a MobileNet", r"(^|\.)(_?conv_stem|conv_pwl?)\.|features\.1\.(0\.block|conv)\."),
     ("a ConvNeXt", r"(\.|^)(dwconv|conv_dw|pwconv1)\..*|downsample_layers\."),
     ("a Vision Transformer", r"cls_token|pos_embed|position_embeddings|\.attn\.qkv"),
     ("a DenseNet", r"denseblock1\."),
@@ -51,5 +51,5 @@ def named_by_tensors(names: Iterable[str]) -> str:
 
 
 def pools_before_strides(name: str) -> bool:
-    """Returns whether a net of this name pools ahead of its strides, which adds no tensor to those of a plain ResNet."""
+    """Returns whether a net of this name pools ahead of its strides: that adds no tensor to a plain ResNet's."""
     return bool(BY_NAME.search(name))

@@ -81,7 +81,7 @@ def _of_timm(config: Mapping[str, Any]) -> Facts:
     share = ask("crop_pct", _share)
     notes = []
     if (kind := ask("interpolation", _text)) not in (None, "bilinear"):
-        notes.append(f"it was tested with {kind} resizing, and images here are resized by an antialiased triangle")
+        notes.append(f"it was tested with {kind} resizing; here images are resized by areas or linearly")
     tested = ask("test_input_size", _sides)
     if tested is not None and tested != size:
         notes.append(f"{CONFIG} names {tested} pixels for tests: --image_size={tested} takes them")
@@ -174,5 +174,5 @@ def _names(file: str, value: Any) -> tuple[str, ...]:
         numbered = {int(key): name for key, name in value.items() if str(key).isdecimal()}
         value = [numbered.get(number) for number in range(len(value))]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise UserError(f"{file} beside the weights has names of classes that are no list of names, nor numbered from 0")
+        raise UserError(f"{file} beside the weights has names of classes that are no list, nor numbered from 0")
     return tuple(value)

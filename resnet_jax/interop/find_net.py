@@ -169,9 +169,7 @@ def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shap
     beside = sorted({_short(name) for name in left if name.removeprefix(one.prefix) not in extra})
     if beside:
         notes.append(f"left out, as no part of the net: {some(beside, 6)}")
-    structure = dataclasses.replace(
-        structure, fields=dict(structure.fields) | {"num_classes": classifier.num_classes}
-    )
+    structure = dataclasses.replace(structure, fields=dict(structure.fields) | {"num_classes": classifier.num_classes})
     return FoundNet(structure, names, tuple(sorted(extra)), tuple(notes))
 
 

@@ -26,7 +26,7 @@ from resnet_jax.interop.pickle_values import (
 
 #: Bytes of values that a file may have made: so many for each of its bytes, never more than the third number beyond
 #: its text. A state dict makes some 15 for each of its bytes, and an instruction of one byte makes at most 64.
-FREE, FOR_EACH_BYTE, MOST = 2**24, 64, 2**28
+FREE, FOR_EACH_BYTE, MOST = 2**24, 64, 200_000_000
 
 #: Bytes of a container, of an item in a dict or in the machine's memory, and of one in a list.
 CONTAINER, ITEM, REFERENCE = 64, 100, 8
@@ -202,8 +202,13 @@ class _Machine:
 
     def _storage(self, reference: Any) -> Storage | Unread:
         match reference:
-            case (
-                ("storage", Name(path), str(key), _, int(count)) | ("storage", Name(path), str(key), _, int(count), None)
+            case ("storage", Name(path), str(key), _, int(count)) | (
+                "storage",
+                Name(path),
+                str(key),
+                _,
+                int(count),
+                None,
             ) if path.removeprefix("torch.") in STORAGES:
                 dtype = STORAGES[path.removeprefix("torch.")]
             case ("storage", Unread(path), *_) | ("module", Unread(path), *_):

@@ -35,11 +35,11 @@ def index_beside(path: Path) -> Path | None:
     raise UserError(f"{path} is one of several files: {index.name} must be beside it, and the others")
 
 
-def shards_of(index: Path) -> dict[Path, set[str]]:
-    """Returns the files of an index in order, with the names of the tensors in each.
+def names_in(index: Path) -> dict[str, set[str]]:
+    """Returns the names of the files of an index, in order, with the names of the tensors in each.
 
     Raises:
-      UserError: if it is none, or files that it names are missing.
+      UserError: if it is none.
     """
     try:
         if index.stat().st_size > LARGEST_INDEX:
@@ -52,9 +52,19 @@ def shards_of(index: Path) -> dict[Path, set[str]]:
                 raise ValueError(f"{str(file)[:60]!r} is no file beside it")
             names[file].add(name)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{index} is no index of weights: {error}") from error
+        raise UserError(f"{index} is no index of weights: {type(error).__name__}: {error}") from error
     if not names:
         raise UserError(f"{index} names no files")
-    if missing := sorted(file for file in names if not (index.parent / file).is_file()):
+    return dict(sorted(names.items()))
+
+
+def shards_of(index: Path) -> dict[Path, set[str]]:
+    """Returns the files of an index, as `names_in` does.
+
+    Raises:
+      UserError: if it is none, or files that it names are missing.
+    """
+    names = names_in(index)
+    if missing := [file for file in names if not (index.parent / file).is_file()]:
         raise UserError(f"{index} names {len(names)} files, of which {some(missing, 4)} is not there")
-    return {index.parent / file: names[file] for file in sorted(names)}
+    return {index.parent / file: tensors for file, tensors in names.items()}

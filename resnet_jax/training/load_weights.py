@@ -129,7 +129,9 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         mean, std = facts.mean, facts.std
         notes.append(f"images are normalised by mean {_numbers(mean)} and deviation {_numbers(std)}, by {said}")
     elif mean is None or std is None:
-        cifar = " Many nets for small images take their set's own" if converted.structure.fields["stem"] == "cifar" else ""
+        cifar = (
+            " Many nets for small images take their set's own" if converted.structure.fields["stem"] == "cifar" else ""
+        )
         notes.append(
             f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
             f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself"
@@ -164,7 +166,10 @@ def _class_names(file: str | Path | None, said: Sequence[str], count: int, said_
     sentences = (f"{said_in} names {len(said)} classes, not {count}: they are left out",) if len(said) not in (0, count) \
         else ()  # fmt: skip
     if count == 1000:
-        return official_wnids(), (*sentences, "1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
+        return official_wnids(), (
+            *sentences,
+            "1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids",
+        )
     return (), sentences
 
 
