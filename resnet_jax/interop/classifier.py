@@ -14,6 +14,9 @@ CLASSIFIERS = (
     "linear_head", "output_layer",
 )  # fmt: skip
 
+#: A linear layer within such a module: alone, by its place in a Sequential, or by a name of its own.
+_LAYER = re.compile(r"\w+(\.(\d+|fc|linear|head|classifier|layers?|out_proj))?")
+
 #: What lies beside a net's layers and is no part of what it computes up to its average pool.
 _BESIDE = re.compile(
     r"\w*head\w*|proj\w*|predict\w*|prototypes?\w*|contrast\w*|aux\w*|\w*loss\w*|criterion\w*|\w*metrics?|\w*acc\w*|"
@@ -78,7 +81,7 @@ def _of_group(group: list[str], own: str, features: int, rest: Mapping[str, str]
     weights = [name for name in group if len(shapes[rest[name]]) > 1]
     if len(weights) == 1 and weights[0].endswith(".weight"):
         module, shape = weights[0].removesuffix(".weight"), shapes[rest[weights[0]]]
-        linear = len(shape) == 2 or shape[2:] == (1, 1)
+        linear = (len(shape) == 2 or shape[2:] == (1, 1)) and bool(_LAYER.fullmatch(module.removeprefix(scope)))
         known = {f"{module}.weight", f"{module}.bias"}
         others = [name for name in group if name not in known and not is_beside_the_net(name, shapes[rest[name]])]
         if linear and shape[1] == features and not others:

@@ -69,7 +69,10 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     """
     what = str(file.path)
     _check_computed(file)
-    found = find_net({name: tuple(array.shape) for name, array in file.tensors.items()}, what, key)
+    try:
+        found = find_net({name: tuple(array.shape) for name, array in file.tensors.items()}, what, key)
+    except UserError as error:
+        raise UserError(f"{error}{_unread_tensors(file)}") from error
     structure = found.structure
     if model is not None:
         agree(structure, model, what)
@@ -101,9 +104,10 @@ def _check_computed(file: TensorFile) -> None:
     """Raises UserError for nets with a plain ResNet's tensors that compute something else, by what is said of them."""
     config = file.config
     if is_timm(config):
-        named, options = str(config["architecture"]), config.get("model_args")
-        where = "config.json beside it"
-        for option in TIMM_OPTIONS if isinstance(options, dict) else ():
+        named, where = str(config["architecture"]), "config.json beside it"
+        options = config.get("model_args")
+        options = options if isinstance(options, dict) else {}
+        for option in TIMM_OPTIONS:
             if options.get(option):
                 raise UserError(f"{file.path}: {where} has {option}={str(options[option])[:40]}, which no net here has")
     else:
@@ -232,13 +236,16 @@ def _misfit(file: TensorFile, missing: Sequence[str], extra: Sequence[str], miss
         for kind, names in (("missing", missing), ("too many", extra), ("of another shape", misshapen))
         if names
     ]
-    unread = {name.rpartition(".")[2]: kind for name, kind in file.unread.items() if "rebuild" in kind}
-    if missing and unread:
-        kinds = sorted(set(unread.values()))
-        parts.append(f"tensors made by {some(kinds, 3)} (quantised, sparse or sharded ones) are not read")
+    unread = _unread_tensors(file) if missing else ""
     if not any(name.endswith("running_mean") for name in file.tensors) and missing and not unread:
         parts.append("there are no statistics of batch norm, as in nets with group norm")
-    return "; ".join(parts) + named_by_tensors([*extra, *misshapen])
+    return "; ".join(parts) + unread + named_by_tensors([*extra, *misshapen])
+
+
+def _unread_tensors(file: TensorFile) -> str:
+    """Returns what to add to an error: which of the file's objects are tensors of a kind that is not read."""
+    kinds = sorted({kind for kind in file.unread.values() if "rebuild" in kind or "ensor" in kind})
+    return f"; tensors of {some(kinds, 3)} (quantised, sparse or sharded ones) are not read" if kinds else ""
 
 
 def _check_claims(file: TensorFile, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -7,7 +7,7 @@ the file holds, needs no list of known wrappers.
 
 import dataclasses
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from resnet_jax.errors import UserError, some
@@ -183,6 +183,6 @@ def _no_net(plain: Mapping[str, str], what: str) -> UserError:
     """Returns the error for a file without a net, that says which other net it may be of."""
     known = ", ".join(f"{one.name} ({one.projects})" for one in LAYOUTS)
     another = named_by_tensors(plain)
-    first = Counter(name.split(".")[0] for name in plain)
-    names = some(sorted(plain), 4) if len(first) > 1 or len(plain) < 8 else f"{some(sorted(plain), 4)}"
-    return UserError(f"{what} is of no known layout: its tensors are named {names}{another}; known: {known}")
+    return UserError(
+        f"{what} is of no known layout: its tensors are named {some(sorted(plain), 4)}{another}; known: {known}"
+    )

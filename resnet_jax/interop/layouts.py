@@ -107,6 +107,9 @@ LAYOUTS: tuple[Layout, ...] = (
 #: PyTorch's names of our leaves.
 _TORCH_LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
+#: Names of leaves, ours or PyTorch's: anything else in a layer is no part of it that is known.
+LEAVES = frozenset({*_TORCH_LEAVES, *_TORCH_LEAVES.values()})
+
 #: PyTorch's counter of batches, which nothing here needs.
 COUNTER = "num_batches_tracked"
 
@@ -145,7 +148,7 @@ def find_places(layout: Layout, name: str) -> list[tuple[str, Place]]:
     else:
         module, _, leaf = name.rpartition(".")
     found = []
-    for ours, theirs in layout.rows:
+    for ours, theirs in layout.rows if leaf in LEAVES else ():
         match = _pattern(theirs).fullmatch(module)
         if match and not (layout.flax and match["prefix"]):
             groups = match.groupdict()

@@ -202,19 +202,14 @@ class _Machine:
 
     def _storage(self, reference: Any) -> Storage | Unread:
         match reference:
-            case ("storage", Name(path), str(key), _, int(count)) | (
-                "storage",
-                Name(path),
-                str(key),
-                _,
-                int(count),
-                None,
-            ) if path.removeprefix("torch.") in STORAGES:
-                dtype = STORAGES[path.removeprefix("torch.")]
+            case ("storage", Name(path), str(key), _, int(count), *rest) if rest in ([], [None]):
+                dtype = STORAGES.get(path.removeprefix("torch."))
             case ("storage", Unread(path), *_) | ("module", Unread(path), *_):
                 return Unread(path)  # of quantised numbers, say; or a net's class with its source
             case _:
-                raise Damaged("a storage that is described in an unknown way, or of an unknown type")
+                raise Damaged("a storage that is described in an unknown way")
+        if dtype is None:
+            raise Damaged("a storage of an unknown type")
         if count < 0 or len(key) > LONGEST_KEY:
             raise Damaged("a storage of an unknown size or name")
         storage = Storage(key, dtype, count)

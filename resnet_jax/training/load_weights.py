@@ -129,13 +129,11 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         mean, std = facts.mean, facts.std
         notes.append(f"images are normalised by mean {_numbers(mean)} and deviation {_numbers(std)}, by {said}")
     elif mean is None or std is None:
-        cifar = (
-            " Many nets for small images take their set's own" if converted.structure.fields["stem"] == "cifar" else ""
-        )
+        small = converted.structure.fields["stem"] == "cifar"
+        more = "; many nets for small images are trained with those of their own set: --mean, --std" if small else ""
         notes.append(
             f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
-            f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself"
-            + (f".{cifar}: --mean, --std" if cifar else "")
+            f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself{more}"
         )
     replaced: dict[str, Any] = {
         name: _checked(name, values, weights.channels) for name, values in (("mean", mean), ("std", std))
@@ -163,14 +161,11 @@ def _class_names(file: str | Path | None, said: Sequence[str], count: int, said_
     same = sum(a == b.split(",")[0].lower() for a, b in zip(firsts, class_names(), strict=False))
     if said and len(said) == count and not (count == 1000 and same > 900):
         return tuple(said), (f"{count} names of classes, by {said_in}",)
-    sentences = (f"{said_in} names {len(said)} classes, not {count}: they are left out",) if len(said) not in (0, count) \
-        else ()  # fmt: skip
-    if count == 1000:
-        return official_wnids(), (
-            *sentences,
-            "1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids",
-        )
-    return (), sentences
+    sentences = [f"{said_in} names {len(said)} classes, not {count}: left out"] if len(said) not in (0, count) else []
+    if count != 1000:
+        return (), tuple(sentences)
+    sentences.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
+    return official_wnids(), tuple(sentences)
 
 
 def _checked(name: str, values: Sequence[float], channels: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def save(path: Path, value: object, write: Any = zipped) -> Path:
             storages[key] = np.ascontiguousarray(one)
             strides = tuple(np.cumprod((1, *shape[:0:-1]))[::-1].tolist()) if shape else ()
             return tensor(KINDS[one.dtype.str[1:]], key, one.size, 0, shape, strides)
-        if isinstance(one, dict):
+        if type(one) in (dict, OrderedDict):
             return type(one)((key, made(item)) for key, item in one.items())
         return [made(item) for item in one] if isinstance(one, list) else one
 
