@@ -113,7 +113,7 @@ def _check_computed(file: TensorFile) -> None:
     else:
         named, where = file.path.name, "its name"
     if pools_before_strides(named):
-        raise UserError(f"{file.path}: by {where} it is {named}, which pools ahead of its strides; no net here does")
+        raise UserError(f"{file.path} is {named} by {where}: that net pools ahead of its strides, and none here does")
     if config.get("downsample_in_first_stage") or config.get("hidden_act", "relu") != "relu":
         raise UserError(f"{file.path}: config.json beside it has a stem or an activation that no net here has")
 
