@@ -224,7 +224,7 @@ def test_other_nets_are_called_what_they_are(tmp_path, name):
 
 
 def test_nets_that_differ_without_a_tensor(tmp_path):
-    with pytest.raises(UserError, match="resnetaa50-4cf422b3.pth, which pools ahead of its strides"):
+    with pytest.raises(UserError, match="is resnetaa50-4cf422b3.pth by its name: that net pools ahead of its strides"):
         convert(read_tensors(saved(tmp_path, NET, "resnetaa50-4cf422b3.pth")))
     bottlenecks = files_made.tensors_of("torchvision", "resnet50", **SMALL)
     assert convert(read_tensors(saved(tmp_path, bottlenecks, "r50.pth"))).weights.fields["stride_on"] == "3x3"

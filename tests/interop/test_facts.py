@@ -24,11 +24,8 @@ CFG = {"input_size": [3, 160, 160], "crop_pct": 0.95, "mean": [0.5, 0.4, 0.3], "
 TIMM = {"architecture": "resnet18", "num_classes": 3, "label_names": PETS, "pretrained_cfg": CFG}
 HF = {"model_type": "resnet", "id2label": {"0": "cat", "1": "dog", "2": "cow"}, "hidden_act": "relu"}
 PROCESSOR = {
-    "image_mean": [0.1, 0.2, 0.3],
-    "image_std": [0.4, 0.5, 0.6],
-    "size": {"shortest_edge": 224},
-    "crop_pct": 0.875,
-}
+    "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "size": {"shortest_edge": 224}, "crop_pct": 0.875,
+}  # fmt: skip
 
 
 def folder_of(path, layout="torchvision", net="resnet18", config=None, preprocessor=None, **fields):
@@ -93,7 +90,7 @@ def test_transformers_model_without_a_classifier(tmp_path):
 @pytest.mark.parametrize(
     "config, message",
     [
-        (TIMM | {"architecture": "resnetaa50"}, "by config.json beside it it is resnetaa50, which pools ahead"),
+        (TIMM | {"architecture": "resnetaa50"}, "is resnetaa50 by config.json beside it: that net pools ahead"),
         (TIMM | {"model_args": {"aa_layer": "avg"}}, "has aa_layer=avg, which no net here has"),
         (TIMM | {"model_args": {"output_stride": 8}}, "has output_stride=8"),
         (TIMM | {"pretrained_cfg": CFG | {"mean": "grey"}}, "says mean=grey, which cannot be"),
@@ -108,9 +105,7 @@ def test_configs_that_cannot_be_followed(tmp_path, config, message):
         import_weights(folder_of(tmp_path / "m", config=config))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "[" * 50_000, '{"architecture": 3}', '{"some": "other project"}', "\xff\xfe"]
-)
+@pytest.mark.parametrize("text", ["", "[]", "[" * 50_000, '{"architecture": 3}', '{"some": "project"}', "\xff\xfe"])
 def test_configs_of_others_are_passed_over(tmp_path, text):
     folder = folder_of(tmp_path / "m")
     (folder / "config.json").write_bytes(text.encode("latin1"))

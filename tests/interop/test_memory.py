@@ -105,7 +105,7 @@ def test_a_fuzzer_that_looks_for_memory_and_time():
     seed = int(os.environ.get("FUZZ_SEED", "0"))
     rng = random.Random(seed)
     ended = {"read": 0, "refused": 0}
-    for case in range(400):
+    for case in range(int(os.environ.get("FUZZ_CASES", "60"))):
         body = expression(rng, 4) * rng.choice((1, 20, 500))
         start = b"\x80\x04" + text("b" * 20_000) + b"q\x00(" + b"(Nt" * 500 + b"lq\x01]q\x02h\x00q\x03("
         data = start + body + b"l."
@@ -119,7 +119,7 @@ def test_a_fuzzer_that_looks_for_memory_and_time():
 
         peak, seconds = peak_of(read)
         assert peak < 2**25 + 100 * len(data) and seconds < 20, f"FUZZ_SEED={seed}, case {case}: {body[:300]!r}"
-    assert min(ended.values()) > 40, ended
+    assert min(ended.values()) > 5, ended
 
 
 def many_views(tmp_path):
