@@ -36,6 +36,9 @@ BY_NAME = re.compile(r"(?:^|[^a-z])(?:se|eca)?res(?:net|next)(?:v2_?)?(?:aa|blur
 #: Says that a bottleneck strides in its first convolution, by what files are called.
 CAFFE = re.compile(r"(^|[^a-z])(caffe2?|msra)([^a-z]|$)", re.IGNORECASE)
 
+#: Says that a net may pad as TensorFlow does.
+TENSORFLOW = re.compile(r"(^|[^a-z])(tf|tensorflow|keras)([^a-z]|$)", re.IGNORECASE)
+
 #: Options of timm's nets that change what they compute and have no tensors.
 TIMM_OPTIONS = (
     "aa_layer", "act_layer", "avg_down", "block_args", "norm_layer", "output_stride", "replace_stem_pool", "stem_type",

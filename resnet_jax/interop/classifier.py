@@ -83,7 +83,7 @@ def _of_group(group: list[str], own: str, features: int, rest: Mapping[str, str]
         module, shape = weights[0].removesuffix(".weight"), shapes[rest[weights[0]]]
         linear = (len(shape) == 2 or shape[2:] == (1, 1)) and bool(_LAYER.fullmatch(module.removeprefix(scope)))
         known = {f"{module}.weight", f"{module}.bias"}
-        others = [name for name in group if name not in known and not is_beside_the_net(name, shapes[rest[name]])]
+        others = [name for name in group if name not in known and name.rpartition(".")[2] not in _TOOLS]
         if linear and shape[1] == features and not others:
             names = {f"{own}.{name.rpartition('.')[2]}": rest[name] for name in group if name in known}
             notes = () if module == scope + own else (f"{module} is the classifier",)
@@ -100,7 +100,7 @@ def _of_group(group: list[str], own: str, features: int, rest: Mapping[str, str]
     )  # fmt: skip
 
 
-def is_beside_the_net(name: str, shape: tuple[int, ...]) -> bool:
+def is_beside_the_net(name: str) -> bool:
     """Returns whether a name under the net's own is of no layer: a number, a buffer, a loss, a head of training."""
     first, _, more = name.partition(".")
     if name.rpartition(".")[2] in _TOOLS or not more:

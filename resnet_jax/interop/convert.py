@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 
 from resnet_jax.errors import UserError, some, unknown_name
-from resnet_jax.interop.architectures import CAFFE, TIMM_OPTIONS, named_by_tensors, pools_before_strides
+from resnet_jax.interop.architectures import CAFFE, TENSORFLOW, TIMM_OPTIONS, named_by_tensors, pools_before_strides
 from resnet_jax.interop.facts import is_timm
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.find_net import FoundNet, find_net
@@ -146,6 +146,8 @@ def _fields(structure: Structure, name: str, file: TensorFile,
             notes.append("its name is of Caffe's nets, which stride in 1x1 convolutions and mostly take BGR, not RGB")
         elif layout.name != "timm_resnetv2" and "stride_on" not in given:
             notes.append(f"bottlenecks stride in their {fields['stride_on']} convolution, as in {layout.projects}")
+    if TENSORFLOW.search(file.path.name) and "padding" not in given and "padding" not in layout.fields:
+        notes.append("its name is of TensorFlow: --fields=padding=same, if its convolutions pad as TensorFlow's do")
     fields |= given
     if fields["shortcut"] == "A":
         where = "half on each side" if fields.get("shortcut_zeros", "sides") == "sides" else "at the end"

@@ -143,7 +143,8 @@ def _choose(candidates: Sequence[_Candidate], plain: Mapping[str, str], shapes: 
 
 
 def _labels(candidates: Sequence[_Candidate]) -> str:
-    return " and ".join(sorted(one.label for one in candidates))
+    labels = sorted(one.label for one in candidates)
+    return " and ".join(labels) if len(labels) < 7 else some(labels, 6)
 
 
 def _structure(one: _Candidate, plain: Mapping[str, str], shapes: Shapes) -> Structure:
@@ -156,19 +157,23 @@ def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shap
            notes: list[str]) -> FoundNet:  # fmt: skip
     """Returns the net with its classifier, and what of the file is left out."""
     names = {name: plain[one.prefix + name] for name, place in one.places.items() if place.module != "head"}
-    rest = {name: own for name, own in plain.items() if own not in set(names.values())}
+    taken = set(names.values())
+    rest = {name: own for name, own in plain.items() if own not in taken}
     classifier = classifier_of(one.layout, one.prefix, structure.features, rest, shapes)
     notes += classifier.notes
     names |= classifier.names
-    left = {name: own for name, own in rest.items() if own not in set(classifier.names.values())}
-    extra = [
-        name.removeprefix(one.prefix) for name in left
-        if name.startswith(one.prefix) and not is_beside_the_net(name.removeprefix(one.prefix), shapes[left[name]])
-        and left[name] not in classifier.left_out
-    ]  # fmt: skip
-    beside = sorted({_short(name) for name in left if name.removeprefix(one.prefix) not in extra})
+    taken = {*classifier.names.values(), *classifier.left_out}
+    extra, beside = [], set()
+    for name, own in rest.items():
+        inner = name.removeprefix(one.prefix)
+        if own in taken:
+            continue
+        if name.startswith(one.prefix) and not is_beside_the_net(inner):
+            extra.append(inner)
+        else:
+            beside.add(_short(name))
     if beside:
-        notes.append(f"left out, as no part of the net: {some(beside, 6)}")
+        notes.append(f"left out, as no part of the net: {some(sorted(beside), 6)}")
     structure = dataclasses.replace(structure, fields=dict(structure.fields) | {"num_classes": classifier.num_classes})
     return FoundNet(structure, names, tuple(sorted(extra)), tuple(notes))
 

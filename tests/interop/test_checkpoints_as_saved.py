@@ -111,6 +111,12 @@ FORMS = {
     "the average of timm": ({"state_dict": OTHER, "state_dict_ema": NET}, True),
     "the average of lightning": ({"state_dict": under("model.", OTHER) | under("ema_model.module.", NET)}, True),
     "fastai": ({"model": NET, "opt": {"state": [{"mom": NET["conv1.weight"]}]}}, True),
+    "byol": (
+        {"state_dict": under("online_network.", BACKBONE) | {"online_network.projection.net.0.weight": EYE}}, False,
+    ),
+    "a batch norm in the classifier": (
+        {"train_model": BACKBONE | {"fc.0.running_mean": NUMBER, "fc.1.weight": np.ones((5, 8), np.float32)}}, False,
+    ),
     "a list": ([NET, {"lr": 0.1}], True),
     "moments by name": ({"model": NET, "exp_avg": {k: v for k, v in NET.items() if "running" not in k}}, True),
 }  # fmt: skip
