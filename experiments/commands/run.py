@@ -117,7 +117,7 @@ def check_data(plan: "Plan") -> None:
     """Raises UserError for a data folder that does not exist, before every run fails because of it."""
     for place in {trial.config.data.data_dir for trial in plan.trials} - {None}:
         if not Path(place).expanduser().exists():  # CIFAR's may be an archive
-            raise UserError(f"data.data_dir={place}: there is no such folder or archive")
+            raise UserError(f"data.data_dir={place} is not a folder, and no archive")
 
 
 def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:

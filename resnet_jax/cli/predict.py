@@ -44,10 +44,12 @@ def main(arguments: Sequence[str]) -> None:
     if values.embed is not None and Path(values.embed).suffix != ".npz":
         raise UserError(f"--embed={values.embed} must end in .npz")
 
-    from resnet_jax.evaluation.predict import find_class
+    from resnet_jax.evaluation.predict import check_classifier, find_class
     from resnet_jax.training.load_weights import load_weights
 
     weights = load_weights(values.weights)
+    if values.embed is None or values.explain:
+        check_classifier(weights, values.weights)
     explained = None if wanted is None else find_class(weights, wanted)
     answers = _answer(weights, images, values, explained)
     if values.json:

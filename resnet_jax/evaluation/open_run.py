@@ -146,6 +146,8 @@ def open_weights(path: str | Path, config: ConfigDict,
 def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: bool) -> Trainer:
     """Returns the trainer with the net of the weights and, if so `given`, with images normalised for them."""
     pipeline: Any = trainer.pipeline
+    if not weights.num_classes:
+        raise UserError(f"{path} has no classifier: it cannot be tested, but --config.init_from trains one on it")
     if pipeline.num_classes != weights.num_classes:
         raise UserError(
             f"{path} has {weights.num_classes} classes and {trainer.config.data.name} has {pipeline.num_classes}"

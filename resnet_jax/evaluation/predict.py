@@ -17,7 +17,7 @@ from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.evaluation.scoring import softmax
 from resnet_jax.interop.weights import Weights
-from resnet_jax.models.features import forward_with_embeddings
+from resnet_jax.models.features import feature_info, forward_with_embeddings
 
 #: A file, or pixels: uint8 (height, width, 3), RGB, or (height, width), grey.
 ImageLike = str | Path | np.ndarray
@@ -60,6 +60,12 @@ def classes_of(weights: Weights) -> tuple[Class, ...]:
     return tuple(Class(label, one, human.get(one, one)) for label, one in enumerate(ids))
 
 
+def check_classifier(weights: Weights, what: str) -> None:
+    """Raises UserError for weights without a classifier; `what`: their path."""
+    if not weights.num_classes:
+        raise UserError(f"{what} has no classifier, so there are no classes to name; --embed=FILE.npz writes features")
+
+
 def find_class(weights: Weights, name: str) -> Class:
     """Finds a class by id, name (in any case) or label; raises UserError with the nearest names if there is none."""
     classes = classes_of(weights)
@@ -80,8 +86,10 @@ def prepare_image(weights: Weights, image: ImageLike) -> Prepared:
     """Reads, crops and resizes an image as the net's test images: see `data.image_files` and `fit_image`.
 
     Raises:
-      UserError: if it cannot be read, or is no array of pixels.
+      UserError: if it cannot be read, or is no array of pixels; and for weights of other channels than 1 and 3.
     """
+    if weights.channels not in (1, 3):
+        raise UserError(f"the weights take images of {weights.channels} channels, and images here have 1 or 3")
     if isinstance(image, np.ndarray):
         decoded = DecodedImage(_to_channels(image, weights.channels))
     else:
@@ -149,7 +157,7 @@ class Predictor:
         logits, embeddings = (np.asarray(array) for array in self._forward(self._variables, pixels))
         if not np.isfinite(logits).all():
             raise UserError(f"{self.weights.model} gives NaN or infinity: its weights are of no use")
-        return softmax(logits), embeddings
+        return softmax(logits) if self.weights.num_classes else logits[:, :0], embeddings
 
     def batches(self, images: Iterable[ImageLike]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the same for any number of images, in order, `BATCH` at a time."""
@@ -180,10 +188,18 @@ def predict(weights: Weights, images: Sequence[ImageLike]) -> np.ndarray:
       images: files or pixels, of any sizes; see `prepare_image`.
 
     Raises:
-      UserError: for an image that cannot be read.
+      UserError: for an image that cannot be read, and for weights without a classifier.
     """
+    check_classifier(weights, weights.model)
     found = [probabilities for probabilities, _ in Predictor(weights).batches(images)]
     return np.concatenate(found) if found else np.zeros((0, weights.num_classes))
+
+
+def embedding_size(weights: Weights) -> int:
+    """Returns how many numbers `embed` gives of an image."""
+    if weights.num_classes:
+        return weights.variables["params"]["head"]["kernel"].shape[0]
+    return feature_info(weights.create_model())[-1].channels
 
 
 def embed(weights: Weights, images: Sequence[ImageLike], unit_length: bool = False) -> np.ndarray:
@@ -197,7 +213,6 @@ def embed(weights: Weights, images: Sequence[ImageLike], unit_length: bool = Fal
       UserError: for an image that cannot be read.
     """
     found = [embeddings for _, embeddings in Predictor(weights).batches(images)]
-    width = weights.variables["params"]["head"]["kernel"].shape[0]
-    vectors = np.concatenate(found) if found else np.zeros((0, width), np.float32)
+    vectors = np.concatenate(found) if found else np.zeros((0, embedding_size(weights)), np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1) if unit_length else vectors  # zeros stay zeros

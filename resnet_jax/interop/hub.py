@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError, one_line
-from resnet_jax.interop.files import HUB_FILES
+from resnet_jax.interop.facts import CONFIG, PREPROCESSOR
+from resnet_jax.interop.files import HUB_FILES, HUB_INDICES
+from resnet_jax.interop.shards import INDEX_END, names_in
 
 #: What begins an address: hf:OWNER/NAME, hf:OWNER/NAME@REVISION, hf:OWNER/NAME@REVISION:FILE.
 PREFIX = "hf:"
@@ -37,7 +39,9 @@ class HubFile:
 
 
 def fetch(address: str) -> HubFile:
-    """Downloads a file, or takes it from the cache. Without a file's name: the first of `files.HUB_FILES` there is.
+    """Downloads a file, or takes it from the cache, with the facts beside it. Of an index, all its files.
+
+    Without a file's name: the first of `files.HUB_FILES` or `files.HUB_INDICES` that there is.
 
     Raises:
       UserError: for an address that is none, and if the hub cannot be reached or has no such file.
@@ -51,24 +55,37 @@ def fetch(address: str) -> HubFile:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # one clear line is ours
     repo, revision = match["repo"], match["revision"]
     here: dict[str, Any] = {"revision": revision, "local_files_only": not _reachable()}
-    names = (match["file"],) if match["file"] else HUB_FILES
-    for name in names:
+    names = (match["file"],) if match["file"] else (*HUB_FILES, *HUB_INDICES)
+
+    def download(name: str) -> Path:
         try:
-            path = Path(hf_hub_download(repo, name, **here))
+            return Path(hf_hub_download(repo, name, **here))
         except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError, that speaks of the network
             raise UserError(
                 f"cannot get {address}: the hub cannot be reached, and {name} is not in its local cache"
             ) from error
         except EntryNotFoundError:
-            continue
+            raise
         except RepositoryNotFoundError as error:
             raise UserError(f"cannot get {address}: no such model, or it needs a login") from error
         except Exception as error:  # of the client, of whatever carries its requests, of the disk
             raise UserError(f"cannot get {address}: {type(error).__name__}: {one_line(error)}") from error
-        with contextlib.suppress(Exception):  # says where bottlenecks stride; most have none, or need none
-            hf_hub_download(repo, "config.json", **here)
+
+    for name in names:
+        try:
+            path = download(name)
+        except EntryNotFoundError:
+            continue
+        for part in names_in(path) if name.endswith(INDEX_END) else ():
+            try:
+                download(part)
+            except EntryNotFoundError as error:
+                raise UserError(f"cannot get {address}: {name} names {part}, which is not there") from error
+        for facts in (CONFIG, PREPROCESSOR):  # most have one, or none
+            with contextlib.suppress(Exception):
+                hf_hub_download(repo, facts, **here)
         return HubFile(path, repo, _commit(path) or revision or "unknown", name)
-    raise UserError(f"cannot get {address}: it has no {' or '.join(names)}")
+    raise UserError(f"cannot get {address}: it has no {' or '.join(names[:2])}")
 
 
 def _reachable() -> bool:

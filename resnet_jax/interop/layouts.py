@@ -5,6 +5,7 @@ A layout is rows of (our module, theirs). `{s}`, `{b}` and `{i}` stand for stage
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,7 +61,15 @@ def _flax(block: str) -> Rows:
     return (("stem/conv", "conv_init"), ("stem/bn", "bn_init"), *unit, ("head", "Dense_0"))
 
 
-_HF = "resnet.encoder.stages.{s0}.layers.{b0}."
+def _transformers(prefix: str) -> Rows:
+    unit = _layers(
+        prefix + "encoder.stages.{s0}.layers.{b0}.", "layer.{i0}.convolution", "layer.{i0}.normalization",
+        "shortcut.convolution", "shortcut.normalization",
+    )  # fmt: skip
+    stem = prefix + "embedder.embedder."
+    return (("stem/conv", stem + "convolution"), ("stem/bn", stem + "normalization"), *unit)
+
+
 _TIMM = "stages.{s0}.blocks.{b0}."
 
 #: In the order in which they are preferred where names do not tell them apart.
@@ -70,19 +79,8 @@ LAYOUTS: tuple[Layout, ...] = (
         "akamaster", "pytorch_resnet_cifar10 and others with `linear` and `shortcut`", _torch("linear", "shortcut")
     ),
     Layout("fc_shortcut", "CIFAR nets with `fc` and `shortcut`", _torch("fc", "shortcut")),
-    Layout(
-        "transformers",
-        "Hugging Face transformers",
-        (
-            ("stem/conv", "resnet.embedder.embedder.convolution"),
-            ("stem/bn", "resnet.embedder.embedder.normalization"),
-            *_layers(
-                _HF, "layer.{i0}.convolution", "layer.{i0}.normalization", "shortcut.convolution",
-                "shortcut.normalization",
-            ),
-            ("head", "classifier.1"),
-        ),
-    ),
+    Layout("transformers", "Hugging Face transformers", (*_transformers("resnet."), ("head", "classifier.1"))),
+    Layout("transformers_model", "Hugging Face transformers without a classifier", _transformers("")),
     Layout(
         "timm_resnetv2",
         "timm's resnetv2 with batch norm",
@@ -109,6 +107,9 @@ LAYOUTS: tuple[Layout, ...] = (
 #: PyTorch's names of our leaves.
 _TORCH_LEAVES = {"kernel": "weight", "bias": "bias", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 
+#: Names of leaves, ours or PyTorch's: anything else in a layer is no part of it that is known.
+LEAVES = frozenset({*_TORCH_LEAVES, *_TORCH_LEAVES.values()})
+
 #: PyTorch's counter of batches, which nothing here needs.
 COUNTER = "num_batches_tracked"
 
@@ -124,33 +125,44 @@ class Place:
     leaf: str
 
 
+@functools.cache
 def _pattern(theirs: str) -> re.Pattern[str]:
-    """Returns the regular expression of a row's names."""
+    """Returns the regular expression of a row's names, with anything that ends in a dot before them."""
     parts = _FIELD.split(theirs)
     quoted = (f"(?P<{part}>[0-9]{{1,5}})" if k % 2 else re.escape(part) for k, part in enumerate(parts))
-    return re.compile("".join(quoted))
+    return re.compile(r"(?P<prefix>(?:.*\.)?)" + "".join(quoted))
 
 
-def find_place(layout: Layout, name: str) -> Place | None:
-    """Returns where a tensor belongs by its name alone; None if the layout has no such name."""
+#: What the number of a field is ahead of ours: `{s0}` counts from 0.
+_SHIFT = {"s0": 1, "b0": 1, "i0": 1, "n0": 1, "i1": -1}
+
+
+def find_places(layout: Layout, name: str) -> list[tuple[str, Place]]:
+    """Returns where a tensor may belong by its name alone: what is before the layout's name, and the place.
+
+    There may be several: `layer1.0.conv1.weight` is a first convolution, too, in something called `layer1.0.`.
+    """
     if layout.flax:
         _, _, rest = name.partition("/")
         module, _, leaf = rest.rpartition("/")
     else:
         module, _, leaf = name.rpartition(".")
-    for ours, theirs in layout.rows:
-        if match := _pattern(theirs).fullmatch(module):
-            shift = {"s0": 1, "b0": 1, "i0": 1, "n0": 1, "i1": -1}
-            numbers = {key[0]: int(value) + shift.get(key, 0) for key, value in match.groupdict().items()}
-            return Place(ours, numbers, leaf)
-    return None
+    found = []
+    for ours, theirs in layout.rows if leaf in LEAVES else ():
+        match = _pattern(theirs).fullmatch(module)
+        if match and not (layout.flax and match["prefix"]):
+            groups = match.groupdict()
+            prefix = groups.pop("prefix")
+            numbers = {key[0]: int(value) + _SHIFT.get(key, 0) for key, value in groups.items()}
+            found.append((prefix, Place(ours, numbers, leaf)))
+    return found
 
 
 def their_module(layout: Layout, module: str, stage_sizes: Sequence[int]) -> str | None:
     """Returns their name of one of our modules, `stage2/block1/conv1`; None if the layout has no place for it."""
     for ours, theirs in layout.rows:
         if match := _pattern(ours).fullmatch(module):
-            numbers = {key: int(value) for key, value in match.groupdict().items()}
+            numbers = {key: int(value) for key, value in match.groupdict().items() if key != "prefix"}
             numbers |= {f"{key}0": value - 1 for key, value in numbers.items()}
             if "s" in numbers:
                 numbers["n0"] = sum(stage_sizes[: numbers["s0"]]) + numbers["b0"]

@@ -73,7 +73,8 @@ def _write_program(weights: Weights, path: str | Path, data: bytes) -> Mapping[s
     write_file(path, data)
     size = weights.image_size
     takes = f"uint8 pixels (n, {size}, {size}, {weights.channels})"
-    return {"takes": takes, "gives": f"logits (n, {weights.num_classes})", "bytes": len(data)}
+    gives = f"logits (n, {weights.num_classes})" if weights.num_classes else "features of the average pool"
+    return {"takes": takes, "gives": gives, "bytes": len(data)}
 
 
 def export_onnx(weights: Weights, path: str | Path) -> Mapping[str, Any]:

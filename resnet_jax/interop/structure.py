@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnet_jax.errors import UserError
-from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_place
+from resnet_jax.interop.layouts import Layout, Place
 from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 
@@ -33,6 +33,11 @@ class Structure:
     fields: Mapping[str, Any]
     channels: int
 
+    @property
+    def features(self) -> int:
+        """Returns how many features the average pool gives the classifier."""
+        return self.fields["widths"][-1] * (4 if self.fields["block"] == "bottleneck" else 1)
+
     def describe(self) -> str:
         """Says it in words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
         fields = self.fields
@@ -42,34 +47,16 @@ class Structure:
         return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]], what: str) -> Structure:
-    """Returns the layout and the net of a file's tensors.
+def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]]) -> Structure:
+    """Returns the net that tensors of a layout are of. Without a classifier it has 0 classes.
 
     Args:
-      shapes: by name.
-      what: the file, for errors.
+      layout: whose names they have.
+      found: place and shape of each tensor.
 
     Raises:
-      UserError: if the names are of no known layout, or lack what says which net it is.
+      LookupError, ValueError: saying what is lacking.
     """
-    names = [name for name in shapes if not name.endswith(COUNTER)]
-    placed = {layout.name: {name: find_place(layout, name) for name in names} for layout in LAYOUTS}
-    count = {name: sum(place is not None for place in places.values()) for name, places in placed.items()}
-    layout = max(LAYOUTS, key=lambda one: count[one.name])
-    if count[layout.name] < len(names) / 2 or not names:
-        known = ", ".join(f"{one.name} ({one.projects})" for one in LAYOUTS)
-        raise UserError(
-            f"{what} is of no known layout: its tensors are named {', '.join(sorted(names)[:4])}, ...; known: {known}"
-        )
-    places = {name: place for name, place in placed[layout.name].items() if place is not None}
-    try:
-        return _structure(layout, {name: (place, tuple(shapes[name])) for name, place in places.items()})
-    except (LookupError, ValueError) as error:
-        lacking = str(error.args[0]) if error.args else type(error).__name__
-        raise UserError(f"{what} has {layout.name}'s names, but does not say what net it is of: {lacking}") from error
-
-
-def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]]) -> Structure:
     kernels: dict[str, tuple[int, ...]] = {}  # out, in, rows, columns
     units: dict[tuple[int, int], dict[str, tuple[int, ...]]] = defaultdict(dict)
     for place, shape in found.values():
@@ -85,9 +72,8 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
             part = place.module.rpartition("block{b}/")[2].replace("{i}", str(place.numbers.get("i", 0)))
             unit = (0, place.numbers["n"]) if "n" in place.numbers else (place.numbers["s"], place.numbers["b"])
             units[unit][part] = shape
-    for name, module in (("first convolution", "stem/conv"), ("classifier", "head")):
-        if module not in kernels:
-            raise LookupError(f"there is no {name}")
+    if "stem/conv" not in kernels:
+        raise LookupError("there is no first convolution")
     stages = _stages(units)
     layers = max(int(part[-1]) for parts in units.values() for part in parts if part.startswith("conv"))
     projected = {unit for stage in stages for unit, parts in enumerate(stage) if "shortcut/conv" in parts}
@@ -107,7 +93,7 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
         "widths": widths,
         "stem": stem,
         "shortcut": "A" if not projected else "B" if projected == {0} else "C",
-        "num_classes": kernels["head"][0],
+        "num_classes": kernels["head"][0] if "head" in kernels else 0,
     }
     return Structure(layout, fields, kernels["stem/conv"][1])
 

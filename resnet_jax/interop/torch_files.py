@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop import pickles
-from resnet_jax.interop.pickles import Damaged, Storage, Strided
+from resnet_jax.interop.pickle_values import Damaged, Storage, Strided
 
 #: What a file of the format before PyTorch 1.6 begins with: a pickle of this number.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -43,10 +43,10 @@ class Tensor:
 
 
 def read_torch(path: Path) -> Any:
-    """Reads what `torch.save` wrote: dicts, lists, numbers, text, and each tensor as `Tensor`.
+    """Reads what `torch.save` wrote: dicts, lists, numbers, text, each tensor as `Tensor`, all else as `Unread`.
 
     Raises:
-      UserError: if the file is damaged, or holds objects other than these; nothing in it is run.
+      UserError: if the file is damaged; nothing in it is run.
     """
     try:
         with path.open("rb") as file:
@@ -63,16 +63,22 @@ def read_torch(path: Path) -> Any:
 
 
 def _with_tensors(found: Any, read: Callable[[Storage], np.ndarray]) -> Any:
-    """Returns dicts with their tensors made readable, two levels down: no state dict lies deeper."""
-
-    def walk(value: Any, depth: int) -> Any:
-        if isinstance(value, Strided):
-            return Tensor(value, read)
-        if isinstance(value, dict) and depth:
-            return {key: walk(item, depth - 1) for key, item in value.items()}
-        return value
-
-    return walk(found, 3)
+    """Makes the tensors in dicts and lists readable, in their places, and returns the whole. Each is visited once."""
+    if isinstance(found, Strided):
+        return Tensor(found, read)
+    found = list(found) if isinstance(found, tuple) else found
+    waiting, visited = [found], set[int]()
+    while waiting:
+        container = waiting.pop()
+        if id(container) in visited or not isinstance(container, dict | list):
+            continue
+        visited.add(id(container))
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(value, Strided):
+                container[key] = Tensor(value, read)
+            elif isinstance(value, dict | list):
+                waiting.append(value)
+    return found
 
 
 def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[Storage], np.ndarray]]:
@@ -86,7 +92,8 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[Storage], np.nda
     if f"{root}constants.pkl" in names:
         raise UserError("it is TorchScript, a program; save the net's state dict alone")
     order = archive.read(f"{root}byteorder").decode() if f"{root}byteorder" in names else "little"
-    found, _ = pickles.load(io.BytesIO(archive.read(pickled[0])))
+    data = archive.read(pickled[0])
+    found, _ = pickles.load(io.BytesIO(data), len(data))
 
     def read(storage: Storage) -> np.ndarray:
         try:
@@ -98,14 +105,14 @@ def _read_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[Storage], np.nda
 
 
 def _read_legacy(data: Any) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    magic, _ = pickles.load(data)
+    magic, _ = pickles.load(data, len(data))
     if magic != LEGACY_MAGIC:
         raise Damaged("it is no file of PyTorch's")
-    pickles.load(data)  # the protocol's version, 1001
-    system, _ = pickles.load(data)
+    pickles.load(data, len(data))  # the protocol's version, 1001
+    system, _ = pickles.load(data, len(data))
     order = "little" if system.get("little_endian", True) else "big"
-    found, storages = pickles.load(data)
-    keys, _ = pickles.load(data)
+    found, storages = pickles.load(data, len(data))
+    keys, _ = pickles.load(data, len(data))
     blocks: dict[str, np.ndarray] = {}
     for key in keys:
         if not isinstance(key, str):

@@ -40,8 +40,8 @@ class Weights:
         channels).
       classes: names of the outputs; empty if nobody knows them.
       source: where the weights are from, as JSON holds it: a file's name and hash, a run's config hash and steps.
-      shorter_side: of images ahead of the centre crop of `image_size`, in pixels, as the net was tested; 0: images are
-        shown whole; None: nobody knows.
+      shorter_side: of test images in pixels, ahead of the centre crop of `image_size`; 0: images are shown whole;
+        None: nobody knows.
     """
 
     model: str
@@ -60,8 +60,8 @@ class Weights:
 
     @property
     def num_classes(self) -> int:
-        """Returns the number of outputs of the classifier."""
-        return self.variables["params"]["head"]["bias"].shape[0]
+        """Returns the number of outputs of the classifier; 0 without one."""
+        return self.variables["params"]["head"]["bias"].shape[0] if "head" in self.variables["params"] else 0
 
     @property
     def channels(self) -> int:
@@ -125,8 +125,7 @@ def read_weights(folder: str | Path) -> Weights:
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in description["fields"].items()}
         return Weights(
             description["model"], fields, unflatten_variables(tensors), description["image_size"], mean, std,
-            tuple(description["classes"]), description["source"],
-            description.get("shorter_side"),
+            tuple(description["classes"]), description["source"], description.get("shorter_side"),
         )  # fmt: skip
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"the weights in {folder} are damaged: {type(error).__name__}: {error}") from error

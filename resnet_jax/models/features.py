@@ -86,10 +86,10 @@ def forward_with_embeddings(model: nn.Module, variables: Mapping[str, Any], imag
     """Logits (batch, num_classes), and the vectors (batch, features) that the classifier makes them of, float32.
 
     For a residual net those are the last stage's features, averaged over all positions; for VGG the second hidden
-    layer's, behind its ReLU.
+    layer's, behind its ReLU. A net without a classifier gives them as its logits, too.
 
     Args:
-      model: a net of this package, with its classifier.
+      model: a net of this package.
       variables, images: see `forward_with_features`.
     """
     found: list[Array] = []
@@ -101,4 +101,4 @@ def forward_with_embeddings(model: nn.Module, variables: Mapping[str, Any], imag
 
     with nn.intercept_methods(record):
         logits: Any = model.apply(variables, images, train=False)
-    return logits, found[0].astype(jnp.float32)
+    return logits, (found[0] if found else logits).astype(jnp.float32)

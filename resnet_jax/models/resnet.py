@@ -41,7 +41,7 @@ class ResNet(nn.Module):
       unit_dropout: rate of dropout between the two 3x3 convolutions of a basic unit (Zagoruyko and Komodakis 2016,
         "Wide residual networks", section 2.4).
       stem: "imagenet" (7x7/2 convolution, 3x3/2 max-pool) or "cifar" (3x3 convolution).
-      num_classes: outputs of the classifier.
+      num_classes: outputs of the classifier; 0: there is none, and the net gives the average pool's features.
       shortcut: a key of `shortcuts.SHORTCUTS`; "none" makes the net plain.
       activation: a key of `blocks.ORDERS`.
       stride_on: layer of a bottleneck that strides: "1x1" as in the paper, "3x3" for "v1.5".
@@ -118,7 +118,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array | tuple[Array, ...]:
-        """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32.
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32; see `num_classes`.
 
         With `features_only`, to a tuple of the stages' outputs, (batch, height / stride, width / stride, features), the
         finest first. The last one is what the classifier would average: behind the final BN and ReLU of a net with
@@ -174,7 +174,7 @@ class ResNet(nn.Module):
             return (*outputs[:-1], x)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
         x = average_pool(x.astype(jnp.float32), self.pool_size)
-        return dense(self.num_classes, jnp.float32, "head", self.precision)(x)
+        return dense(self.num_classes, jnp.float32, "head", self.precision)(x) if self.num_classes else x
 
 
 class Stem(nn.Module):
@@ -241,8 +241,8 @@ def _check_fields(net: ResNet) -> None:
         raise UserError(
             f"stage_sizes {tuple(net.stage_sizes)} and widths {tuple(net.widths)} need one entry for each stage"
         )
-    if min(*net.stage_sizes, *net.widths) < 1 or net.num_classes < 1:
-        raise UserError("stage_sizes, widths and num_classes must be 1 or more")
+    if min(*net.stage_sizes, *net.widths) < 1 or net.num_classes < 0:
+        raise UserError("stage_sizes and widths must be 1 or more, and num_classes 1 or more, or 0 for no classifier")
     if net.bn_group_size < 0:
         raise UserError(f"bn_group_size={net.bn_group_size} must be 0 (the whole batch) or more")
 

@@ -202,8 +202,9 @@ def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: 
     """
     wanted = config.finetune.head
     if wanted == "keep" and weights.num_classes != num_classes:
+        has = f"{weights.num_classes} classes" if weights.num_classes else "no classifier"
         raise UserError(
-            f"config.finetune.head=keep, but the weights have {weights.num_classes} classes and {config.data.name} "
+            f"config.finetune.head=keep, but the weights have {has} and {config.data.name} "
             f"{num_classes}; head=new, or auto, makes a new one"
         )
     same = bool(classes) and tuple(weights.classes) == tuple(classes) and weights.num_classes == num_classes

@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
 from resnet_jax.data.imagenet import STREAMED
-from resnet_jax.data.imagenet.wnids import official_wnids
+from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.data.label_files import read_class_names
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
-from resnet_jax.interop.files import HUB_FILES, read_tensors
+from resnet_jax.interop.facts import facts_of
+from resnet_jax.interop.files import is_hub_folder, read_tensors
 from resnet_jax.interop.weights import Weights, flatten_variables, is_weights_folder, read_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import read_newest
@@ -39,13 +40,14 @@ TRAINING_FIELDS = frozenset(
 SIDE_OF_CROP = 256 / 224
 
 
-def load_weights(path: str | Path, model: str | None = None) -> Weights:
+def load_weights(path: str | Path, model: str | None = None, key: str | None = None) -> Weights:
     """Loads trained weights: `load_weights(path).create_model().apply(weights.variables, images)`.
 
     Args:
       path: a folder that `convert` or `save_weights` wrote, the folder of a run, or what `import_weights`
         takes: a file of PyTorch's, safetensors, Flax's, or `hf:OWNER/NAME[@REVISION][:FILE]`.
       model: the net that they must be of; unset: any.
+      key: which net, if a file holds several, as "teacher".
 
     Raises:
       UserError: if it is none of these, of another net, or damaged.
@@ -53,12 +55,12 @@ def load_weights(path: str | Path, model: str | None = None) -> Weights:
     folder = Path(path).expanduser()
     if is_weights_folder(folder):
         weights = read_weights(folder)
-    elif (folder / "config.json").is_file() and not any((folder / name).is_file() for name in HUB_FILES):
+    elif (folder / "config.json").is_file() and not is_hub_folder(folder):
         weights = weights_of_run(folder)
     elif folder.is_dir() and not any(folder.iterdir()):
         raise UserError(f"{path} holds neither weights (weights.json) nor a run (config.json)")
     else:
-        return import_weights(path, model).weights
+        return import_weights(path, model, key=key).weights
     if model is not None and weights.model != model:
         raise UserError(f"{path} holds weights of {weights.model}, not of {model}")
     return weights
@@ -103,45 +105,72 @@ def weights_of_run(workdir: str | Path) -> Weights:
 def import_weights(source: str | Path, model: str | None = None, *, fields: Mapping[str, str] | None = None,
                    num_classes: int | None = None, mean: Sequence[float] | None = None,
                    std: Sequence[float] | None = None, image_size: int | None = None,
-                   classes: str | Path | None = None) -> Converted:  # fmt: skip
-    """Converts a file; see `interop.convert.convert`.
+                   classes: str | Path | None = None, key: str | None = None) -> Converted:  # fmt: skip
+    """Converts a file, with the facts that lie beside it; see `interop.convert.convert` and `interop.facts`.
 
     Args:
-      source: a file, a folder of Orbax's or transformers', or `hf:OWNER/NAME[@REVISION][:FILE]`.
-      model, fields, num_classes: as `interop.convert.convert` takes them.
-      mean, std: of pixels in [0, 1], instead of what is known of the layout.
-      image_size: side of the images in pixels, instead of the net's own.
-      classes: a text file with a name for each output; see `label_files.read_class_names`. Unset: for
-        1,000 outputs the WordNet ids of ImageNet.
+      source: a file, a folder of Orbax's, timm's or transformers', or `hf:OWNER/NAME[@REVISION][:FILE]`.
+      model, fields, num_classes, key: as `interop.convert.convert` takes them.
+      mean, std: of pixels in [0, 1], instead of what is said beside the file or known of the layout.
+      image_size: side of the images in pixels, instead of what is said beside the file, or the net's own.
+      classes: a text file with a name for each output; see `label_files.read_class_names`. Unset: what is said beside
+        the file; otherwise the WordNet ids of ImageNet for 1,000.
 
     Raises:
       UserError: as `interop.convert.convert` does; also for a file of classes, means or deviations that do
         not fit, and if the hub cannot be reached.
     """
     found = hub.fetch(str(source)) if str(source).startswith(hub.PREFIX) else None
-    converted = convert(read_tensors(found.path if found else source), model, fields=fields, num_classes=num_classes)
-    weights, notes = converted.weights, list(converted.notes)
+    file = read_tensors(found.path if found else source)
+    converted = convert(file, model, fields=fields, num_classes=num_classes, key=key)
+    facts = facts_of(file.config, file.preprocessor)
+    weights, notes = converted.weights, [*converted.notes, *facts.notes]
     if found:
         about = dict(weights.source) | {"hub": found.repo, "revision": found.revision, "file": found.file}
         weights = dataclasses.replace(weights, source=about)
         notes.append(f"{found.file} of {found.repo} at revision {found.revision}, cached at {found.path}")
-    if mean is None or std is None:
+    said = " and ".join(facts.said_in)
+    if mean is None and std is None and facts.mean and facts.std:
+        mean, std = facts.mean, facts.std
+        notes.append(f"images are normalised by mean {_numbers(mean)} and deviation {_numbers(std)}, by {said}")
+    elif mean is None or std is None:
+        small = converted.structure.fields["stem"] == "cifar"
+        more = "; many nets for small images are trained with those of their own set: --mean, --std" if small else ""
         notes.append(
             f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
-            f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself"
+            f"deviation {_numbers(weights.std if std is None else std)}: no file says so itself{more}"
         )
     replaced: dict[str, Any] = {
         name: _checked(name, values, weights.channels) for name, values in (("mean", mean), ("std", std))
         if values is not None
     }  # fmt: skip
-    names = read_class_names(classes, weights.num_classes) if classes is not None else ()
-    if not names and weights.num_classes == 1000:
-        names = official_wnids()
-        notes.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
+    names, sentences = _class_names(classes, facts.classes, weights.num_classes, said)
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size {image_size} must be 1 or more")
+    if image_size is None and facts.image_size:
+        image_size = facts.image_size
+        side = f", of a shorter side of {facts.shorter_side}" if facts.shorter_side else ""
+        notes.append(f"images are crops of {image_size} pixels{side}, by {said}")
+        replaced["shorter_side"] = facts.shorter_side
     weights = dataclasses.replace(weights, **replaced, classes=names, image_size=image_size or weights.image_size)
-    return dataclasses.replace(converted, weights=weights, notes=tuple(notes))
+    return dataclasses.replace(converted, weights=weights, notes=(*notes, *sentences))
+
+
+def _class_names(file: str | Path | None, said: Sequence[str], count: int, said_in: str
+                 ) -> tuple[tuple[str, ...], tuple[str, ...]]:  # fmt: skip
+    """Returns names of the outputs, best first those of a file that was given, and sentences on where they are from."""
+    if file is not None:
+        return read_class_names(file, count), ()
+    # Photographs are told apart by WordNet's ids here: words that are ImageNet's stand for them.
+    firsts = [one.split(",")[0].strip().lower() for one in said]
+    same = sum(a == b.split(",")[0].lower() for a, b in zip(firsts, class_names(), strict=False))
+    if said and len(said) == count and not (count == 1000 and same > 900):
+        return tuple(said), (f"{count} names of classes, by {said_in}",)
+    sentences = [f"{said_in} names {len(said)} classes, not {count}: left out"] if len(said) not in (0, count) else []
+    if count != 1000:
+        return (), tuple(sentences)
+    sentences.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
+    return official_wnids(), tuple(sentences)
 
 
 def _checked(name: str, values: Sequence[float], channels: int) -> np.ndarray:
@@ -184,11 +213,11 @@ def resolve(config: ConfigDict, folder: RunFolder | None = None, force: Collecti
         if gone and recorded is not None and recorded.init_from == config.init_from and recorded.init_hash is not None:
             data = recorded.data
             _fill_in(config, recorded.init_hash, recorded.model.name, recorded.model, data.mean, data.std,
-                     data.image_size)  # fmt: skip
+                     data.image_size, data.eval_shorter_side)  # fmt: skip
         else:
             weights = _load(config.init_from)
             _fill_in(config, digest(weights), weights.model, weights.fields, _of_channels(weights.mean),
-                     _of_channels(weights.std), weights.image_size)  # fmt: skip
+                     _of_channels(weights.std), weights.image_size, weights.shorter_side)  # fmt: skip
     if config.data.eval_shorter_side == 0:
         config.data.eval_shorter_side = round(SIDE_OF_CROP * config.data.image_size)
     if recorded is not None and "init_hash" in force:
@@ -235,7 +264,7 @@ def digest(weights: Weights) -> str:
 
 
 def _fill_in(config: ConfigDict, init_hash: str, model: str, fields: Mapping[str, Any], mean: tuple[float, ...],
-             std: tuple[float, ...], image_size: int) -> None:  # fmt: skip
+             std: tuple[float, ...], image_size: int, shorter_side: int | None) -> None:  # fmt: skip
     """Writes into a config what it leaves to its weights; the arguments are facts of these."""
     config.init_hash = init_hash
     if config.model.name in (MODEL_OF_WEIGHTS, model):
@@ -253,6 +282,7 @@ def _fill_in(config: ConfigDict, init_hash: str, model: str, fields: Mapping[str
         config.data.mean, config.data.std = mean, std
     if config.data.image_size == 0:
         config.data.image_size = image_size
+        config.data.eval_shorter_side = config.data.eval_shorter_side or shorter_side or 0
 
 
 def _of_channels(values: np.ndarray) -> tuple[float, ...]:

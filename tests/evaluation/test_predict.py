@@ -40,6 +40,12 @@ def test_what_is_no_image_is_refused(image):
         prepare_image(small_weights(), image)
 
 
+def test_weights_of_four_channels_are_refused_in_a_line():
+    """Such as an earlier version converted."""
+    with pytest.raises(UserError, match="images of 4 channels, and images here have 1 or 3"):
+        predict(small_weights(channels=4), [np.zeros((8, 8, 3), np.uint8)])
+
+
 def test_weights_that_give_no_numbers_are_said():
     weights = small_weights()
     weights.variables["params"]["head"]["bias"][1] = np.nan

@@ -1,5 +1,7 @@
 """The hub's files, from a cache that is made here: there is no network in tests."""
 
+import json
+
 import huggingface_hub
 import pytest
 import safetensors.numpy
@@ -51,6 +53,23 @@ def test_a_file_by_its_name(cache):
     write(folder, "other.safetensors")
     assert hub.fetch("hf:who/net:other.safetensors").file == "other.safetensors"
     with pytest.raises(UserError, match=r"hf:who/net: it has no model.safetensors or pytorch_model.bin"):
+        hub.fetch("hf:who/net")
+
+
+def test_weights_in_several_files_and_the_facts_beside_them(cache):
+    folder, asked = cache
+    write(folder, "model-00001-of-00001.safetensors")
+    names = safetensors.numpy.load_file(folder / "model-00001-of-00001.safetensors")
+    places = dict.fromkeys(names, "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "config.json").write_text('{"architecture": "resnet18", "label_names": ["a", "b", "c"]}')
+    assert import_weights("hf:who/net").weights.classes == ("a", "b", "c")
+    assert [name for _, name, _ in asked] == [
+        "model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "model-00001-of-00001.safetensors",
+        "config.json", "preprocessor_config.json",
+    ]  # fmt: skip
+    (folder / "model-00001-of-00001.safetensors").unlink()
+    with pytest.raises(UserError, match="names model-00001-of-00001.safetensors, which is not there"):
         hub.fetch("hf:who/net")
 
 

@@ -58,7 +58,7 @@ REFUSED = {
     "no stages": ({"stage_sizes": (), "widths": ()}, r"stage_sizes \(\) and widths \(\)"),
     "empty stage": ({"stage_sizes": (1, 0)}, r"1 or more"),
     "no width": ({"widths": (4, 0)}, r"1 or more"),
-    "no classes": ({"num_classes": 0}, r"num_classes must be 1 or more"),
+    "no classes": ({"num_classes": -1}, r"num_classes 1 or more, or 0 for no classifier"),
     "no pool": ({"pool_size": 0}, r"pool_size=0 must be 1 or more"),
     "negative group": ({"bn_group_size": -1}, r"bn_group_size=-1 must be 0 \(the whole batch\) or more"),
     "zero_init_last of a plain net": ({"shortcut": "none", "zero_init_last": True}, r"zero_init_last needs a shortcut"),

@@ -1,5 +1,6 @@
 """Weights that a run starts from: taken over once, told apart by what they are, and not needed again."""
 
+import dataclasses
 import json
 import shutil
 
@@ -99,6 +100,26 @@ def test_what_does_not_fit_is_said_at_once_and_nothing_is_written(tiny_config, t
     with pytest.raises(UserError, match=message):
         fit(of(tiny_config, folder, **fields), tmp_path / "run", devices=jax.devices()[:1])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_backbone_without_classifier_gets_a_new_one(tiny_config, tmp_path):
+    folder = a_folder_of_weights(tmp_path / "w", 1, (), num_classes=0)
+    state = make_trainer(of(tiny_config, folder), jax.devices()[:1]).init()
+    theirs = dict(read_weights(folder).variables["params"])
+    assert "head" not in theirs and state.params["head"]["kernel"].shape == (8, 10)
+    jax.tree.map(np.testing.assert_array_equal, {k: v for k, v in state.params.items() if k != "head"}, theirs)
+    with pytest.raises(UserError, match="head=keep, but the weights have no classifier and digits 10"):
+        make_trainer(of(tiny_config, folder, finetune__head="keep"), jax.devices()[:1]).init()
+
+
+def test_the_side_that_a_crop_is_taken_of_is_the_weights(tiny_config, tmp_path):
+    weights = read_weights(a_folder_of_weights(tmp_path / "w", 1))
+    wider = save_weights(dataclasses.replace(weights, image_size=160, shorter_side=168), tmp_path / "wider")
+    sizes = {"data__image_size": 0, "data__eval_shorter_side": 0}
+    assert resolve(of(tiny_config, wider, **sizes))[0].data.eval_shorter_side == 168
+    other = resolve(of(tiny_config, wider, **sizes | {"data__image_size": 224}))[0]
+    assert other.data.eval_shorter_side == 256
+    assert digest(weights) != digest(read_weights(wider))
 
 
 def test_grey_images_for_a_net_of_colours_are_said(tiny_config, tmp_path):
