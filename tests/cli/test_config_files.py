@@ -89,9 +89,7 @@ def test_the_installed_package_carries_the_configs(tmp_path):
     source.mkdir()
     for name in ("setup.py", "resnet_jax", "configs", "requirements.txt", "README.md"):
         (source / name).symlink_to(ROOT / name)
-    about = (
-        ROOT / "pyproject.toml"
-    ).read_text()  # an old setuptools cannot read the license
+    about = (ROOT / "pyproject.toml").read_text()  # an old setuptools cannot read the license
     (source / "pyproject.toml").write_text(re.sub(r"(?m)^license.*\n", "", about))
     subprocess.run([sys.executable, "setup.py", "-q", "build_py", "-d", str(site)], cwd=source, check=True)
     elsewhere = tmp_path / "elsewhere"
