@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from experiments.commands.options import changes
-from experiments.commands.run import NOT_SET, add_launch_options, print_failures, show_plan
+from experiments.commands.run import NOT_SET, absolute, add_launch_options, print_failures, show_plan
 from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import UserError
 
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--publish", action=argparse.BooleanOptionalAction, default=True,
                         help="copy finished records to results/ and rewrite the README (%(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
-    options.changes = changes(options.set, NOT_SET)
+    options.changes = absolute(changes(options.set, NOT_SET))
     return options
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments import registry
 from experiments.commands.options import NEW_RUNS, RUNS, changes, folder
@@ -75,7 +75,7 @@ def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
     add_launch_options(parser, None, f"folder of the runs, where finished ones are found however deep; by default new "
                        f"ones go to {NEW_RUNS}, and finished ones are found in all of {RUNS}")  # fmt: skip
     options = parser.parse_args(arguments)
-    options.changes = changes(options.set, NOT_SET)
+    options.changes = absolute(changes(options.set, NOT_SET))
     options.runs = options.out or RUNS
     options.out = options.out or NEW_RUNS
     if options.measure and not (options.dry_run and options.launcher == "local"):
@@ -101,6 +101,12 @@ def add_launch_options(
     add("--per_device", action="store_true", help="give each run a device instead of all of them")
     add("--at_once", type=number(int, "a whole number of 1 or more", 1), default=1,
         help="processes that share a device at a time (%(default)s)")  # fmt: skip
+
+
+def absolute(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns fields with absolute paths: runs are processes that begin in the checkout, wherever the user is."""
+    places = {name: fields[name] for name in ("data.data_dir", "init_from") if isinstance(fields.get(name), str)}
+    return fields | {name: str(Path(place).expanduser().absolute()) for name, place in places.items()}
 
 
 def show_plan(plan: "Plan") -> None:

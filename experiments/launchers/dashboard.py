@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from experiments.estimate import Rates, duration
 from experiments.launchers.process import LOG, Outcome
 from experiments.plan import Plan, State, Status, Trial, newest_checkpoint
 from resnet_jax.errors import counted
+from resnet_jax.training.progress import is_live
 
 #: Bytes that are read from the end of metrics.jsonl and log.txt.
 TAIL = 4096
@@ -114,7 +116,9 @@ class Board:
 
     def __init__(self, runs: Runs, console: Console | None = None, seconds: float = 30) -> None:
         """`console` is stderr's by default; in a log, each run that goes on has a line every `seconds`."""
-        self.runs, self._console = runs, console or Console(stderr=True)
+        self.runs = runs
+        # FORCE_COLOR makes no terminal of a log.
+        self._console = console or Console(stderr=True, force_terminal=is_live(sys.stderr))
         self._live = Live(get_renderable=self.render, console=self._console, auto_refresh=False)
         self._seconds = 1 if self._console.is_terminal else seconds
         self._last = time.monotonic()

@@ -9,7 +9,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from resnet_jax.training.progress import TimeLeft
+from resnet_jax.training.progress import TimeLeft, is_live
 
 #: Called with (done, total).
 Report = Callable[[int, int], None]
@@ -25,7 +25,7 @@ def progress_bar(title: str, stream: TextIO | None = None, seconds: float = 10) 
       seconds: minimum between two lines where the stream is no terminal.
     """
     stream = stream or sys.stderr
-    if not stream.isatty():
+    if not is_live(stream):
         yield _lines(title, stream, seconds)
         return
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -36,13 +36,17 @@ def progress_bar(title: str, stream: TextIO | None = None, seconds: float = 10) 
 
 
 def _lines(title: str, stream: TextIO, seconds: float) -> Report:
-    last, ended = time.monotonic(), False
+    began = last = time.monotonic()
+    ended = False
     left: TimeLeft | None = None
 
     def report(done: int, total: int) -> None:
         nonlocal last, left, ended
-        left = left or TimeLeft(total)
-        remaining, now = left.update(done), time.monotonic()
+        now = time.monotonic()
+        if left is None:  # work that is continued begins in the middle
+            left = TimeLeft(total)
+            left.update(done - 1, began)
+        remaining = left.update(done, now)
         if ended or (now - last < seconds and done < total):
             return
         last, ended = now, done >= total

@@ -56,7 +56,7 @@ def classes_of(weights: Weights) -> tuple[Class, ...]:
     human = dict(zip(official_wnids(), class_names(), strict=True))
     ids = weights.classes or OF_DATASETS.get(weights.source.get("dataset", ""), ())
     if len(ids) != weights.num_classes:
-        ids = [f"class {label}" for label in range(weights.num_classes)]
+        ids = tuple(f"class {label}" for label in range(weights.num_classes))
     return tuple(Class(label, one, human.get(one, one)) for label, one in enumerate(ids))
 
 

@@ -96,10 +96,9 @@ def _colours(series: Sequence[Series]) -> dict[str, str]:
 
 
 def _draw(panel: Axes, curve: Curve, style: Style, colour: str, label: str = "") -> None:
-    # A run that was evaluated once has a point, which no line shows.
-    marker = {"marker": "o", "markersize": 2 + 2 * style[1]} if curve.steps.size == 1 else {}
-    panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1], label=label, clip_on=not marker,
-               **marker)  # fmt: skip
+    lines = panel.plot(curve.steps, curve.mean, style[0], color=colour, linewidth=style[1], label=label)
+    if curve.steps.size == 1:  # a run that was evaluated once has a point, which no line shows
+        lines[0].set(marker="o", markersize=2 + 2 * style[1], clip_on=False)
     if curve.std.any():
         low, high = curve.mean - curve.std, curve.mean + curve.std
         panel.fill_between(curve.steps, low, high, color=colour, alpha=0.18, linewidth=0)

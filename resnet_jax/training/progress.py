@@ -84,9 +84,13 @@ class TimeLeft:
         self._steps = steps
         self._marks: deque[tuple[float, int]] = deque()
 
-    def update(self, step: int) -> float | None:
-        """Takes in that `step` steps are done, and returns the seconds that the others take, if that is known."""
-        now = time.monotonic()
+    def update(self, step: int, now: float) -> float | None:
+        """Takes in that `step` steps are done, and returns the seconds that the others take, if that is known.
+
+        Args:
+          step: steps done.
+          now: the time, of `time.monotonic`.
+        """
         if self._marks and step < self._marks[-1][1]:  # the run went back
             self._marks.clear()
         self._marks.append((now, step))
@@ -118,7 +122,8 @@ class PlainProgress(ProgressDisplay):
         self._print(text)
 
     def update(self, step: int, values: Mapping[str, float], *, line: bool) -> None:
-        now, left = time.monotonic(), self._left.update(step)
+        now = time.monotonic()
+        left = self._left.update(step, now)
         self._values |= values
         if step == self._steps:
             # The last evaluation comes behind the last training line: one line has both.
@@ -184,6 +189,11 @@ class RichProgress(ProgressDisplay):
 
 
 def make_progress(stream: TextIO | None = None) -> ProgressDisplay:
-    """Returns the live display if the stream (stderr by default) is a terminal, else plain lines."""
+    """Returns the live display if the stream (stderr by default) is a terminal that has one, else plain lines."""
     stream = stream or sys.stderr
-    return RichProgress(Console(file=stream)) if stream.isatty() else PlainProgress(stream)
+    return RichProgress(Console(file=stream)) if is_live(stream) else PlainProgress(stream)
+
+
+def is_live(stream: TextIO) -> bool:
+    """Returns whether lines can be drawn again on a stream: not in a pipe, nor in a terminal with TERM=dumb."""
+    return stream.isatty() and not Console(file=stream).is_dumb_terminal

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,8 @@ def test_of_a_user_by_any_path_with_files_beside_it(tmp_path, monkeypatch, home,
         ("import nothing_like_it", "No module named 'nothing_like_it'"),
     ],
 )
-def test_what_is_no_config_is_said_in_one_line(tmp_path, capsys, text, message):
+def test_what_is_no_config_is_said_in_one_line(tmp_path, monkeypatch, capsys, text, message):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # of a config file that this process has read
     (tmp_path / "own.py").write_text(text)
     assert main(["train", f"--config={tmp_path}/own.py:net", f"--workdir={tmp_path}/run"]) == 2
     err = capsys.readouterr().err
@@ -85,8 +87,10 @@ def test_the_installed_package_carries_the_configs(tmp_path):
     pytest.importorskip("setuptools")
     source, site = tmp_path / "source", tmp_path / "site"
     source.mkdir()
-    for name in ("setup.py", "resnet_jax", "configs"):  # without pyproject.toml, which an old setuptools cannot read
+    for name in ("setup.py", "resnet_jax", "configs", "requirements.txt", "README.md"):
         (source / name).symlink_to(ROOT / name)
+    about = (ROOT / "pyproject.toml").read_text()  # an old setuptools cannot read the license
+    (source / "pyproject.toml").write_text(re.sub(r"(?m)^license.*\n", "", about))
     subprocess.run([sys.executable, "setup.py", "-q", "build_py", "-d", str(site)], cwd=source, check=True)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

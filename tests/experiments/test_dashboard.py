@@ -36,7 +36,7 @@ def test_boards(tmp_path):
     assert re.search(r"plain seed 0 .* 2/6 +train error 80.50 %  32 images/s", shown)
     assert "residual seed 0 failed: MemoryError: no memory" in shown
     # 4 and 6 steps of 16 images at 32 a second, two at a time; the other net's speed is not known.
-    assert "0 of 4 runs done, more than 3 s (1 runs of unknown speed) left" in shown
+    assert "0 of 4 runs done, more than 3 s (1 run of unknown speed) left" in shown
     text = stream.getvalue()
     assert "plain seed 0: begins" in text and "residual seed 0: failed in 3 s, exit status 1" in text
     assert "plain seed 1: killed by SIGKILL; it will go on from its checkpoint" in text
@@ -55,7 +55,7 @@ def test_a_terminal_has_a_table_and_the_lines_above_it(tmp_path):
         board.end(trial, Outcome("done", "", 9))
     text = stream.getvalue()
     assert "plain seed 0: begins" in text and "plain seed 0: done in 9 s" in text
-    assert text.rindex("1 of 1 runs done") > text.rindex("done in 9 s")
+    assert text.rindex("1 of 1 run done") > text.rindex("done in 9 s")
 
 
 def render(board, console):

@@ -9,6 +9,7 @@ import pytest
 from experiments import estimate, registry
 from experiments.__main__ import main
 from experiments.commands.options import changes
+from experiments.commands.run import absolute
 from experiments.experiment import Row, row_config, runnable
 from experiments.launchers import devices, timing
 from experiments.plan import make_plan
@@ -227,6 +228,14 @@ def test_values_of_set():
     assert changes([["data.data_dir=/a b", "batch_size=64"], ["model.widths=(4,8)", "data.flip=False"]]) == {
         "data.data_dir": "/a b", "batch_size": 64, "model.widths": (4, 8), "data.flip": False
     }  # fmt: skip
+
+
+def test_paths_of_set_are_those_of_the_user(tmp_path, monkeypatch):
+    """A run is a process that begins in the checkout: `data` must stay the folder beside the user."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    found = absolute({"data.data_dir": "data", "init_from": "~/w", "steps": 3})
+    assert found == {"data.data_dir": str(tmp_path / "data"), "init_from": "/home/somebody/w", "steps": 3}
 
 
 def test_a_whole_paper(tmp_path, capsys, monkeypatch):

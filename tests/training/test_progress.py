@@ -1,7 +1,6 @@
 """What a person sees while a run trains."""
 
 import io
-import time
 
 import pytest
 from rich.console import Console
@@ -39,23 +38,20 @@ def test_every_line_with_no_least_time():
     assert [line.split()[2] for line in stream.getvalue().splitlines()[1:]] == ["5/10", "6/10"]
 
 
-def test_the_time_left_is_of_the_last_minute(monkeypatch):
-    """A slow start (compiling, another run on the device) is forgotten: then 0.1 s for each of 400 steps."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    left = TimeLeft(1000)
-    assert left.update(0) is None
-    now[0] = 300.0
-    assert left.update(10) == pytest.approx(30 * 990)
+def test_the_time_left_is_of_the_last_minute():
+    """A slow start (compiling, another run on the device) is forgotten."""
+    left, now = TimeLeft(1000), 300.0
+    assert left.update(0, 0.0) is None
+    assert left.update(10, now) == pytest.approx(30 * 990)
     for step in range(20, 601, 10):
-        now[0] += 1.0 if step <= 580 else 50.0
-        found = left.update(step)
+        now += 1.0 if step <= 580 else 50.0
+        found = left.update(step, now)
     assert found == pytest.approx(400 * 100 / 20)  # the two of 50 s are the last minute
-    for step in range(0, 601, 5):  # it went back
-        now[0] += 0.5
-        found = left.update(step)
+    for step in range(0, 601, 5):  # it went back; then 0.1 s for each of the 400 that are left
+        now += 0.5
+        found = left.update(step, now)
     assert found == pytest.approx(400 * 0.1)
-    assert left.update(1000) == 0
+    assert left.update(1000, now) == 0
 
 
 def test_a_stream_that_nobody_reads_ends_no_run():
