@@ -26,7 +26,7 @@ def run_command(command: Callable[[], None], compilation_cache: bool = True) -> 
     # Orbax and TFDS log at length what they also raise.
     for library in ("absl", "asyncio"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    sys.unraisablehook = _unraisable
+    hide_late_threads()
     try:
         command()
     except UserError as error:
@@ -61,7 +61,14 @@ def _last_words(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _unraisable(raised: "sys.UnraisableHookArgs") -> None:
-    """Prints what nobody can catch, but not that TensorStore's threads come too late to a failed write of Orbax."""
-    if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
-        sys.__unraisablehook__(raised)
+def hide_late_threads() -> None:
+    """Hides that TensorStore's threads come too late to a write of Orbax that failed, which the command says itself."""
+    shown = sys.unraisablehook
+    if shown.__module__ == __name__:  # an earlier command of this process did it
+        return
+
+    def show(raised: "sys.UnraisableHookArgs") -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+            shown(raised)
+
+    sys.unraisablehook = show
