@@ -33,7 +33,7 @@ def run_command(command: Callable[[], object], compilation_cache: bool = True) -
         use_compilation_cache()
     keep_freed_memory()
     _quieten()
-    sys.unraisablehook = _unraisable
+    hide_late_threads()
     _write_anything()
     try:
         status = _carry_out(command)
@@ -114,7 +114,14 @@ def _say(text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
 
-def _unraisable(raised: "sys.UnraisableHookArgs") -> None:
-    """Prints what nobody can catch, but not that TensorStore's threads come too late to a failed write of Orbax."""
-    if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
-        sys.__unraisablehook__(raised)
+def hide_late_threads() -> None:
+    """Hides that TensorStore's threads come too late to a write of Orbax that failed, which the command says itself."""
+    shown = sys.unraisablehook
+    if shown.__module__ == __name__:  # an earlier command of this process did it
+        return
+
+    def show(raised: "sys.UnraisableHookArgs") -> None:
+        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+            shown(raised)
+
+    sys.unraisablehook = show

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import logging
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 from rich.console import Console
 from rich.table import Table
 
+from resnet_jax.cli.run_command import hide_late_threads
 from tests.attack.mutations import images, mutated, weights
 from tests.attack.readers import Reader
 
@@ -169,6 +171,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--only", default="", help="attack what begins with this alone: kills, races, ...")
     options = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax says at length what is damaged
+    hide_late_threads()
     print(f"seed {options.seed}", flush=True)
     chosen = {name: part for name, part in PARTS.items() if name.startswith(options.only)}
     shares = sum(share for _, share in chosen.values())

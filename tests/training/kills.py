@@ -34,7 +34,7 @@ FIELDS = {
 #: The best checkpoint and the newest alone, batches left out, an average of the parameters, micro-batches.
 OPTIONS = {
     "keep_checkpoints": 1, "early_stopping.patience": 1000, "eval_every": 10, "data.eval_split": "held_out",
-    "data.held_out_share": 0.1, "on_nan": "rollback", "loss_jump": 1.6, "regularization.ema_decay": 0.9,
+    "data.held_out_share": 0.1, "on_nan": "rollback", "loss_jump": 1.08, "regularization.ema_decay": 0.9,
     "accumulate": 2,
 }  # fmt: skip
 
