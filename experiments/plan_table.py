@@ -86,5 +86,5 @@ def _counts(plan: Plan, statuses: Mapping[Path, Status]) -> str:
 def _time_left(plan: Plan, statuses: Mapping[Path, Status], rates: Rates, at_once: int) -> str:
     seconds, unknown = _total(plan.trials, statuses, rates)
     text = f"total: {'more than' if unknown else 'about'} {duration(seconds / at_once)} of training"
-    text += f" with {at_once} runs at a time" if at_once > 1 else ", one run after another" * (len(plan.trials) > 1)
+    text += f" with {at_once} runs at a time" if at_once > 1 else ", one run after another"
     return f"{text}; loading, compilation and evaluations come on top"

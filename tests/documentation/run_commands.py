@@ -65,7 +65,7 @@ def shortened(text: str) -> str:
         text = re.sub(pattern, instead, text)
     if " train " in text:
         text = f"{text} {SHORT}" + ("" if "init_from" in text else f" {TINY}")
-        if "configs/cifar10.py" in text and "image_folder" not in text:
+        if re.search(r"configs/cifar10\.py|=mine\.py", text) and "image_folder" not in text:
             text += " --config.data.name=synthetic"
     return text
 
@@ -73,6 +73,7 @@ def shortened(text: str) -> str:
 def prepare(folder: Path) -> None:
     """Writes the files that the pages take for granted: photographs of digits, and the runs of `make ablation`."""
     rng = np.random.default_rng(0)
+    (folder / "mine.py").write_text("from configs.cifar10 import get_config\n")  # tests/examples has the page's own
     for name in ("even", "odd"):
         (folder / "runs/digits" / name).mkdir(parents=True)
         for i in range(40):

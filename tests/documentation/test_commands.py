@@ -28,6 +28,7 @@ def test_all_pages_have_their_commands():
 def test_is_understood(command, tmp_path, monkeypatch):
     """It ends in no mistake of flags, names or fields; nothing is carried out."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from configs.cifar10 import get_config\n")  # what the page has the reader write
     for folder in re.findall(r"--runs=(\S+)", command.text):
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.setattr(registry, "NAMES", (*registry.NAMES, TUTORIAL))
