@@ -20,8 +20,11 @@ MISTAKE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 75, 130, 141
 #: What stands in the way of a file, rather than in the code.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
-#: Libraries that log and warn at length about what they also raise, or what is no concern of the user's.
-QUIET = ("absl", "asyncio", "jax", "orbax", "PIL", "etils", "tensorflow_datasets")
+#: Libraries that log at length about what they also raise. JAX's log stays: it says when a GPU cannot be used.
+QUIET_LOGS = ("absl", "asyncio", "orbax", "etils", "tensorflow_datasets")
+
+#: Libraries whose warnings are about code, and no concern of the user's.
+QUIET_WARNINGS = ("absl", "jax", "orbax", "PIL", "etils", "tensorflow_datasets")
 
 
 def run_command(command: Callable[[], object], compilation_cache: bool = True) -> int:
@@ -87,10 +90,10 @@ def _carry_out(command: Callable[[], object]) -> int:
 
 
 def _quieten() -> None:
-    for library in QUIET:
+    for library in QUIET_LOGS:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if not sys.warnoptions:  # python -W and PYTHONWARNINGS show them
-        for library in QUIET:
+        for library in QUIET_WARNINGS:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
 
