@@ -42,6 +42,7 @@ def make_run(tmp_path):
         result = make_result(depth, **fields)
         record = RunFolder(tmp_path / "runs" / (folder or label))
         record.workdir.mkdir(parents=True)
+        (record.workdir / "metrics.jsonl").touch()
         for step in range(54, STEPS + 1, 54):
             part = step / STEPS
             train, test = (
