@@ -72,7 +72,7 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields
       workdir: the run's folder.
       kills: how often.
       seed: of the random moments.
-      longest: seconds after the first step is under way, at most.
+      longest: seconds after one of the first lines, at most.
       fields: of the config, beside `FIELDS`.
     """
     rng = random.Random(seed)
@@ -90,8 +90,8 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields
             if "compiling" in line:
                 break
         # One in five dies while it starts up and compiles, the others while they train and write.
-        grows = _size(workdir / "metrics.jsonl")
-        while number % 5 and process.poll() is None and _size(workdir / "metrics.jsonl") == grows:
+        enough = _count(workdir / "metrics.jsonl") + rng.randint(1, 20)
+        while number % 5 and process.poll() is None and _count(workdir / "metrics.jsonl") < enough:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, longest))
         assert process.poll() is None, f"it ended before kill {number}: {process.stderr.read()}"
@@ -99,8 +99,8 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields
         process.wait()
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _count(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def last_step(workdir: Path) -> int:
