@@ -88,9 +88,10 @@ class Result:
         if "metrics" not in record and all(name in record for name in earlier):
             record = {**record, "metrics": {name: record[name] for name in earlier}}
         fields = dataclasses.fields(cls)
-        required = {field.name for field in fields if field.default is dataclasses.MISSING}
-        if missing := sorted(required - record.keys()):
-            raise KeyError(", ".join(missing))
+        missing = dataclasses.MISSING
+        required = {field.name for field in fields if field.default is missing and field.default_factory is missing}
+        if lacking := sorted(required - record.keys()):
+            raise KeyError(", ".join(lacking))
         for name, kind in get_type_hints(cls).items():
             if name in record and not _is_of(record[name], kind):
                 raise ValueError(f"{name} is {str(record[name])[:40]!r}, and no {kind}")

@@ -274,7 +274,7 @@ class RunFolder:
 
         Args:
           info: what to write.
-          force: fields that may differ from those that the run began with; with `data.data_dir`, the images may.
+          force: fields that may differ from those that the run began with; with one of `data`, the images may.
 
         Raises:
           UserError: if the run began with other images, or the same in another order.
@@ -283,7 +283,7 @@ class RunFolder:
         with contextlib.suppress(UserError):  # a damaged one is written anew
             recorded = self.dataset_info()
         if recorded is not None and recorded.fingerprint not in ("", info.fingerprint):
-            if "data.data_dir" not in force:
+            if not any(field.startswith("data.") for field in force):
                 there, here = (f" ({source})" if source else "" for source in (recorded.source, info.source))
                 raise UserError(
                     f"the run in {self.workdir} began with other images, labels or another order of them{there} than "

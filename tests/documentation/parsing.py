@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import BENCHMARKS
 from tests.documentation.pages import ROOT, Command
 
 #: What each verb of `python -m resnet_jax` calls when it has read its flags; others are carried out.
@@ -53,6 +54,8 @@ def check(command: Command, patch: pytest.MonkeyPatch) -> None:
         _check_verb(rest[2:], patch)
     elif rest[:2] == ["-m", "experiments"]:
         _check_experiment(rest[2:], patch)
+    elif rest[:2] == ["-m", "benchmarks"]:
+        assert rest[2] in BENCHMARKS, f"there is no benchmark {rest[2]}"
     else:
         raise AssertionError(f"{command.place}: nothing is known of {command.text}")
 

@@ -17,6 +17,7 @@ from experiments.run_index import index_runs
 from experiments.scores import paper_protocols, run_errors
 from experiments.tables import fill as fill_table
 from resnet_jax.__main__ import main
+from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation import protocols
 from resnet_jax.evaluation.evaluate_runs import evaluate_runs as run_test
@@ -295,6 +296,7 @@ def test_the_experiments_find_the_files_of_every_imagenet_row(runs, tmp_path):
             result = dataclasses.replace(
                 one.result, metric=metric, top5_error=12.5, evaluated_on="test", crop=wanted.crop,
                 shorter_sides=wanted.shorter_sides, recompute_bn=asked_metric(experiment, row)[1],
+                config_hashes=(config_hash(config),), step=config.steps,
             )  # fmt: skip
             write_evaluation(dataclasses.replace(one, result=result), folder)
             filled = fill_table(experiment, index_runs(tmp_path / name / row.name), with_computed=False)

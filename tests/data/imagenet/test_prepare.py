@@ -171,7 +171,7 @@ def test_the_command_says_what_is_there(tiny_folder, tmp_path, capsys):
     arguments = ["prepare", "imagenet", f"--source={tiny_folder}", f"--out={tmp_path}/out", "--allow_partial"]
     assert main([*arguments, "--workers=1"]) == 0
     captured = capsys.readouterr()
-    assert "train: 12 images (12 rgb) in 1 shards" in captured.out and "1 skipped" in captured.out
+    assert "train: 12 images (12 rgb) in 1 shard," in captured.out and "1 skipped" in captured.out
     assert "skipped val bad.JPEG: an empty file" in captured.err
     assert main(["prepare", "imagenet", f"--out={tmp_path}/out", "--verify"]) == 0
 
