@@ -1,7 +1,6 @@
 """`evaluate`: tests the newest checkpoint of a run, an ensemble of runs, or weights on the data of a config."""
 
 import contextlib
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -57,6 +56,8 @@ def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
 
 def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
+    from resnet_jax.tasks.choose import task_type
+    from resnet_jax.tasks.task import in_words
     from resnet_jax.training.distributed import is_chief
 
     found = evaluate(workdir, values.data_dir)
@@ -65,12 +66,12 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     _warn([f"{sentence}; the one before it is evaluated" for sentence in found.passed_over])
     _warn(found.unreadable)
     if values.json:
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(found.to_json()))
     else:
         trained = "" if values.weights and not found.step else f" after {found.step} steps"
         print(
             f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
-            f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
+            f"{found.dataset}: {in_words(task_type(found.task), found.metrics, found.protocol.replace('_', ' '))}, "
             f"loss {found.test_loss:.4f}"
         )
 
