@@ -1,4 +1,4 @@
-"""`predict` for nets that segment: writes the class of every pixel as a mask, and the image with its classes coloured."""
+"""`predict` for nets that segment: writes the class of every pixel, and the image with its classes coloured."""
 
 import sys
 from collections.abc import Sequence

@@ -11,10 +11,13 @@ from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 
 #: Fields by which a named net is found.
-KEYS = ("block", "activation", "groups", "width_per_group", "stage_sizes", "widths", "stem", "stem_width", "shortcut")
+KEYS = (
+    "head", "block", "activation", "groups", "width_per_group", "stage_sizes", "widths", "stem", "stem_width",
+    "shortcut",
+)  # fmt: skip
 
 #: Fields that a file that is to fit a named net must agree in; others are taken from the file.
-MUST_AGREE = KEYS[:5]
+MUST_AGREE = KEYS[:6]
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ResNet)}
 
@@ -98,6 +101,7 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
     groups, width_per_group = _groups(stages[0], widths[0]) if layers == 3 else (1, 64)
     stem_width = kernels["stem/conv"][0]
     fields = {
+        "head": layout.fields.get("head", "classifier"),
         "block": ("single", "basic", "bottleneck")[layers - 1],
         "groups": groups,
         "width_per_group": width_per_group,
@@ -109,6 +113,8 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
         "shortcut": "A" if not projected else "B" if projected == {0} else "C",
         "num_classes": kernels["head"][0],
     }
+    if fields["head"] != "classifier":
+        fields["aux_head"] = "aux_head" in kernels
     return Structure(layout, fields, kernels["stem/conv"][1])
 
 
@@ -165,7 +171,7 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
         # stem before sizes: a net of another size is named after one for the same images
-        order = (*KEYS[:4], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
+        order = (*KEYS[:5], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
     nets = [name for name, variant in VARIANTS.items() if variant.net is ResNet]
