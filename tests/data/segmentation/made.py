@@ -22,7 +22,7 @@ def write(path: Path, array: np.ndarray, palette: bool = False) -> Path:
     return path
 
 
-def shapes_folder(root: Path, train: int = 6, val: int = 3, sides=((32, 32), (32, 40), (24, 32))) -> Path:
+def shapes_folder(root: Path, train: int = 6, val: int = 3, sides=((32, 32), (32, 40))) -> Path:
     """Bright squares (1) and darker ones (2) on a dark ground (0), with a line that is ignored."""
     rng = np.random.default_rng(1)
     for part, count in (("train", train), ("val", val)):
