@@ -75,8 +75,10 @@ def test_the_record_has_the_tasks_metrics(run):
     tested = [line["test_mean_iou"] for line in lines(workdir) if "test_mean_iou" in line]
     assert recorded["task"] == "segmentation" and recorded["evaluated_on"] == "validation"
     assert recorded["metrics"]["best_test_mean_iou"] == max(tested), "more is better"
-    assert recorded["metrics"]["test_mean_iou"] == tested[-1] == np.mean(
-        [value for name, value in recorded["metrics"].items() if name.startswith("test_iou_")]
+    assert (
+        recorded["metrics"]["test_mean_iou"]
+        == tested[-1]
+        == np.mean([value for name, value in recorded["metrics"].items() if name.startswith("test_iou_")])
     )
     grid = runs_grid([load_run("FCN", "", workdir)])
     cells = dict(zip(grid.headings, grid.texts()[0], strict=True))
