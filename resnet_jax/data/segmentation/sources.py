@@ -177,8 +177,10 @@ def _check_values(source: PairSource) -> None:
         except RecordError:  # said when it is to be used
             continue
     if found == {0, IGNORE}:
-        raise UserError(f"masks as {source.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it "
-                        "is a class, --config.data.mask_values=(0,255)")  # fmt: skip
+        raise UserError(
+            f"masks as {source.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it is a "
+            "class, --config.data.mask_values=(0,255)"
+        )
 
 
 def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
