@@ -168,6 +168,7 @@ def test_the_commands(run, folder, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found == json.loads((workdir / "evaluations/mirrored.json").read_text())
     assert len((workdir / "evaluations/mirrored_classes.csv").read_text().splitlines()) == 4
+    assert Image.open(workdir / "evaluations/mirrored.png").size[0] > 400
 
     program = tmp_path / "net.stablehlo"
     assert main(["export", f"--weights={workdir}", "--format=stablehlo", f"--out={program}"]) == 0
