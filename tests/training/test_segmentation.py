@@ -10,7 +10,9 @@ from flax import linen as nn
 from PIL import Image
 
 from resnet_jax.__main__ import main
+from resnet_jax.aot.programs import lower_steps
 from resnet_jax.config import base_config
+from resnet_jax.data.shapes import step_shapes
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.evaluation.segmentation import evaluate_segmentation
@@ -127,6 +129,30 @@ def test_each_pixel_counts_once_whatever_is_padded(folder, tmp_path):
         guesses = (np.asarray(pixels) @ head["kernel"] + head["bias"]).argmax(-1)
         np.add.at(expected, (labels[labels != 255], guesses[labels != 255]), 1)
     assert np.array_equal(sum(batch["confusion"] for batch in batches), expected)
+
+
+def test_the_shapes_are_those_of_a_pipeline(folder):
+    """So `compile` lowers the program that a run has, without the set."""
+    config = make_config(folder, data__classes=("ground", "bright", "dark"))
+    trainer = make_trainer(config, jax.devices()[:2])
+    pipeline, shapes = trainer.pipeline, step_shapes(config, trainer.mesh)
+
+    def of(tree):
+        return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+    assert of(shapes.train) == of(pipeline.train)
+    assert of(shapes.train_inputs(1)) == of(pipeline.train_inputs(0, 1))
+    inputs, mask = next(pipeline.test_inputs())
+    expected = {name: (value.shape[1:], value.dtype) for name, value in inputs.items()}
+    found = {name: (value.shape[1:], value.dtype) for name, value in shapes.eval_inputs()[0].items()}
+    assert found == expected and shapes.eval_inputs()[1].dtype == mask.dtype, "of square images"
+    for name in ("num_classes", "image_shape", "batch_size", "size_changes", "steps_per_dispatch"):
+        assert getattr(shapes, name) == getattr(pipeline, name), name
+    lowered = lower_steps(config, jax.devices()[:2])
+    assert "stablehlo.convolution" in lowered.train.as_text() and lowered.steps == 1
+    config.data.classes = ()
+    with pytest.raises(UserError, match="--num_classes=N"):
+        step_shapes(config, trainer.mesh)
 
 
 def test_mirrored_and_multi_scale_testing(run):
