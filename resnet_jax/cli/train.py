@@ -33,17 +33,17 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print(result: "Result", workdir: str) -> None:
+    from resnet_jax.tasks.choose import task_type
+    from resnet_jax.tasks.task import in_words
     from resnet_jax.training.result import changed
 
     if result.kept_step is not None:
         print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
     if result.changes:
         print(f"note: {changed(result.changes)}")
-    metrics = result.metrics
-    grey = f", {result.unreadable} of its images unreadable and shown grey" if result.unreadable else ""
+    grey = f" ({result.unreadable} of its images unreadable and shown grey)" if result.unreadable else ""
     print(
-        f"{result.model} on {result.dataset}, {counted(result.steps, 'step')}, seed {result.seed}: training error "
-        f"{metrics['train_error']:.2f} %, {result.evaluated_on.replace('_', '-')} error {metrics['test_error']:.2f} % "
-        f"(lowest of all evaluations {metrics['best_test_error']:.2f} %{grey}), "
+        f"{result.model} on {result.dataset}, {counted(result.steps, 'step')}, seed {result.seed}: "
+        f"{in_words(task_type(result.task), result.metrics, result.evaluated_on)}{grey}, "
         f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {workdir}"
     )

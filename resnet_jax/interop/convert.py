@@ -18,9 +18,10 @@ from resnet_jax.interop.find_net import FoundNet, find_net
 from resnet_jax.interop.layouts import IMAGENET_MEAN, IMAGENET_STD, their_name, to_ours, to_theirs
 from resnet_jax.interop.structure import Structure, agree, nearest_name
 from resnet_jax.interop.weights import Weights, flatten_variables, unflatten_variables
+from resnet_jax.models.field_checks import STRIDE_ON, ZEROS
 from resnet_jax.models.layers import PADDINGS
 from resnet_jax.models.registry import create_model, get_variant
-from resnet_jax.models.resnet import STRIDE_ON, ZEROS, ResNet
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
 
 #: Fields that neither names nor shapes tell, which a user can set, and their values.
@@ -138,6 +139,8 @@ def _fields(structure: Structure, name: str, file: TensorFile,
     elif fields["shortcut"] == "A" and own["stem"] == "imagenet":
         fields["shortcut"] = own["shortcut"]  # what is missing is said below
     fields |= layout.fields
+    if fields["stem"] == "cifar":
+        fields.pop("output_stride", None)  # torchvision has no such net, and it has no stride of 8
     if fields["block"] == "bottleneck":
         caffe = bool(CAFFE.search(file.path.name))
         in_first = file.config.get("downsample_in_bottleneck", caffe)

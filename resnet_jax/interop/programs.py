@@ -73,7 +73,9 @@ def _write_program(weights: Weights, path: str | Path, data: bytes) -> Mapping[s
     write_file(path, data)
     size = weights.image_size
     takes = f"uint8 pixels (n, {size}, {size}, {weights.channels})"
-    gives = f"logits (n, {weights.num_classes})" if weights.num_classes else "features of the average pool"
+    net: Any = weights.create_model()
+    places = f"{size}, {size}, " if net.task == "segmentation" else ""
+    gives = f"logits (n, {places}{weights.num_classes})" if weights.num_classes else "features of the average pool"
     return {"takes": takes, "gives": gives, "bytes": len(data)}
 
 

@@ -16,6 +16,7 @@ from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
 from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.data.label_files import read_class_names
+from resnet_jax.data.segmentation import voc
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
@@ -145,6 +146,10 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         if values is not None
     }  # fmt: skip
     names, sentences = _class_names(classes, facts.classes, weights.num_classes, said)
+    net: Any = weights.create_model()
+    if not names and net.task == "segmentation" and weights.num_classes == len(voc.CLASSES):
+        names = voc.CLASSES
+        notes.append("21 outputs of a net that segments are taken for PASCAL VOC's classes")
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size {image_size} must be 1 or more")
     if image_size is None and facts.image_size:

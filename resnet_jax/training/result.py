@@ -44,6 +44,7 @@ class Result:
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
       changes: of a run that went on with changed fields (`--force`): the steps done before, `after_step`, and `fields`
         with both values. All other fields are those of the last config.
+      task: `config.task`, which says what the metrics are called.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Result:
     kept_step: int | None = None
     changes: Sequence[Mapping[str, Any]] = ()
     computed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    task: str = "classification"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""

@@ -261,6 +261,7 @@ class Run:
             kept_step=kept if early.patience else None,
             changes=agreed(self.folder.changes),
             computed=self._computed,
+            task=config.task,
         )
 
     def _record(self, line: Mapping[str, float]) -> None:
