@@ -87,10 +87,11 @@ class RunFolder:
             changes.append({"after_step": step, "fields": fields})
         if changes != earlier:
             _write(self.workdir / CHANGES, json.dumps({"changes": changes}, indent=2) + "\n")
+        if differing or self._other_images(info):
+            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
         if differing:
             # What was finished under the old config is not under the new one.
             (self.workdir / "result.json").unlink(missing_ok=True)
-            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
             _write(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
     def changes(self) -> list[dict[str, Any]]:
@@ -270,7 +271,7 @@ class RunFolder:
         _write(self.workdir / "skipped.json", json.dumps({"batches": list(batches)}, indent=2) + "\n")
 
     def write_dataset_info(self, info: DatasetInfo, force: Collection[str] = ()) -> None:
-        """Writes data.json, unless it is there.
+        """Writes data.json, unless it is there; `replace_config` does so once a step can be done with other images.
 
         Args:
           info: what to write.
@@ -282,16 +283,19 @@ class RunFolder:
         recorded = None
         with contextlib.suppress(UserError):  # a damaged one is written anew
             recorded = self.dataset_info()
-        if recorded is not None and recorded.fingerprint not in ("", info.fingerprint):
-            if not any(field.startswith("data.") for field in force):
-                there, here = (f" ({source})" if source else "" for source in (recorded.source, info.source))
-                raise UserError(
-                    f"the run in {self.workdir} began with other images, labels or another order of them{there} than "
-                    f"there are now{here}; --force=data.data_dir goes on with these"
-                )
-            recorded = None
         if recorded is None:
             _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
+        elif self._other_images(info) and not any(field.startswith("data.") for field in force):
+            there, here = (f" ({source})" if source else "" for source in (recorded.source, info.source))
+            raise UserError(
+                f"the run in {self.workdir} began with other images, labels or another order of them{there} than "
+                f"there are now{here}; --force=data.data_dir goes on with these"
+            )
+
+    def _other_images(self, info: DatasetInfo) -> bool:
+        """Returns whether data.json is of other images; those of early versions do not say it."""
+        recorded = self.dataset_info()
+        return recorded is not None and recorded.fingerprint not in ("", info.fingerprint)
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""

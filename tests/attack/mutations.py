@@ -10,7 +10,7 @@ from flax import serialization
 from PIL import Image
 from safetensors.numpy import save as safetensors_bytes
 
-from tests.interop.test_pickles import legacy, pickled, tensor, zipped
+from tests.interop.torch_made import legacy, pickled, tensor, zipped
 
 #: What makes a pickle longer without making the file so: marks, memos, calls, copies, collections.
 OPCODES = b"(0.2ue]})l\x81\x85\x86\x87Rbqhrj\x94tdsca"

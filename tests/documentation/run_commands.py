@@ -16,7 +16,7 @@ from PIL import Image
 from tests.documentation.pages import ROOT, Command, commands
 from tests.documentation.terminals import in_pipe, in_terminal
 
-#: Of /work/shared or wherever it lies: data that are not part of the project.
+#: Data that are not part of the project, beside the checkout.
 SHARED = ROOT.parent / "shared"
 
 #: What is not run, and why.
