@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from resnet_jax.errors import UserError, some
 from resnet_jax.interop.architectures import named_by_tensors
-from resnet_jax.interop.classifier import classifier_of, is_beside_the_net
+from resnet_jax.interop.classifier import Classifier, classifier_of, is_beside_the_net
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_places
 from resnet_jax.interop.structure import Structure, structure_of
 
@@ -156,10 +156,15 @@ def _structure(one: _Candidate, plain: Mapping[str, str], shapes: Shapes) -> Str
 def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shapes: Shapes, what: str,
            notes: list[str]) -> FoundNet:  # fmt: skip
     """Returns the net with its classifier, and what of the file is left out."""
-    names = {name: plain[one.prefix + name] for name, place in one.places.items() if place.module != "head"}
+    # A head that segments is of the layout; a classifier may have any name.
+    segments = structure.fields["head"] != "classifier"
+    names = {n: plain[one.prefix + n] for n, place in one.places.items() if segments or place.module != "head"}
     taken = set(names.values())
     rest = {name: own for name, own in plain.items() if own not in taken}
-    classifier = classifier_of(one.layout, one.prefix, structure.features, rest, shapes)
+    if segments:
+        classifier = Classifier({}, structure.fields["num_classes"])
+    else:
+        classifier = classifier_of(one.layout, one.prefix, structure.features, rest, shapes)
     notes += classifier.notes
     names |= classifier.names
     taken = {*classifier.names.values(), *classifier.left_out}
