@@ -255,5 +255,5 @@ def _flat_tree(tree: Any, path: Path) -> Mapping[str, Any]:
         keys = ", ".join(str(key) for key in list(tree)[:6]) if isinstance(tree, Mapping) else type(tree).__name__
         raise UserError(f"{path} holds no params of a Flax net; at its top it has {keys or 'nothing'}")
     variables = {name: tree[name] for name in ("params", "batch_stats") if isinstance(tree.get(name), Mapping)}
-    flat = traverse_util.flatten_dict(variables, sep="/")
-    return {name: value for name, value in flat.items() if hasattr(value, "shape")}
+    flat = traverse_util.flatten_dict(variables)  # without `sep`: a damaged file may have numbers for names
+    return {"/".join(map(str, path)): value for path, value in flat.items() if hasattr(value, "shape")}

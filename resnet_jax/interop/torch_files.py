@@ -124,6 +124,8 @@ def _read_legacy(data: Any) -> tuple[Any, Callable[[Storage], np.ndarray]]:
         size = count * _dtype(storage, order).itemsize
         block = data.read(size) if size <= len(data) else b""
         blocks[key] = _numbers(block, storage, order)
+    if lacking := storages.keys() - blocks.keys():
+        raise Damaged(f"it lacks the storage {min(lacking)!r:.40}")
     return found, lambda storage: blocks[storage.key]
 
 

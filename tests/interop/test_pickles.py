@@ -5,6 +5,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -157,6 +158,20 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path, write):
         path.write_bytes(whole[:length])
         with pytest.raises(UserError):
             np.asarray(read_tensors(path).tensors["w"])
+
+
+def test_a_storage_that_is_not_there_is_said_when_the_file_is_read(tmp_path):
+    value = {"w": tensor("FloatStorage", "0", 24, 0, (24,), (1,))}
+    with pytest.raises(UserError, match="lacks the storage '0'"):
+        read_tensors(legacy(tmp_path / "x.pt", value, {}))
+
+
+def test_numbers_for_names_in_msgpack_are_no_names_of_tensors(tmp_path):
+    """Found by the campaign of tests/attack."""
+    path = tmp_path / "x.msgpack"
+    path.write_bytes(msgpack.packb({"params": {7: {"kernel": 1}}}))
+    with pytest.raises(UserError, match="holds no tensors"):
+        read_tensors(path)
 
 
 def test_a_changed_byte_of_a_storage_is_met(tmp_path):
