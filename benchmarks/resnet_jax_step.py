@@ -14,7 +14,7 @@ from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.resident import ResidentPipeline, make_resident
 from resnet_jax.errors import UserError
 from resnet_jax.kernels.build import switched_off
-from resnet_jax.models.registry import VARIANTS, create_model, get_variant
+from resnet_jax.models.registry import VARIANTS, create_model, get_variant, list_models
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.summary import summarize
 from resnet_jax.tasks.classification import Classification
@@ -97,8 +97,10 @@ def steps_per_dispatch(trainer: Trainer) -> int:
 
 def check_net(name: str, model: nn.Module) -> None:
     """Raises UserError for a net that the peers do not have."""
-    if not isinstance(model, ResNet) or model.block == "single" or model.activation != "original":
-        known = [n for n, v in VARIANTS.items() if v.net is ResNet and "preact" not in n and "1layer" not in n]
+    there = isinstance(model, ResNet) and model.task == "classification"
+    if not there or model.block == "single" or model.activation != "original":
+        nets = [name for name in list_models("classification") if VARIANTS[name].net is ResNet]
+        known = [name for name in nets if "preact" not in name and "1layer" not in name]
         raise UserError(f"the peers have no {name}; they have {', '.join(known)}")
 
 

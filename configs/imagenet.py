@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import base_config
 from resnet_jax.errors import unknown_name
-from resnet_jax.models.registry import VARIANTS
+from resnet_jax.models.registry import VARIANTS, list_models
 
 #: Images to train on, in ILSVRC 2012.
 TRAIN_IMAGES = 1_281_167
@@ -42,7 +42,7 @@ def get_config(net: str = "resnet50") -> ConfigDict:
     Raises:
       UserError: if `net` is not the name of an ImageNet net.
     """
-    names = [name for name in VARIANTS if not name.startswith("cifar_")]
+    names = [name for name in list_models("classification") if not name.startswith("cifar_")]
     if net not in names:
         raise unknown_name("ImageNet net", net, names)
     config = base_config()

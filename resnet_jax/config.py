@@ -41,6 +41,12 @@ def base_config() -> ConfigDict:
             "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
             # "cross_entropy" of the softmax, or "binary_cross_entropy": each class against the rest, the mean of all.
             "loss": "cross_entropy",
+            # What is trained for: "classification" or "segmentation" (docs/segmentation.md).
+            "task": "classification",
+            "segmentation": {
+                "auxiliary_weight": 0.4,  # of the loss of model.aux_head (Zhao et al. 2017, section 3.3)
+                "class_weights": (),  # factor on the loss of each class's pixels; unset: 1
+            },
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
             # Of products on a TPU or GPU: "default", "high" or "highest", as in jax.lax.Precision (docs/fidelity.md).
             "precision": "default",
@@ -116,6 +122,10 @@ def _model() -> dict[str, Any]:
         "remat": placeholder(bool),
         "scan": placeholder(bool),
         "fold_norm": placeholder(bool),
+        "output_stride": placeholder(int),
+        "head": placeholder(str),
+        "head_width": placeholder(int),
+        "aux_head": placeholder(bool),
     }
 
 
@@ -162,6 +172,13 @@ def _data() -> dict[str, Any]:
         "shorter_side": (256, 480),
         "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
         "workers": 0,  # threads that decode; 0: one for each core
+        # Of images with a mask, which has the class of each pixel (docs/segmentation.md).
+        "classes": (),  # names of the classes, by label, where the set has none
+        "mask_values": (),  # pixel value of each class in the masks; unset: its label. Others are ignored
+        "instances": False,  # take instances/ for masks: 0 is the background, every other value the foreground
+        "sbd": placeholder(str),  # the folder `dataset` of SBD, whose masks are added to PASCAL VOC's
+        "scale": (0.5, 2.0),  # least and largest factor on the size of a training image ahead of its crop
+        "scale_from": 0,  # the shorter side in pixels that the factor is of; 0: the image's own
     }
 
 
@@ -200,9 +217,11 @@ def _schedule() -> dict[str, Any]:
     return {
         # "steps": the rate is multiplied by `factor` at these fractions of `steps`: 32k and 48k of 64k.
         # "cosine": half a cosine from the rate to 0 (Loshchilov and Hutter 2017, equation 5), without them.
+        # "poly": the rate times (1 - step / steps) ** `power` (Liu et al. 2015, "ParseNet").
         "name": "steps",
         "boundaries": (0.5, 0.75),
         "factor": 0.1,
+        "power": 0.9,
         # "steps": `warmup_rate` for `warmup_steps`; "error": until the training error is below
         # `warmup_error` percent (the paper's rule for 110 layers: "about 400 iterations"); "linear": from
         # `warmup_rate` up to the rate in `warmup_steps` (Goyal et al. 2017).

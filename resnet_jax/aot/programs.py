@@ -10,13 +10,13 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.shapes import StepShapes, step_shapes
 from resnet_jax.errors import UserError
-from resnet_jax.tasks.classification import Classification
+from resnet_jax.tasks.choose import make_task
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import check_batch, make_mesh
 from resnet_jax.training.load_weights import resolve
 from resnet_jax.training.step import init_state, make_eval_step, make_train_step
 from resnet_jax.training.stepper import steps_to_dispatch
-from resnet_jax.training.trainer import build_model
+from resnet_jax.training.trainer import build_model, check_net
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +68,9 @@ def lower_steps(config: ConfigDict, devices: Sequence[jax.Device], num_classes: 
     mesh = make_mesh(devices)
     check_batch(mesh, config.batch_size, config.accumulate)
     shapes = step_shapes(config, mesh, num_classes)
+    check_net(config)
     model = build_model(config, shapes.num_classes, shapes.image_shape)
-    task = Classification.from_config(config, shapes.num_classes)
+    task = make_task(config, shapes.num_classes)
     state = jax.eval_shape(lambda: init_state(model, config, shapes.image_shape))
     steps = steps_to_dispatch(config, mesh, shapes)
     train_step = make_train_step(model, task, config, shapes.batches, mesh)

@@ -5,23 +5,28 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.resident import ResidentBatches, ResidentPipeline, make_resident
+from resnet_jax.data.segmentation.pipeline import SegmentationBatches, SegmentationPipeline, make_segmentation
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.data.streaming import StreamingBatches, StreamingPipeline, make_streaming
 from resnet_jax.data.tfds import open_tfds
 
-Pipeline = ResidentPipeline | StreamingPipeline
+Pipeline = ResidentPipeline | StreamingPipeline | SegmentationPipeline
 
 #: What the jitted steps need of a pipeline; it holds no data.
-Batches = ResidentBatches | StreamingBatches
+Batches = ResidentBatches | StreamingBatches | SegmentationBatches
 
 
 def make_pipeline(config: ConfigDict, mesh: Mesh) -> Pipeline:
     """Opens the data set of a config: on the devices if it is small, streamed from files otherwise.
 
+    What a batch of it is depends on `config.task`.
+
     Raises:
       UserError: for a set that cannot be read, and for fields that do not fit it.
     """
     data = config.data
+    if config.task == "segmentation":
+        return make_segmentation(config, mesh)
     if data.name in STREAMED or (data.name.startswith(TFDS) and open_tfds(data.name, data.data_dir).is_streamed):
         return make_streaming(config, mesh)
     dataset = load_dataset(

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypedDict
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
@@ -57,6 +59,10 @@ class ResidentBatches:
         images, labels = self._take(resident, indices)
         return normalize(images, resident["mean"], resident["std"]), labels
 
+    def input_shapes(self, shape: tuple[int, ...], side: int) -> Any:
+        """Returns the shapes of what is sent for examples of `shape`, (batch,) or (steps, batch): their indices."""
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
     def _take(self, resident: Resident, indices: Array) -> tuple[Array, Array]:
         return resident["images"][indices].reshape(-1, *self.image_shape), resident["labels"][indices]
 
@@ -98,6 +104,10 @@ class ResidentPipeline(ResidentBatches):
     def warnings(self) -> list[str]:
         """Returns sentences on images that could not be read: none."""
         return []
+
+    def notes(self) -> Iterator[str]:
+        """Yields what users should know before the first step: nothing."""
+        yield from ()
 
     def train_inputs(self, step: int, count: int, skipped: Sequence[int] = ()) -> np.ndarray:
         """Returns the indices of `count` steps from `step` on, int32, (count, batch_size).

@@ -9,9 +9,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation
+from resnet_jax.data.buckets import PIXELS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.placement import eval_batch_size
 from resnet_jax.data.resident import ResidentBatches
+from resnet_jax.data.segmentation.pipeline import SegmentationBatches, colours_alone
 from resnet_jax.data.streaming import StreamingBatches, training_sizes
 from resnet_jax.errors import UserError
 
@@ -39,6 +41,8 @@ KNOWN = {
     "digits": DatasetShape(10, 1437, 360, (8, 8, 1)),
     "synthetic": DatasetShape(10, 1024, 256, (32, 32, 3)),
     "imagenet": DatasetShape(1000, 1_281_167, 50_000),
+    "voc2012": DatasetShape(21, 1464, 1449),
+    "cityscapes": DatasetShape(19, 2975, 500),
 }
 
 
@@ -57,7 +61,7 @@ class StepShapes:
       largest: side of the largest images that are trained on, in pixels; 0 for sets in memory.
     """
 
-    batches: ResidentBatches | StreamingBatches
+    batches: ResidentBatches | StreamingBatches | SegmentationBatches
     num_classes: int
     image_shape: tuple[int, int, int]
     train: Any
@@ -76,18 +80,12 @@ class StepShapes:
 
     def train_inputs(self, count: int) -> Any:
         """Returns the shapes of what is sent for `count` steps."""
-        return self._inputs((count, self.batch_size), self.largest)
+        return self.batches.input_shapes((count, self.batch_size), self.largest)
 
     def eval_inputs(self) -> tuple[Any, jax.ShapeDtypeStruct]:
         """Returns the shapes of what is sent for a batch of the evaluation: inputs, and their mask."""
         shape = (self.eval_batch_size,)
-        return self._inputs(shape, self.image_shape[0]), jax.ShapeDtypeStruct(shape, jnp.float32)
-
-    def _inputs(self, shape: tuple[int, ...], side: int) -> Any:
-        labels = jax.ShapeDtypeStruct(shape, jnp.int32)
-        if isinstance(self.batches, ResidentBatches):
-            return labels  # indices are as labels
-        return {"images": jax.ShapeDtypeStruct((*shape, side, side, 3), jnp.uint8), "labels": labels}
+        return self.batches.input_shapes(shape, self.image_shape[0]), jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) -> StepShapes:
@@ -103,6 +101,8 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
     """
     data = config.data
     known = KNOWN.get(data.name)
+    if config.task == "segmentation":
+        return _segmentation_shapes(config, mesh, num_classes or (known.num_classes if known else len(data.classes)))
     if known is None and num_classes is None:
         raise UserError(f"the classes of {data.name} are not known without reading it: say how many, --num_classes=N")
     if known is None and data.name not in STREAMED and not data.name.startswith(TFDS):
@@ -137,4 +137,16 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
     return StepShapes(
         ResidentBatches(augmentation, image), shape.num_classes, image, arrays(train_size, mean),
         arrays(test_size, mean), train_size, test_size, (), config.batch_size, eval_batch, 0,
+    )  # fmt: skip
+
+
+def _segmentation_shapes(config: ConfigDict, mesh: Mesh, num_classes: int) -> StepShapes:
+    """Returns those of crops. Whole images of the evaluation have other sizes; its step is shown at the crops'."""
+    size, known = config.data.image_size, KNOWN.get(config.data.name)
+    train_size, test_size = (known.train_size, known.test_size) if known else (1000, 100)
+    normalizer = dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct((3,), jnp.float32))
+    most = max(1, PIXELS // size**2) * mesh.size
+    return StepShapes(
+        SegmentationBatches(colours_alone(config.data)), num_classes, (size, size, 3), normalizer, normalizer,
+        train_size, test_size, (), config.batch_size, min(most, -(-test_size // mesh.size) * mesh.size), size,
     )  # fmt: skip

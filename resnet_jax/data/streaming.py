@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
@@ -61,6 +63,11 @@ class StreamingBatches:
     def eval_batch(self, resident: Normalizer, inputs: Images) -> tuple[Array, Array]:
         """Returns normalised images (batch, height, width, 3) and labels (batch,)."""
         return normalize(inputs["images"], resident["mean"], resident["std"]), inputs["labels"]
+
+    def input_shapes(self, shape: tuple[int, ...], side: int) -> Any:
+        """Returns the shapes of what is sent for examples of `shape`, (batch,) or (steps, batch), of `side` pixels."""
+        images = jax.ShapeDtypeStruct((*shape, side, side, 3), jnp.uint8)
+        return {"images": images, "labels": jax.ShapeDtypeStruct(shape, jnp.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +210,7 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
         data.name, data.data_dir or data.folder, data.held_out_share, data.eval_split
     )
     eval_batch = eval_batch_size(mesh, len(test))
-    mean, std = _normalization(data)
+    mean, std = normalization_of(data)
     normalizer: Normalizer = place({"mean": mean, "std": std}, NamedSharding(mesh, P()))
     loader = TrainLoader(
         train, seed=config.seed, batch_size=config.batch_size, rows=rows_here(mesh, config.batch_size), size=size,
@@ -218,7 +225,12 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     )  # fmt: skip
 
 
-def _normalization(data: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+def normalization_of(data: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and deviation, (3,), by which images that are read from files are normalised.
+
+    Raises:
+      UserError: for a normalisation that only sets in memory can have.
+    """
     if data.normalization == "weights":
         return np.array(data.mean, np.float32), np.array(data.std, np.float32)
     if data.normalization == "per_channel":

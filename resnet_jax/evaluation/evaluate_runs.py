@@ -18,7 +18,8 @@ from resnet_jax.evaluation import measures, protocols, scoring
 from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.evaluation.photographs import score_photographs
 from resnet_jax.evaluation.statistics import from_training_images
-from resnet_jax.models.resnet import ResNet, total_stride
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.strides import total_stride
 from resnet_jax.training.result import commit, hardware, versions
 
 #: Metric of the averaged scores of several runs, by any protocol.

@@ -14,9 +14,10 @@ from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.layouts import COUNTER, IMAGENET_MEAN, IMAGENET_STD, their_name, to_ours, to_theirs
 from resnet_jax.interop.structure import Structure, agree, nearest_name, recognise
 from resnet_jax.interop.weights import Weights, flatten_variables, unflatten_variables
+from resnet_jax.models.field_checks import STRIDE_ON, ZEROS
 from resnet_jax.models.layers import PADDINGS
 from resnet_jax.models.registry import create_model, get_variant
-from resnet_jax.models.resnet import STRIDE_ON, ZEROS, ResNet
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
 
 #: Fields that neither names nor shapes tell, which a user can set, and their values.

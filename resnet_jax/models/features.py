@@ -11,8 +11,9 @@ from jax import Array
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import BLOCKS
-from resnet_jax.models.resnet import ResNet, stage_strides, stem_stride
+from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.scan import unrolled
+from resnet_jax.models.strides import stage_strides, stem_stride
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,11 @@ class Variant:
     image_size: int
     source: str
 
+    @property
+    def task(self) -> str:
+        """Returns what the net is for: "classification" or "segmentation"."""
+        return self.net(**self.fields).task
+
 
 # Units per stage of the ImageNet nets: 2015 table 1; ResNet-200: 2016, footnote of section 5.
 _BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -62,6 +67,13 @@ def _cifar(depth: int, source: str = "2015 table 6", block: str = "basic", **fie
 def _vgg(depth: int) -> Variant:
     fields = {"stage_sizes": _VGG[depth], "widths": (64, 128, 256, 512, 512)}
     return Variant(VGG, fields, 224, "Simonyan and Zisserman 2014, table 1")
+
+
+def _segmentation(head: str, depth: int) -> Variant:
+    """Returns torchvision's net for the 21 classes of PASCAL VOC, with its auxiliary head."""
+    fields = {"head": head, "output_stride": 8, "aux_head": True, "stride_on": "3x3", "num_classes": 21}
+    source = {"fcn": "Long et al. 2015, section 4", "deeplabv3": "Chen et al. 2017, section 3"}[head]
+    return Variant(ResNet, {**_imagenet(depth).fields, **fields}, 520, source)
 
 
 _PREACT = {"activation": "full_preactivation"}
@@ -101,12 +113,14 @@ VARIANTS: dict[str, Variant] = {
         **_PREACT,
     ),  # that paper calls 6n+4 what has 6n+2 weighted layers in sequence
     **{f"vgg{d}": _vgg(d) for d in _VGG},
+    # Segmentation. Any other net has a head by its field: --config.model.head=fcn.
+    **{f"{head}_resnet{d}": _segmentation(head, d) for head in ("fcn", "deeplabv3") for d in (50, 101)},
 }
 
 
-def list_models() -> list[str]:
-    """Names of all nets, in the order of the table."""
-    return list(VARIANTS)
+def list_models(task: str | None = None) -> list[str]:
+    """Names of all nets, or of those for a task, in the order of the table."""
+    return [name for name, variant in VARIANTS.items() if task in (None, variant.task)]
 
 
 def get_variant(name: str) -> Variant:

@@ -1,6 +1,5 @@
 """The net of both papers: a stem, stages of residual units, a classifier. A net is a row of values, not a class."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,20 +8,15 @@ from flax import linen as nn
 from flax.typing import Dtype
 from jax import Array
 
-from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.kernels import max_pool
 from resnet_jax.models import layers
-from resnet_jax.models.blocks import BLOCKS, ORDERS, Stage, Unit, apply_order
-from resnet_jax.models.layers import INIT_MODES, PADDINGS, PRECISIONS, InitMode, Padding, average_pool, dense
+from resnet_jax.models.blocks import ORDERS, Stage, Unit, apply_order
+from resnet_jax.models.field_checks import check_fields
+from resnet_jax.models.heads import segment
+from resnet_jax.models.layers import InitMode, Padding, average_pool, dense
 from resnet_jax.models.norm import BatchNorm
-from resnet_jax.models.shortcuts import SHORTCUTS, Shortcut
-
-STEMS = ("imagenet", "cifar")
-STRIDE_ON = ("1x1", "3x3")
-DRAWN_FOR = ("batch", "example")
-ZEROS = ("sides", "end")
-#: Shortcuts behind which a unit may have fewer channels than ahead of it.
-CAN_NARROW = ("none", "B", "C", "conv1x1")
+from resnet_jax.models.shortcuts import Shortcut
+from resnet_jax.models.strides import stage_strides
 
 
 class ResNet(nn.Module):
@@ -63,6 +57,9 @@ class ResNet(nn.Module):
       output_stride: pixels from one position of the last stage to the next; None: as the net is. A smaller one leaves
         out the strides of the last stages and dilates the kernels behind them instead, so that the same weights give
         the same values, at more positions (Chen et al. 2017, "DeepLab", section 3.1).
+      head: what is behind the last stage: "classifier", or for segmentation "fcn" or "deeplabv3"; see `heads`.
+      head_width: features in a head for segmentation; None: torchvision's.
+      aux_head: in segmentation, whether stage 3 of 4 has an FCN's head, too, for a second loss in training.
       pool_size: positions on a side of the average pool, for images that are larger than those of training; see
         `layers.average_pool`. None: the pool holds all positions.
       remat: compute each unit's activations again in the backward pass instead of keeping them, for deep nets.
@@ -101,6 +98,9 @@ class ResNet(nn.Module):
     stochastic_depth_per: str = "batch"
     features_only: bool = False
     output_stride: int | None = None
+    head: str = "classifier"
+    head_width: int | None = None
+    aux_head: bool = False
     pool_size: int | None = None
     groups: int = 1
     width_per_group: int = 64
@@ -113,14 +113,22 @@ class ResNet(nn.Module):
     precision: str = "default"
 
     def __post_init__(self) -> None:
-        _check_fields(self)
+        check_fields(self)
         super().__post_init__()
+
+    @property
+    def task(self) -> str:
+        """Returns what the net is for: "classification" or "segmentation"."""
+        return "classification" if self.head == "classifier" else "segmentation"
 
     @nn.compact
     def __call__(
         self, x: Array, train: bool = False, stages: tuple[int, int] | None = None
     ) -> Array | tuple[Array, ...]:
         """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32.
+
+        With a head for segmentation the logits are (batch, height, width, num_classes). In training there are two of
+        them with `aux_head`: (logits, those of the auxiliary head).
 
         With `stages`, (first, last) from 1, x goes through these alone, and what each of them gives is returned: a
         detector has the last ones see regions instead of images. The stem comes ahead of the first stage.
@@ -162,6 +170,7 @@ class ResNet(nn.Module):
         )
 
         ops = "bn+relu" if self.stem_norm else ""
+        size_of_images = x.shape[1:3]
         start, end = stages or (1, len(self.stage_sizes))
         x = x.astype(self.dtype)
         if start == 1:
@@ -182,6 +191,8 @@ class ResNet(nn.Module):
             x = Final(order.final, norm, name="final")(x, train)
         if self.features_only or stages:
             return (*outputs[:-1], x)
+        if self.head != "classifier":
+            return segment(self, outputs, x, size_of_images, conv, norm, train)
         # Averaged and classified in float32: a sum over 49 positions loses digits in bfloat16.
         x = average_pool(x.astype(jnp.float32), self.pool_size)
         return dense(self.num_classes, jnp.float32, "head", self.precision)(x)
@@ -214,111 +225,3 @@ class Final(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         return apply_order(self.ops, x, partial(self.norm, name="bn"), train)
-
-
-def stem_stride(net: ResNet) -> int:
-    """Pixels from one position behind the stem to the next."""
-    return 4 if net.stem == "imagenet" else 1
-
-
-def total_stride(net: ResNet) -> int:
-    """Pixels from one position of the last stage to the next."""
-    return stem_stride(net) * math.prod(stride for stride, _ in stage_strides(net))
-
-
-def stage_strides(net: ResNet) -> list[tuple[int, tuple[int, int]]]:
-    """(stride, (dilation ahead of it, dilation behind it)) of each stage; see `ResNet.output_stride`."""
-    stride, dilation, plan = stem_stride(net), 1, []
-    for i in range(len(net.stage_sizes)):
-        own, before = (1 if i == 0 else 2), dilation
-        if net.output_stride is not None and stride * own > net.output_stride:
-            dilation, own = dilation * own, 1
-        stride *= own
-        plan.append((own, (before, dilation)))
-    return plan
-
-
-def _check_fields(net: ResNet) -> None:
-    """Raises UserError for unknown values and for combinations that make no sense."""
-    for field, known in (
-        ("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("activation", ORDERS),
-        ("stride_on", STRIDE_ON), ("init_mode", INIT_MODES), ("shortcut_zeros", ZEROS), ("padding", PADDINGS),
-        ("stochastic_depth_per", DRAWN_FOR), ("precision", PRECISIONS),
-    ):  # fmt: skip
-        if getattr(net, field) not in known:
-            raise unknown_name(field, str(getattr(net, field)), known)
-    if len(net.stage_sizes) != len(net.widths) or not net.stage_sizes:
-        raise UserError(
-            f"stage_sizes {tuple(net.stage_sizes)} and widths {tuple(net.widths)} need one entry for each stage"
-        )
-    if min(*net.stage_sizes, *net.widths) < 1 or net.num_classes < 1:
-        raise UserError("stage_sizes, widths and num_classes must be 1 or more")
-    if net.bn_group_size < 0:
-        raise UserError(f"bn_group_size={net.bn_group_size} must be 0 (the whole batch) or more")
-
-    needs_identity = net.shortcut not in CAN_NARROW
-    narrows = any(b < a for a, b in zip(net.widths, net.widths[1:], strict=False))
-    if needs_identity and narrows:
-        raise UserError(
-            f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow widths "
-            f"{tuple(net.widths)}; use shortcut B or C"
-        )
-    if net.zero_init_last and (net.shortcut == "none" or ORDERS[net.activation].last != "bn"):
-        # Behind a ReLU, which has no gradient at zero, a scale of zero would stay there.
-        raise UserError(
-            "zero_init_last needs a shortcut, and a batch norm at the end of the residual: not shortcut "
-            f"{net.shortcut!r} with activation {net.activation!r}"
-        )
-    if net.stride_on == "3x3" and net.block != "bottleneck":
-        raise UserError(f"stride_on='3x3' is for bottleneck blocks; block {net.block!r} strides in its first layer")
-    if not net.stem_norm and not ORDERS[net.activation].before:
-        raise UserError(f"stem_norm=False is for pre-activation, not for activation {net.activation!r}")
-    for field, neutral, kinds in (
-        ("shortcut_scale", 1.0, ("constant_scaling",)),
-        ("residual_scale", 1.0, ("constant_scaling",)),
-        ("gate_bias", 0.0, ("exclusive_gating", "shortcut_only_gating")),
-        ("shortcut_dropout", 0.5, ("dropout",)),
-    ):
-        if getattr(net, field) != neutral and net.shortcut not in kinds:
-            raise UserError(f"{field}={getattr(net, field)} is for shortcut {' or '.join(kinds)}, not {net.shortcut!r}")
-    if not 0 <= net.stochastic_depth < 1:
-        raise UserError(f"stochastic_depth={net.stochastic_depth} must be in [0, 1)")
-    if net.stochastic_depth and net.shortcut == "none":
-        raise UserError("stochastic_depth needs a shortcut: without its residual a plain unit passes nothing on")
-    if net.pool_size is not None and net.pool_size < 1:
-        raise UserError(f"pool_size={net.pool_size} must be 1 or more")
-    possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
-    if net.output_stride not in (None, *possible):
-        raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")
-    if net.scan and (net.stochastic_depth or net.unit_dropout or net.shortcut == "dropout"):
-        raise UserError(
-            "scan is for units that are alike and draw nothing: not with stochastic_depth, unit_dropout or "
-            "shortcut 'dropout'"
-        )
-    _check_unit_fields(net)
-    if not 0 <= net.shortcut_dropout < 1:
-        raise UserError(f"shortcut_dropout={net.shortcut_dropout} must be in [0, 1)")
-
-
-def _check_unit_fields(net: ResNet) -> None:
-    """Raises UserError for fields of the wider nets that the block cannot have."""
-    if min(net.groups, net.width_per_group, 1 if net.stem_width is None else net.stem_width) < 1:
-        raise UserError("groups, width_per_group and stem_width must be 1 or more")
-    if (net.groups, net.width_per_group) != (1, 64) and net.block != "bottleneck":
-        raise UserError(
-            f"groups={net.groups} and width_per_group={net.width_per_group} are for bottleneck blocks, "
-            f"not {net.block!r}"
-        )
-    for width in net.widths:
-        if net.width_per_group != 64 and width * net.width_per_group % 64:
-            raise UserError(f"width_per_group={net.width_per_group} gives width {width} no whole number of features")
-    features = net.widths[0] * BLOCKS[net.block][-1][1]
-    if net.stem_width and net.stem_width > features and net.shortcut not in CAN_NARROW:
-        raise UserError(
-            f"shortcut {net.shortcut!r} pads new channels with zeros and cannot narrow stem_width={net.stem_width} to "
-            f"{features}; use shortcut B or C"
-        )
-    if not 0 <= net.unit_dropout < 1:
-        raise UserError(f"unit_dropout={net.unit_dropout} must be in [0, 1)")
-    if net.unit_dropout and net.block != "basic":
-        raise UserError(f"unit_dropout={net.unit_dropout} is for basic blocks, not {net.block!r}")

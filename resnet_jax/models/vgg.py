@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -42,6 +43,9 @@ class VGG(nn.Module):
     init_mode: InitMode = "fan_in"
     dtype: Dtype = jnp.float32
     precision: str = "default"
+
+    #: What the net is for; see `ResNet.task`.
+    task: ClassVar[str] = "classification"
 
     def __post_init__(self) -> None:
         if len(self.stage_sizes) != len(self.widths):

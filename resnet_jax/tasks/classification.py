@@ -37,8 +37,8 @@ class Classification(Task):
     shown: ClassVar[Mapping[str, str]] = {"train_error": "%", "test_error": "%"}
 
     @classmethod
-    def from_config(cls, config: ConfigDict, num_classes: int) -> "Classification":
-        """Builds the task from a run's config."""
+    def from_config(cls, config: ConfigDict, num_classes: int, classes: Sequence[str] = ()) -> "Classification":
+        """Builds the task from a run's config; the names of the classes do not matter to it."""
         mix = config.regularization
         return cls(num_classes, config.loss == "binary_cross_entropy", mix.target_threshold, mix.label_smoothing,
                    mix.mixup, mix.cutmix)  # fmt: skip

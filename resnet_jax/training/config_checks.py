@@ -12,17 +12,20 @@ from resnet_jax.data.held_out_split import EVAL_SPLITS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
 from resnet_jax.data.rand_augment import MOST, VARIANTS
+from resnet_jax.data.segmentation import SETS
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.layers import PRECISIONS
+from resnet_jax.tasks.choose import TASKS
 
 #: The values that a field can have.
 CHOICES = {
+    "task": TASKS,
     "dtype": ("float32", "bfloat16"),
     "precision": PRECISIONS,
     "loss": ("cross_entropy", "binary_cross_entropy"),
     "optimizer.name": ("sgd", "lars", "lamb"),
     "optimizer.decay_scope": ("all", "kernels"),
-    "schedule.name": ("steps", "cosine"),
+    "schedule.name": ("steps", "cosine", "poly"),
     "schedule.warmup": ("none", "steps", "error", "linear"),
     "data.crop": CROPS,
     "data.eval_split": EVAL_SPLITS,
@@ -87,6 +90,7 @@ def validate_config(config: ConfigDict) -> None:
     _check_fractions(flat, "schedule.boundaries")
     _check_sizes(flat)
     _check_finetuning(flat)
+    _check_task(flat)
 
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:
@@ -146,8 +150,10 @@ def _check_finetuning(flat: Mapping[str, Any]) -> None:
         raise UserError(f"config.data.held_out_share={flat['data.held_out_share']} must be from 0 to below 1")
     if flat["data.held_out"] and flat["data.held_out_share"]:
         raise UserError("config.data.held_out is a number and held_out_share a share of the same: set one of them")
-    if flat["data.folder"] is not None and flat["data.name"] != "image_folder":
-        raise UserError(f"config.data.folder is for config.data.name=image_folder, not {flat['data.name']}")
+    if flat["data.folder"] is not None and flat["data.name"] not in ("image_folder", "image_masks"):
+        raise UserError(
+            f"config.data.folder is for config.data.name=image_folder or image_masks, not {flat['data.name']}"
+        )
     if flat["init_from"] is not None:
         return
     if flat["model.name"] == "init_from":
@@ -158,6 +164,32 @@ def _check_finetuning(flat: Mapping[str, Any]) -> None:
         raise UserError("config.data.image_size=0 is that of the weights: it needs config.init_from")
     if flat["finetune.linear_probe"] or flat["finetune.frozen"] or flat["finetune.head"] == "keep":
         raise UserError("config.finetune.frozen, linear_probe and head=keep need config.init_from: the weights")
+
+
+#: Fields that one task alone knows. Those of classification mix images or move their pixels without the mask.
+OF_TASK = {
+    "segmentation": ("segmentation.auxiliary_weight", "segmentation.class_weights", "data.classes", "data.mask_values",
+                     "data.instances", "data.sbd", "data.scale", "data.scale_from"),
+    "classification": ("loss", "regularization.label_smoothing", "regularization.mixup", "regularization.cutmix",
+                       "data.held_out", "data.random_erasing", "data.rand_augment.operations"),
+}  # fmt: skip
+
+
+def _check_task(flat: Mapping[str, Any]) -> None:
+    """Checks that the set and the fields are those of the task."""
+    task, name, defaults = flat["task"], flat["data.name"], flatten(base_config())
+    if (name in SETS) != (task == "segmentation"):
+        raise UserError(f"config.data.name={name} is not for config.task={task}; sets of images with masks, for "
+                        f"segmentation, are {', '.join(SETS)}")  # fmt: skip
+    for other, fields in OF_TASK.items():
+        for field in fields:
+            if other != task and flat[field] != defaults[field]:
+                raise UserError(f"config.{field}={flat[field]} is for config.task={other}, not {task}")
+    scale = tuple(flat["data.scale"])
+    if not (len(scale) == 2 and all(isinstance(v, int | float) for v in scale) and 0 < scale[0] <= scale[1]):
+        raise UserError(f"config.data.scale={scale} must be the least and the largest factor, as 0.5,2.0")
+    if any(not isinstance(v, int | float) or v < 0 for v in flat["segmentation.class_weights"]):
+        raise UserError(f"config.segmentation.class_weights={flat['segmentation.class_weights']} must be 0 or more")
 
 
 def _check_fractions(flat: Mapping[str, Any], field: str) -> None:

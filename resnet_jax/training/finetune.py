@@ -30,9 +30,13 @@ def changes_training(config: ConfigDict) -> bool:
     return bool(freezes) or tune.layer_decay != 1 or tune.head_rate != 1
 
 
+#: Parts of nets behind the last stage, which depend on the task and its classes.
+HEAD_PARTS = ("head", "decoder", "aux", "aux_head")
+
+
 def is_head(name: str) -> bool:
-    """Returns whether a parameter or layer (`head/kernel`) belongs to the classifier."""
-    return name.split("/")[0] == "head"
+    """Returns whether a parameter or layer (`head/kernel`) is behind the last stage."""
+    return name.split("/")[0] in HEAD_PARTS
 
 
 def is_frozen(config: ConfigDict, name: str) -> bool:
@@ -64,7 +68,7 @@ def groups(params: Any) -> list[str]:
         kinds = ("stem", "stage", "fc", "head")
         return next(i for i, kind in enumerate(kinds) if name.startswith(kind)), name.zfill(8)
 
-    return sorted((name for name in params if name != "final"), key=place)
+    return sorted((name for name in params if name != "final" and (name == "head" or not is_head(name))), key=place)
 
 
 def rate_multiplier(config: ConfigDict, order: list[str], name: str) -> float:
@@ -81,7 +85,7 @@ def rate_multiplier(config: ConfigDict, order: list[str], name: str) -> float:
       name: of the parameter.
     """
     part = name.split("/")[0]
-    if part == "head":
+    if is_head(part):
         return config.head_rate
     if part == "final":
         part = [p for p in order if p.startswith("stage")][-1]
@@ -201,6 +205,11 @@ def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: 
       UserError: if it is asked for and has another number of outputs.
     """
     wanted = config.finetune.head
+    other: Any = weights.create_model()
+    if other.task != config.task:
+        if wanted == "keep":
+            raise UserError(f"config.finetune.head=keep, but {weights.model} is a net for {other.task}")
+        return False
     if wanted == "keep" and weights.num_classes != num_classes:
         raise UserError(
             f"config.finetune.head=keep, but the weights have {weights.num_classes} classes and {config.data.name} "

@@ -54,13 +54,16 @@ def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
     """Returns the learning rate as a function of the step (from 0), without its warm-up.
 
     "steps": the base rate, times `factor` from each boundary on. "cosine": base rate * (1 + cos(pi step / steps)) / 2
-    (Loshchilov and Hutter 2017, equation 5, without restarts); a warm-up takes the place of its first steps.
+    (Loshchilov and Hutter 2017, equation 5, without restarts); a warm-up takes the place of its first steps. "poly":
+    base rate * (1 - step / steps) ** power.
 
     Args:
       config: the whole config; boundaries are fractions of `config.steps`.
     """
     if config.schedule.name == "cosine":
         return optax.cosine_decay_schedule(base_rate(config), config.steps)
+    if config.schedule.name == "poly":
+        return optax.polynomial_schedule(base_rate(config), 0.0, config.schedule.power, config.steps)
     boundaries = [round(fraction * config.steps) for fraction in config.schedule.boundaries]
     return optax.piecewise_constant_schedule(base_rate(config), dict.fromkeys(boundaries, config.schedule.factor))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,13 @@ from ml_collections import ConfigDict
 from resnet_jax.config import model_overrides
 from resnet_jax.data.pipeline import Pipeline, make_pipeline
 from resnet_jax.data.placement import place
-from resnet_jax.data.streaming import StreamingPipeline
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, some
 from resnet_jax.interop.weights import Weights
 from resnet_jax.kernels.build import in_use as kernels_in_use
-from resnet_jax.models.registry import create_model
+from resnet_jax.models.registry import create_model, list_models
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG
-from resnet_jax.tasks.classification import Classification
+from resnet_jax.tasks.choose import make_task
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import batch_sharded, make_mesh, platform, replicated
@@ -120,8 +120,7 @@ class Trainer:
             )
         if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
             yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
-        if isinstance(self.pipeline, StreamingPipeline):
-            yield from self.pipeline.notes()
+        yield from self.pipeline.notes()
 
 
 def make_trainer(
@@ -137,7 +136,7 @@ def make_trainer(
       config: the fields of `config.base_config`.
       devices: devices to train on, all by default.
       weights: those of `config.init_from`, if they were read already.
-      task: what the net is trained for; classification as the config has it by default.
+      task: what the net is trained for; that of the config by default.
       model: a net of the user's own, called with (inputs, train); that of the config by default.
 
     Raises:
@@ -147,7 +146,8 @@ def make_trainer(
     if weights is None:
         config, weights = resolve(config)
     mesh = make_mesh(devices)
-    create_model(config.model.name, **model_overrides(config))  # a misspelt net should not wait for the data
+    if model is None:
+        check_net(config)  # a misspelt net should not wait for the data
     pipeline = make_pipeline(config, mesh)
     if config.early_stopping.patience and pipeline.evaluated_on == "test":
         raise UserError(
@@ -164,12 +164,27 @@ def make_trainer(
         check_parts(config, shapes["params"])
         if weights is not None:
             check_weights(weights, config, shapes, pipeline.classes)
-    task = task or Classification.from_config(config, pipeline.num_classes)
+    task = task or make_task(config, pipeline.num_classes, pipeline.classes)
     return Trainer(
         config, mesh, model, task, summary, pipeline,
         make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
         weights,
     )  # fmt: skip
+
+
+def check_net(config: ConfigDict) -> None:
+    """Checks that a config's net is for its task.
+
+    Raises:
+      UserError: if it is not, and for a net that there is not.
+    """
+    net: Any = create_model(config.model.name, **model_overrides(config))
+    if net.task != config.task:
+        raise UserError(
+            f"config.model.name={config.model.name} is a net for {net.task}, and config.task={config.task}; nets for "
+            f"{config.task} are {some(list_models(config.task), 6)}"
+            + (", and others with config.model.head=fcn" if config.task == "segmentation" else "")
+        )
 
 
 def build_model(config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:

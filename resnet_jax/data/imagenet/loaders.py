@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -140,11 +140,11 @@ class TrainLoader(Loader):
         super().__init__(source, Unreadable(), workers)
         self.seed, self.batch_size, self.rows, self.size = seed, batch_size, rows, size
         self.crop, self.sides, self.repeats = crop, sides, repeats
-        self._pending: dict[tuple[int, int], PendingBatch[tuple[np.ndarray, np.ndarray]]] = {}  # by number and size
+        self._pending: dict[tuple[int, int], PendingBatch[tuple[np.ndarray, ...]]] = {}  # by number and size
 
     def batches(
         self, numbers: Sequence[int], next_numbers: Sequence[int] = (), sizes: Sequence[int] = ()
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, ...]:
         """Returns batches by number, and begins the next ones.
 
         Args:
@@ -167,29 +167,43 @@ class TrainLoader(Loader):
                 self._pending[key] = self._begin(*key)
         found = [self._pending.pop(key).result() for key in wanted[: len(numbers)]]
         if len(found) == 1:  # without a copy
-            return found[0][0][None], found[0][1][None]
-        return np.stack([images for images, _ in found]), np.stack([labels for _, labels in found])
+            return tuple(array[None] for array in found[0])
+        return tuple(np.stack(arrays) for arrays in zip(*found, strict=True))
 
-    def _begin(self, number: int, size: int) -> PendingBatch[tuple[np.ndarray, np.ndarray]]:
+    def _begin(self, number: int, size: int) -> PendingBatch[tuple[np.ndarray, ...]]:
         first, last = self.rows
         indices = batch_indices(self.seed, number, self.batch_size, len(self.source), self.repeats)[first:last]
         draws = batch_draws(self.seed, number, self.batch_size)[first:last]
         # New arrays for each batch: JAX may still read those that it was given.
-        images, labels = np.empty((len(indices), size, size, 3), np.uint8), np.empty(len(indices), np.int32)
+        arrays = self.empty(len(indices), size)
 
         def fill(row: int) -> None:
-            images[row], labels[row] = self._image(int(indices[row]), draws[row], size)
+            for array, value in zip(arrays, self._example(int(indices[row]), draws[row], size), strict=True):
+                array[row] = value
 
-        return self._begin_rows((images, labels), len(indices), fill)
+        return self._begin_rows(arrays, len(indices), fill)
 
-    def _image(self, index: int, draws: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    def empty(self, rows: int, size: int) -> tuple[np.ndarray, ...]:
+        """Returns new arrays for what `load` gives of so many examples."""
+        return np.empty((rows, size, size, 3), np.uint8), np.empty(rows, np.int32)
+
+    def load(self, index: int, draws: np.ndarray, size: int) -> tuple[Any, ...]:
+        """Loads one example of `size` pixels, cropped as its random numbers say: here pixels and label.
+
+        Raises:
+          RecordError, DecodeError: if it cannot be read.
+        """
+
         def box_of(height: int, width: int) -> Box:
             return crop_box(self.crop, draws, height, width, size, self.sides)
 
+        return load_crop(self.source, index, box_of, size)
+
+    def _example(self, index: int, draws: np.ndarray, size: int) -> tuple[Any, ...]:
         for further in range(min(MOST_REPLACED, len(self.source))):
             place = (index + further) % len(self.source)
             try:
-                return load_crop(self.source, place, box_of, size)
+                return self.load(place, draws, size)
             except (RecordError, DecodeError) as error:
                 self.unreadable.add("training", self.source.name(place), error)
         raise UserError(

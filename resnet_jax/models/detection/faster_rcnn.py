@@ -14,7 +14,8 @@ from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
 from resnet_jax.models.detection.regions import Boxes, Detections, Objects, Trained, detect, propose, train_anchors, train_regions  # fmt: skip # noqa: E501
 from resnet_jax.models.detection.roi import roi_align, roi_max_pool
 from resnet_jax.models.layers import conv
-from resnet_jax.models.resnet import ResNet, stage_strides, stem_stride
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.strides import stage_strides, stem_stride
 
 #: Ways to take the features of a region.
 POOLS = ("max", "align")

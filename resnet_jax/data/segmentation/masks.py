@@ -1,0 +1,91 @@
+"""Reads masks: from the pixel values of a file to labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from resnet_jax.data.imagenet.source import RecordError
+from resnet_jax.errors import UserError, one_line
+
+#: Label of pixels that nobody has named: they have no loss and are not measured. PASCAL VOC's, and everybody's since.
+IGNORE = 255
+
+#: In a table, pixel values that no mask of the set should have.
+STRANGE = 254
+
+#: Pixel values that masks of 8 and 16 bits can have.
+VALUES = 2**16
+
+
+def labels_table(num_classes: int) -> np.ndarray:
+    """Returns the table, uint8 (65536,), of masks whose pixels are labels: themselves, `IGNORE`, else `STRANGE`."""
+    check_count(num_classes)
+    table = np.full(VALUES, STRANGE, np.uint8)
+    table[:num_classes] = np.arange(num_classes)
+    table[IGNORE] = IGNORE
+    return table
+
+
+def values_table(values: Sequence[int]) -> np.ndarray:
+    """Returns the table of masks in which class k has the pixel value `values[k]`; others are ignored.
+
+    Raises:
+      UserError: for a value that a mask cannot have, or that stands twice.
+    """
+    check_count(len(values))
+    if len(set(values)) < len(values) or not all(isinstance(v, int) and 0 <= v < VALUES for v in values):
+        raise UserError(f"mask_values={tuple(values)} must be different whole numbers from 0 to {VALUES - 1}")
+    table = np.full(VALUES, IGNORE, np.uint8)
+    table[list(values)] = np.arange(len(values))
+    return table
+
+
+def instances_table() -> np.ndarray:
+    """Returns the table of maps of instances: 0 is the background, every other number the foreground."""
+    return (np.arange(VALUES) > 0).astype(np.uint8)
+
+
+def check_count(num_classes: int) -> None:
+    """Raises UserError for more classes than a byte has room for, beside `IGNORE` and `STRANGE`."""
+    if not 2 <= num_classes <= STRANGE:
+        raise UserError(f"masks have from 2 to {STRANGE} classes, not {num_classes}")
+
+
+def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
+    """Returns the labels of a mask, uint8 (height, width).
+
+    Args:
+      path: a palette or grey PNG of up to 16 bits, or a .mat of SBD.
+      table: label of each pixel value.
+
+    Raises:
+      RecordError: if it is no such file, is damaged, or has a pixel value that is no class.
+    """
+    values = _sbd_values(path) if path.suffix == ".mat" else _image_values(path)
+    if values.ndim != 2 or values.min(initial=0) < 0 or values.max(initial=0) >= VALUES:
+        raise RecordError(f"mask {path} must have one number of up to 16 bits for each pixel")
+    labels = table[values]
+    if (strange := labels == STRANGE).any():
+        raise RecordError(f"mask {path} has pixels of {values[strange][0]}, which is no class of the set")
+    return labels
+
+
+def _image_values(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+                raise RecordError(f"mask {path} is of colours ({image.mode}); a mask is a palette or grey PNG")
+            return np.asarray(image).astype(np.int64)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise error if isinstance(error, RecordError) else RecordError(f"mask {path}: {one_line(error)}") from error
+
+
+def _sbd_values(path: Path) -> np.ndarray:
+    from scipy import io
+
+    try:
+        return np.asarray(io.loadmat(path)["GTcls"]["Segmentation"][0, 0], np.int64)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+        raise RecordError(f"mask {path}: {one_line(error)}") from error
