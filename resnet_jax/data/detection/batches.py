@@ -2,21 +2,22 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from resnet_jax.data.buckets import bucket_shapes
 from resnet_jax.data.detection.annotations import AnnotatedImage
 from resnet_jax.data.imagenet.crops import batch_draws
 from resnet_jax.data.imagenet.decode import DecodeError, decode, resize
 from resnet_jax.data.imagenet.loaders import GRAY, Loader, PendingBatch, Unreadable
-from resnet_jax.errors import one_line
+from resnet_jax.data.imagenet.source import FileSource, RecordError
 
 #: The longer side of an image is at most so many times the shorter side that it is resized to: 1,000 for 600.
 LONGEST = 5 / 3
 
-#: Heights and widths of batches are multiples of it.
-MULTIPLE = 16
+#: Sizes of batches; each costs a compilation. Two hold wide photographs and tall ones.
+MOST_BUCKETS = 2
 
 
 class Batch(NamedTuple):
@@ -32,13 +33,13 @@ class Batch(NamedTuple):
       areas: float32 (n, most), in pixels of the file.
     """
 
-    images: np.ndarray
-    sizes: np.ndarray
-    scales: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
-    ignored: np.ndarray
-    areas: np.ndarray
+    images: Any  # NumPy's arrays on the host, JAX's inside the jitted step
+    sizes: Any
+    scales: Any
+    boxes: Any
+    labels: Any
+    ignored: Any
+    areas: Any
 
     @classmethod
     def empty(cls, rows: int, shape: tuple[int, int], most: int) -> "Batch":
@@ -57,31 +58,27 @@ def resized_size(height: int, width: int, shorter_side: int) -> tuple[int, int]:
 
 
 class Bucket(NamedTuple):
-    """Holds images of one orientation: (height, width) that all of them fit, and their indices."""
+    """Holds images of about one size: (height, width) that all of them fit, and their indices."""
 
     shape: tuple[int, int]
     indices: np.ndarray
 
 
 def buckets(images: Sequence[AnnotatedImage], shorter_side: int) -> list[Bucket]:
-    """Returns the wide images and the tall ones, as far as there are any.
-
-    Two sizes of batches hold nearly all photographs with little padding, and each costs one compilation.
-    """
-    sizes = np.array([resized_size(image.height, image.width, shorter_side) for image in images])
-    wide = sizes[:, 1] >= sizes[:, 0]
-    found = []
-    for chosen in (wide, ~wide):
-        if chosen.any():
-            height, width = (-(-int(side) // MULTIPLE) * MULTIPLE for side in sizes[chosen].max(axis=0))
-            found.append(Bucket((height, width), np.flatnonzero(chosen)))
-    return found
+    """Returns the images in groups that are padded to one size each, at most `MOST_BUCKETS` of them."""
+    shapes = bucket_shapes(
+        [resized_size(image.height, image.width, shorter_side) for image in images], MOST_BUCKETS
+    )  # fmt: skip
+    return [
+        Bucket(shape, np.array([i for i, one in enumerate(shapes) if one == shape], np.int32))
+        for shape in sorted(set(shapes))
+    ]
 
 
 def batch_of(seed: int, number: int, groups: Sequence[Bucket], batch_size: int) -> tuple[int, np.ndarray]:
     """Returns the bucket and the images, int32 (batch_size,), of one training batch, a function of (seed, number).
 
-    An epoch is one batch after another of either bucket, in random order. It has every image once, but for the last
+    An epoch has the batches of all buckets in random order. It has every image once, but for the last
     batch of a bucket, which is filled with images that came first.
     """
     counts = [-(-len(group.indices) // batch_size) for group in groups]
@@ -115,7 +112,8 @@ class BoxLoader(Loader):
     def __init__(self, split: str, images: Sequence[AnnotatedImage], shorter_side: int, most: int,
                  unreadable: Unreadable, workers: int = 0) -> None:  # fmt: skip
         """Starts the threads; 0: one for each core."""
-        super().__init__(_Files(images), unreadable, workers)
+        names, paths = [image.path.name for image in images], [image.path for image in images]
+        super().__init__(FileSource(names, [0] * len(images), paths, None, 0), unreadable, workers)
         self.split, self.images, self.shorter_side, self.most = split, images, shorter_side, most
         self.groups = buckets(images, shorter_side)
 
@@ -124,7 +122,7 @@ class BoxLoader(Loader):
         batch = Batch.empty(len(indices), self.groups[which].shape, self.most)
 
         def fill(row: int) -> None:
-            self._fill(batch, row, self.images[indices[row]], bool(mirrored[row]))
+            self._fill(batch, row, int(indices[row]), bool(mirrored[row]))
 
         return self._begin_rows(batch, len(indices), fill)
 
@@ -135,15 +133,16 @@ class BoxLoader(Loader):
         mirrored = (batch_draws(seed, number, batch_size)[:, 0] < 0.5) & flip
         return self.begin(which, indices[slice(*rows)], mirrored[slice(*rows)])
 
-    def _fill(self, batch: Batch, row: int, image: AnnotatedImage, mirrored: bool) -> None:
+    def _fill(self, batch: Batch, row: int, index: int, mirrored: bool) -> None:
+        image = self.images[index]
         height, width = resized_size(image.height, image.width, self.shorter_side)
         batch.sizes[row] = height, width
         batch.scales[row] = height / image.height, width / image.width
         count = min(len(image.labels), self.most)
         try:
-            pixels = resize(decode(image.path.read_bytes()), height, width)
-        except (OSError, DecodeError) as error:
-            self.unreadable.add(self.split, image.path.name, DecodeError(one_line(error)))
+            pixels = resize(decode(self.source.load(index).data), height, width)
+        except (RecordError, DecodeError) as error:
+            self.unreadable.add(self.split, image.path.name, error)
             pixels = np.full((height, width, 3), GRAY, np.uint8)
             count = count if self.split == "test" else 0
         boxes = image.boxes[:count] * batch.scales[row][[1, 0, 1, 0]]
@@ -154,13 +153,3 @@ class BoxLoader(Loader):
         for array, values in ((batch.boxes, boxes), (batch.labels, image.labels), (batch.ignored, image.ignored),
                               (batch.areas, image.areas)):  # fmt: skip
             array[row, :count] = values[:count]
-
-
-class _Files:
-    """Stands for the images where a loader asks for a source."""
-
-    def __init__(self, images: Sequence[AnnotatedImage]) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)

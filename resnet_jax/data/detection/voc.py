@@ -75,8 +75,8 @@ def open_voc(root: Path, eval_split: str = "auto", share: float = 0.0, classes: 
     known = tuple(classes) or tuple(sorted({name for image in train for name in image.names}))
     if not known:
         raise UserError(f"the training images of {root} show no object")
-    found = [[_labelled(image, known, remarks) for image in part] for part in (train, test)]
-    return BoxSplits(*found, known, evaluated_on, remarks.sentences())
+    labelled = [[_labelled(image, known, remarks) for image in part] for part in (train, test)]
+    return BoxSplits(labelled[0], labelled[1], known, evaluated_on, remarks.sentences())
 
 
 #: (file of boxes, file of the image) of each image of a part.

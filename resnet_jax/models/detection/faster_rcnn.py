@@ -11,7 +11,7 @@ from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
-from resnet_jax.models.detection.regions import Boxes, Detections, Objects, Trained, detect, propose, train_anchors, train_regions  # fmt: skip # noqa: E501
+from resnet_jax.models.detection.regions import Objects, Trained, detect, propose, train_anchors, train_regions
 from resnet_jax.models.detection.roi import roi_align, roi_max_pool
 from resnet_jax.models.layers import conv
 from resnet_jax.models.resnet import ResNet
@@ -59,7 +59,8 @@ class FasterRCNN(ResNet):
       train_proposals, test_proposals: (anchors ahead of NMS, proposals behind it) in training and in testing.
       smallest_proposal: side in pixels.
       regions, foreground: regions of an image that a step is trained on, and the share of objects among them, at most.
-      pool, pool_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last stage.
+      region_pool, region_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last
+        stage.
       nms_threshold, least_score, detections: of what is found in testing; see `regions.detect`.
     """
 
@@ -76,18 +77,22 @@ class FasterRCNN(ResNet):
     smallest_proposal: float = 16.0
     regions: int = 128
     foreground: float = 0.25
-    pool: str = "max"
-    pool_size: int = 14
+    region_pool: str = "max"
+    region_size: int = 14
     nms_threshold: float = 0.3
     least_score: float = 0.05
     detections: int = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pool not in POOLS:
-            raise unknown_name("pool", self.pool, POOLS)
+        if self.region_pool not in POOLS:
+            raise unknown_name("region_pool", self.region_pool, POOLS)
         if not 1 <= self.shared < len(self.stage_sizes):
             raise UserError(f"shared_stages={self.shared_stages} must be from 1 to {len(self.stage_sizes) - 1}")
+        numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
+                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections)  # fmt: skip
+        if min(numbers) <= 0:
+            raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
 
     @property
     def task(self) -> str:
@@ -161,8 +166,8 @@ class FasterRCNN(ResNet):
 
     def _classify(self, features: Array, boxes: Array, train: bool) -> tuple[Array, Array]:
         """Returns the logits (batch, n, 1 + classes) and the regression (batch, n, 1 + classes, 4) of regions."""
-        pool = roi_align if self.pool == "align" else roi_max_pool
-        pooled = jax.vmap(partial(pool, size=self.pool_size, scale=1 / self.shared_stride))(features, boxes)
+        pool = roi_align if self.region_pool == "align" else roi_max_pool
+        pooled = jax.vmap(partial(pool, size=self.region_size, scale=1 / self.shared_stride))(features, boxes)
         pooled = pooled.reshape(-1, *pooled.shape[2:])
         x = super().__call__(pooled, train, (self.shared + 1, len(self.stage_sizes)))[-1]
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
@@ -202,6 +207,3 @@ class RPN(nn.Module):
 
 def _dense(features: int, deviation: float, name: str) -> nn.Dense:
     return nn.Dense(features, kernel_init=nn.initializers.normal(deviation), name=name)
-
-
-__all__ = ["Boxes", "Detections", "FasterRCNN", "Losses", "Objects"]

@@ -40,37 +40,40 @@ def nms(boxes: Array, scores: Array, threshold: float, most: int, valid: Array |
     padding = -count % size
     ordered = jnp.pad(boxes[order], ((0, padding), (0, 0)))
     alive = jnp.pad(there[order], (0, padding))
-    places = jnp.arange(size)
-
-    def decide(block: Array, keep: Array) -> Array:
-        """Decides a block, with all blocks ahead of it decided."""
-        start = block * size
-        mine = jax.lax.dynamic_slice_in_dim(ordered, start, size)
-        candidates = jax.lax.dynamic_slice_in_dim(keep, start, size)
-        ahead = keep & (jnp.arange(count + padding) < start)
-        candidates &= ~jnp.any((iou(ordered, mine) > threshold) & ahead[:, None], axis=0)
-        beats = (iou(mine, mine) > threshold) & (places[:, None] < places) & candidates[:, None]
-
-        def iterate(state: tuple[Array, Array]) -> tuple[Array, Array]:
-            kept, _ = state
-            new = candidates & ~jnp.any(beats & kept[:, None], axis=0)
-            return new, jnp.any(new != kept)
-
-        found, _ = jax.lax.while_loop(lambda state: state[1], iterate, (candidates, jnp.array(True)))
-        return jax.lax.dynamic_update_slice_in_dim(keep, found, start, 0)
-
     blocks = (count + padding) // size
     if blocks == 1:
-        keep = decide(jnp.zeros((), jnp.int32), alive)
+        keep = _decide(ordered, alive, threshold)
     else:
+
+        def decide(state: tuple[Array, Array]) -> tuple[Array, Array]:
+            block, keep = state
+            start = block * size
+            mine = jax.lax.dynamic_slice_in_dim(ordered, start, size)
+            ahead = keep & (jnp.arange(len(keep)) < start)
+            beaten = jnp.any((iou(ordered, mine) > threshold) & ahead[:, None], axis=0)
+            candidates = jax.lax.dynamic_slice_in_dim(keep, start, size) & ~beaten
+            found = _decide(mine, candidates, threshold)
+            return block + 1, jax.lax.dynamic_update_slice_in_dim(keep, found, start, 0)
 
         def unfinished(state: tuple[Array, Array]) -> Array:
             block, keep = state
-            decided = keep & (jnp.arange(count + padding) < block * size)
+            decided = keep & (jnp.arange(len(keep)) < block * size)
             return (block < blocks) & (jnp.sum(decided) < most)
 
-        _, keep = jax.lax.while_loop(
-            unfinished, lambda state: (state[0] + 1, decide(*state)), (jnp.zeros((), jnp.int32), alive)
-        )
+        _, keep = jax.lax.while_loop(unfinished, decide, (jnp.zeros((), jnp.int32), alive))
     (found,) = jnp.nonzero(keep[:count], size=most, fill_value=count)
     return Kept(order[jnp.minimum(found, count - 1)], found < count)
+
+
+def _decide(boxes: Array, candidates: Array, threshold: float) -> Array:
+    """Returns which of the candidates, bool (n,), are kept; the boxes are sorted, the best first."""
+    places = jnp.arange(len(boxes))
+    beats = (iou(boxes, boxes) > threshold) & (places[:, None] < places)
+
+    def iterate(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        keep, _ = state
+        new = candidates & ~jnp.any(beats & keep[:, None], axis=0)
+        return new, jnp.any(new != keep)
+
+    keep, _ = jax.lax.while_loop(lambda state: state[1], iterate, (candidates, jnp.array(True)))
+    return keep

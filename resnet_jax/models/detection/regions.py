@@ -1,6 +1,6 @@
 """From scores and shifts of anchors to proposals, from regions to detections, and what each is trained on."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +66,10 @@ class Detections(NamedTuple):
       valid: bool (n,), which entries are any.
     """
 
-    boxes: Array
-    scores: Array
-    labels: Array
-    valid: Array
+    boxes: Any  # JAX's arrays, or NumPy's on the host
+    scores: Any
+    labels: Any
+    valid: Any
 
 
 def propose(anchors: Array, logits: Array, deltas: Array, size: Array, *, before: int, after: int, threshold: float,
