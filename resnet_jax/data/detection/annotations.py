@@ -49,15 +49,23 @@ class Remarks:
 SLACK = 1.0
 
 
-def usable(boxes: Sequence[Sequence[float]], height: int, width: int, name: str, remarks: Remarks
+def usable(boxes: Sequence[Sequence[float]], height: int, width: int, name: str, remarks: Remarks, empty: float = 0.0
            ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
-    """Yields the index of each box that can be used, and the box within its image; the others are counted."""
+    """Yields the index of each box that can be used, and the box within its image; the others are counted.
+
+    Args:
+      boxes: (x1, y1, x2, y2) of each.
+      height, width: of the image.
+      name: of the image, in remarks.
+      remarks: where the others are counted.
+      empty: length of the sides of a box whose corners are the same: 1 where both ends count.
+    """
     for i, box in enumerate(np.asarray(boxes, np.float32).reshape(-1, 4)):
         if not np.isfinite(box).all():
             remarks.add("boxes with coordinates that are no numbers are left out", name)
-        elif (box[2:] < box[:2]).any():
+        elif (box[2:] - box[:2] < empty).any():
             remarks.add("boxes whose right or lower side lies ahead of the other are left out", name)
-        elif (box[2:] == box[:2]).any():
+        elif (box[2:] - box[:2] == empty).any():
             remarks.add("boxes without area are left out", name)
         else:
             inside = np.clip(box, 0, np.array([width, height] * 2, np.float32))

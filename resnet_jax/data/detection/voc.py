@@ -159,7 +159,7 @@ def _read_one(boxes: Path, image: Path, remarks: Remarks) -> Named | None:
         return None
     # VOC counts pixels from 1, both ends of a box included.
     corners = [[x1 - 1, y1 - 1, x2, y2] for _, (x1, y1, x2, y2), _ in parsed]
-    kept = list(usable(corners, height, width, boxes.name, remarks))
+    kept = list(usable(corners, height, width, boxes.name, remarks, empty=1.0))
     indices = [i for i, _ in kept]
     return Named(
         image, height, width, np.array([box for _, box in kept], np.float32).reshape(-1, 4),

@@ -23,8 +23,10 @@ def area(boxes: Array) -> Array:
 
 def intersection(boxes: Array, others: Array) -> Array:
     """Returns the common area of each of (..., n, 4) with each of (..., m, 4): (..., n, m)."""
-    a, b = boxes[..., :, None, :], others[..., None, :, :]
-    return area(jnp.concatenate([jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])], axis=-1))
+    a, b = ([x[..., k] for k in range(4)] for x in (boxes[..., :, None, :], others[..., None, :, :]))
+    width = jnp.minimum(a[2], b[2]) - jnp.maximum(a[0], b[0])
+    height = jnp.minimum(a[3], b[3]) - jnp.maximum(a[1], b[1])
+    return jnp.maximum(width, 0) * jnp.maximum(height, 0)
 
 
 def iou(boxes: Array, others: Array) -> Array:
