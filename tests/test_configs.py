@@ -20,7 +20,7 @@ NAMES = {
     "digits": SMALL,
     "cifar10": SMALL,
     "cifar100": SMALL,
-    "imagenet": [name for name in list_models() if name not in SMALL],
+    "imagenet": [name for name in list_models("classification") if name not in SMALL],
     "imagenet_modern": list(imagenet_modern.RECIPES),
 }
 

@@ -24,10 +24,11 @@ def main(arguments: Sequence[str]) -> None:
         ("string", "workdir", None, "the run's folder; several, with commas, are an ensemble of averaged scores"),
         ("string", "weights", None, "instead of --workdir: a folder of weights, or a file as for convert; tested on "
          "the data of --config. Nothing is written"),
-        ("string", "protocol", None, "single_view, centre_crop, ten_crop, multi_scale or crop320; the result is "
+        ("string", "protocol", None, "single_view, centre_crop, ten_crop, multi_scale or crop320; for segmentation "
+         "whole_image, mirrored or multi_scale; the result is "
          "written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; for one "
          "run, nothing is written then"),
-        ("list", "scales", [], "shorter sides for multi_scale; unset: the paper's"),
+        ("list", "scales", [], "shorter sides for multi_scale, factors for segmentation; unset: the papers'"),
         ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
         ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON, *PROCESSES,
     )  # fmt: skip
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     join_processes(values)
     if values.weights:
         workdirs = _open_weights(workdirs, read_config(values))
+    if _task(workdirs[0]) == "segmentation":
+        _segmentation(workdirs, values)
+        return
     if values.protocol is None and len(workdirs) == 1 and not values.scales and values.recompute_bn is None:
         _single_view(workdirs[0], values)
     else:
@@ -55,8 +59,48 @@ def _open_weights(paths: Sequence[str], config: Any) -> list[Any]:
     return [open_weights(path, config, lambda sentence: _warn([sentence])) for path in paths]
 
 
+def _task(workdir: Any) -> str:
+    from resnet_jax.evaluation.open_run import OpenRun, run_config
+
+    return (workdir.config if isinstance(workdir, OpenRun) else run_config(workdir)).task
+
+
+def _segmentation(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
+    if len(workdirs) > 1 or values.recompute_bn is not None:
+        raise UserError("ensembles and --recompute_bn are for nets that classify")
+    scales = numbers(values, "scales", float, "factors on the size of images, as 0.75,1,1.25")
+    if values.protocol is None and not scales:
+        _single_view(workdirs[0], values)
+        return
+
+    from resnet_jax.cli.progress_bar import progress_bar
+    from resnet_jax.evaluation.open_run import open_run
+    from resnet_jax.evaluation.scoring import silent
+    from resnet_jax.evaluation.segmentation import evaluate_segmentation, write_segmentation
+    from resnet_jax.tasks.segmentation import Segmentation
+    from resnet_jax.tasks.task import in_words
+    from resnet_jax.training.distributed import is_chief
+
+    run, name = open_run(workdirs[0], values.data_dir), values.protocol or "multi_scale"
+    with progress_bar(name) if is_chief() else contextlib.nullcontext(silent) as done:
+        result, confusion = evaluate_segmentation(run, name, scales, done)
+    path = None if values.weights else write_segmentation(result, confusion, run.trainer.pipeline.classes, run.workdir)
+    _warn([*(f"{sentence}; the one before it is evaluated" for sentence in run.passed_over),
+           *run.trainer.pipeline.warnings()])  # fmt: skip
+    if not is_chief():
+        return
+    if values.json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    print(f"{result.model} on {result.examples} {result.evaluated_on} images of {result.dataset}, "
+          f"{name.replace('_', ' ')}: {in_words(Segmentation, result.metrics, result.evaluated_on)}"
+          + ("" if path is None else f"; written to {path}"))  # fmt: skip
+
+
 def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.single_view import evaluate
+    from resnet_jax.tasks.choose import task_type
+    from resnet_jax.tasks.task import in_words
     from resnet_jax.training.distributed import is_chief
 
     found = evaluate(workdir, values.data_dir)
@@ -65,12 +109,12 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
     _warn([f"{sentence}; the one before it is evaluated" for sentence in found.passed_over])
     _warn(found.unreadable)
     if values.json:
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(found.to_json()))
     else:
         trained = "" if values.weights and not found.step else f" after {found.step} steps"
         print(
             f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
-            f"{found.dataset}: {found.protocol.replace('_', ' ')} error {found.test_error:.2f} %, "
+            f"{found.dataset}: {in_words(task_type(found.task), found.metrics, found.protocol.replace('_', ' '))}, "
             f"loss {found.test_loss:.4f}"
         )
 

@@ -1,4 +1,4 @@
-"""`predict`: names the classes that a trained net sees in images, and shows where."""
+"""`predict`: names the classes that a trained net sees in images, and shows where; see `predict_masks`, too."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
+from resnet_jax.cli.predict_masks import answer_masks, output_path
 from resnet_jax.errors import UserError, writing
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "top", 5, "how many classes to name"), JSON,
         ("bool", "explain", False, "write IMAGE.cam.png: where in the image the net sees the class (Grad-CAM)"),
         ("string", "class", None, "class to explain: id, name or label; unset: the first"),
-        ("string", "out", None, "folder for what --explain writes; unset: beside the images"),
+        ("string", "out", None, "folder for the pictures that --explain, or a net that segments, writes; unset: beside "
+         "the images"),
         ("string", "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz"),
     )  # fmt: skip
     images = parse(values, USAGE, arguments)
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"predict needs --weights and at least one IMAGE; usage: {USAGE}")
     if values.top < 1:
         raise UserError(f"--top={values.top} must be 1 or more")
-    if not values.explain and (wanted is not None or values.out is not None):
-        raise UserError("--class and --out are for --explain")
+    if not values.explain and wanted is not None:
+        raise UserError("--class is for --explain")
     if values.embed is not None and Path(values.embed).suffix != ".npz":
         raise UserError(f"--embed={values.embed} must end in .npz")
 
@@ -48,8 +50,13 @@ def main(arguments: Sequence[str]) -> None:
     from resnet_jax.training.load_weights import load_weights
 
     weights = load_weights(values.weights)
-    explained = None if wanted is None else find_class(weights, wanted)
-    answers = _answer(weights, images, values, explained)
+    net: Any = weights.create_model()
+    if net.task == "segmentation":
+        answers = answer_masks(weights, images, values)
+    else:
+        if not values.explain and values.out is not None:
+            raise UserError("--out is for --explain")
+        answers = _answer(weights, images, values, None if wanted is None else find_class(weights, wanted))
     if values.json:
         print(json.dumps({"model": weights.model, "images": answers}))
     failed = [answer["error"] for answer in answers if "error" in answer]
@@ -93,7 +100,7 @@ def _answer(weights: "Weights", images: Sequence[str], values: flags.FlagValues,
                     for c in (classes[label] for label in tops[row])
                 ]
                 if values.explain:
-                    path = _overlay_path(answer["image"], values.out, written)
+                    path = output_path(answer["image"], values.out, "cam", written)
                     answer["explained"] = classes[labels[row]].name
                     answer["overlay"] = str(_write_overlay(path, pixels[row], maps[row]))
                 names.append(answer["image"])
@@ -115,18 +122,6 @@ def _maps(weights: "Weights", pixels: "np.ndarray", labels: "np.ndarray") -> "np
 
     images = normalize(*map(jnp.asarray, (pixels, weights.mean, weights.std)))
     return np.asarray(grad_cam(weights.create_model(), weights.variables, images, labels))
-
-
-def _overlay_path(image: str, out: str | None, written: set[Path]) -> Path:
-    """Returns the path of an overlay, different for images of one name."""
-    name = "stdin" if image == "-" else Path(image).name
-    folder = Path(out).expanduser() if out is not None else Path() if image == "-" else Path(image).expanduser().parent
-    path, number = folder / f"{name}.cam.png", 1
-    while path in written:
-        number += 1
-        path = folder / f"{name}.{number}.cam.png"
-    written.add(path)
-    return path
 
 
 def _write_overlay(path: Path, pixels: "np.ndarray", heat: "np.ndarray") -> Path:

@@ -31,12 +31,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _print(result: "Result", workdir: str) -> None:
+    from resnet_jax.tasks.choose import task_type
+    from resnet_jax.tasks.task import in_words
+
     if result.kept_step is not None:
         print(f"training ended after step {result.stopped_step}; the weights of step {result.kept_step} are kept")
-    metrics = result.metrics
     print(
-        f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: training error "
-        f"{metrics['train_error']:.2f} %, {result.evaluated_on.replace('_', '-')} error {metrics['test_error']:.2f} % "
-        f"(lowest of all evaluations {metrics['best_test_error']:.2f} %), "
+        f"{result.model} on {result.dataset}, {result.steps} steps, seed {result.seed}: "
+        f"{in_words(task_type(result.task), result.metrics, result.evaluated_on)}, "
         f"{result.seconds:.0f} s, {result.images_per_second:,.0f} images/s; record in {workdir}"
     )

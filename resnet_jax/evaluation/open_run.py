@@ -120,6 +120,9 @@ def open_weights(path: str | Path, config: ConfigDict,
     config.model.name = weights.model
     for field in model_overrides(config):
         config.model[field] = None
+    for field, value in weights.fields.items():
+        if field in config.model:
+            config.model[field] = value
     if given:
         config.data.normalization = "per_pixel_mean"  # which any set has; it is replaced below
     trainer = _with_weights(make_trainer(config), weights, path, given)

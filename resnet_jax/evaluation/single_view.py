@@ -1,36 +1,57 @@
-"""Evaluates a run as in training: by a single view (He et al. 2015, section 4.2), or the centre crop."""
+"""Evaluates a run as in training: by a single view (He et al. 2015, section 4.2), the centre crop, or whole images."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from resnet_jax.data.pipeline import Pipeline
+from resnet_jax.data.segmentation.pipeline import SegmentationPipeline
 from resnet_jax.data.streaming import StreamingPipeline
 from resnet_jax.evaluation.open_run import OpenRun, open_run
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Holds error in percent and mean loss over `examples` images, each seen once.
+    """Holds the task's metrics over `examples` images, each seen once.
 
     Attributes:
       model, dataset: names.
-      protocol: "single_view", or "centre_crop" for photographs.
+      task: see `config.task`.
+      protocol: "single_view", "centre_crop" for photographs, "whole_image" for images with masks.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
       examples: number of images.
+      metrics: by name, as the task's `eval_metrics` gives them; errors are in percent.
       passed_over: a sentence for each newer checkpoint that could not be read.
       unreadable: a sentence for each image that could not be read, and was shown grey.
     """
 
     model: str
     dataset: str
+    task: str
     protocol: str
     evaluated_on: str
     step: int
     examples: int
-    test_error: float
-    test_loss: float
+    metrics: Mapping[str, float]
     passed_over: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def test_error(self) -> float:
+        """Returns the error of classification in percent."""
+        return self.metrics["test_error"]
+
+    @property
+    def test_loss(self) -> float:
+        """Returns the mean loss."""
+        return self.metrics["test_loss"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the record as JSON holds it, the metrics beside the other fields."""
+        fields = dataclasses.asdict(self)
+        return {**fields, **fields.pop("metrics")}
 
 
 def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Evaluation:
@@ -45,15 +66,22 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
     """
     run = open_run(workdir, data_dir)
     config, trainer = run.config, run.trainer
-    scores = trainer.evaluate(run.state)
+    metrics = trainer.evaluate(run.state)
     return Evaluation(
         model=config.model.name,
         dataset=config.data.name,
-        protocol="centre_crop" if isinstance(trainer.pipeline, StreamingPipeline) else "single_view",
+        task=config.task,
+        protocol=_protocol(trainer.pipeline),
         evaluated_on=trainer.evaluated_on,
         step=run.step,
         examples=trainer.pipeline.test_size,
-        **scores,
+        metrics=metrics,
         passed_over=run.passed_over,
         unreadable=tuple(trainer.pipeline.warnings()),
     )
+
+
+def _protocol(pipeline: Pipeline) -> str:
+    if isinstance(pipeline, SegmentationPipeline):
+        return "whole_image"
+    return "centre_crop" if isinstance(pipeline, StreamingPipeline) else "single_view"

@@ -73,7 +73,9 @@ def _write_program(weights: Weights, path: str | Path, data: bytes) -> Mapping[s
     write_file(path, data)
     size = weights.image_size
     takes = f"uint8 pixels (n, {size}, {size}, {weights.channels})"
-    return {"takes": takes, "gives": f"logits (n, {weights.num_classes})", "bytes": len(data)}
+    net: Any = weights.create_model()
+    places = f"{size}, {size}, " if net.task == "segmentation" else ""
+    return {"takes": takes, "gives": f"logits (n, {places}{weights.num_classes})", "bytes": len(data)}
 
 
 def export_onnx(weights: Weights, path: str | Path) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ def segment(net: "ResNet", stages: Sequence[Array], features: Array, size: tuple
         x = nn.Dropout(dropout, deterministic=not train)(x)
         logits = conv(net.num_classes, 1, use_bias=True, name=name)(x).astype(jnp.float32)
         # Half-pixel centres, as torch's `align_corners=False`.
-        return jax.image.resize(logits, (len(x), *size, net.num_classes), "linear", antialias=False)
+        return jax.image.resize(logits, (logits.shape[0], *size, net.num_classes), "linear", antialias=False)
 
     if net.head == "fcn":
         logits = classify(features, FCN(net.head_width, conv, norm, name="decoder"), 0.1, "head")

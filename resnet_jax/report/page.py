@@ -14,6 +14,9 @@ from markupsafe import Markup
 
 from resnet_jax.report.grid import Grid
 from resnet_jax.report.run_data import Run
+from resnet_jax.tasks.choose import task_type
+from resnet_jax.tasks.task import heading
+from resnet_jax.training.result import Result
 
 _RECORDS = ("result.json", "config.json", "metrics.jsonl")
 
@@ -105,7 +108,7 @@ def _record(run: Run) -> str:
     if r is None:
         return f"{run.workdir.name}: not finished"
     parts = (
-        f"{r.evaluated_on.replace('_', '-')} error {r.metrics['test_error']:.2f} %",
+        _tested(r),
         f"{r.model} on {r.dataset}",
         f"{r.steps:,} steps of {r.batch_size:,} images",
         *(f"{name.replace('_', ' ')} {value}" for name, value in (r.hardware | r.versions).items()),
@@ -114,6 +117,13 @@ def _record(run: Run) -> str:
         r.finished,
     )
     return f"seed {r.seed}: {', '.join(parts)}"
+
+
+def _tested(result: Result) -> str:
+    """Returns "test error 8.27 %", or what else the task chooses by."""
+    task = task_type(result.task)
+    name, value = task.best_metric, result.metrics[task.best_metric]
+    return f"{heading(name, result.evaluated_on)} {value:.2f} {task.shown[name]}"
 
 
 def machine(hardware: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_jax.errors import UserError
+from resnet_jax.tasks.choose import task_type
 from resnet_jax.training.result import Result
 from resnet_jax.training.run_folder import RunFolder
 
@@ -20,7 +21,8 @@ class Run:
       group: the panel it is drawn in, such as "plain" or "residual".
       workdir: the run's folder.
       result: None if the run is not finished: it is then listed with empty cells and not drawn.
-      train_steps, train_errors: [lines] steps done, and percent of the batches since the line before.
+      train_steps, train_errors: [lines] steps done, and percent of the batches since the line before; of other tasks
+        than classification what their records have in its place.
       train_losses: [lines] mean loss of those batches, in nats, without the weight decay.
       test_steps, test_errors: [evaluations] steps done, and percent of the test (or held-out) set.
     """
@@ -45,9 +47,11 @@ def load_run(label: str, group: str, workdir: str | Path) -> Run:
     record = RunFolder(workdir)
     try:
         result, lines = record.result(), record.lines()
-        train_steps, train_errors = _series(lines, "train_error")
-        _, train_losses = _series([line for line in lines if "train_error" in line], "loss")
-        test_steps, test_errors = _series(lines, "test_error")
+        task = task_type(result.task if result else "classification")
+        trained = next(name for name in task.shown if name.startswith("train_"))
+        train_steps, train_errors = _series(lines, trained)
+        _, train_losses = _series([line for line in lines if trained in line], "loss")
+        test_steps, test_errors = _series(lines, task.best_metric)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the run record in {record.workdir}: {error}") from error
     return Run(label, group, record.workdir, result, train_steps, train_errors, train_losses, test_steps, test_errors)

@@ -65,3 +65,29 @@ class Task:
         """
         total = {name: sum(float(batch[name]) for batch in batches) for name in batches[0]}
         return {f"test_{name}": value / total["count"] for name, value in total.items() if name != "count"}
+
+
+def in_words(task: Task | type[Task], metrics: Mapping[str, float], evaluated_on: str = "test") -> str:
+    """Returns the metrics that a task shows, as far as they are there: "training error 1.20 %, test error 8.27 %".
+
+    Args:
+      task: what they are of.
+      metrics: by name; `best_...` is added to what it is the best of.
+      evaluated_on: "test", "validation" or "held_out".
+    """
+    parts = []
+    for name, unit in task.shown.items():
+        if name in metrics:
+            text = f"{heading(name, evaluated_on)} {metrics[name]:.2f} {unit}".rstrip()
+            if (best := metrics.get(f"best_{name}")) is not None:
+                which = "lowest" if task.lower_is_better else "highest"
+                text += f" ({which} of all evaluations {best:.2f} {unit}".rstrip() + ")"
+            parts.append(text)
+    return ", ".join(parts)
+
+
+def heading(name: str, evaluated_on: str = "test") -> str:
+    """Returns what a metric is called: "training error" of `train_error`, "held-out mean IoU" of `test_mean_iou`."""
+    split, _, kind = name.partition("_")
+    what = "training" if split == "train" else evaluated_on.replace("_", "-")
+    return f"{what} {kind.replace('_', ' ').replace('iou', 'IoU')}"

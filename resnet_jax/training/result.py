@@ -39,6 +39,7 @@ class Result:
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       skipped_batches: batches that `on_nan="rollback"` left out; skipped.json names them.
       stopped_step, kept_step: with early stopping, the step that training ended at, and the one whose weights are kept.
+      task: `config.task`, which says what the metrics are called.
     """
 
     model: str
@@ -61,6 +62,7 @@ class Result:
     skipped_batches: int = 0
     stopped_step: int | None = None
     kept_step: int | None = None
+    task: str = "classification"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the record as JSON holds it."""

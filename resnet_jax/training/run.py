@@ -193,6 +193,7 @@ class Run:
             skipped_batches=len(self.skipped.records),
             stopped_step=self.step if early.patience else None,
             kept_step=kept if early.patience else None,
+            task=config.task,
         )
 
     def _record(self, line: Mapping[str, float]) -> None:

@@ -106,7 +106,7 @@ def test_summary_counts_every_parameter_once(name):
     assert at_same_size.params == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_depth_is_the_number_in_the_name(name):
     shortcuts = 2 if "wrn" in name else 0  # that paper counts 6n+4 for 6n+2 weighted layers in sequence
     assert variant_summary(name).depth == int(re.search(r"\d+", name)[0]) - shortcuts
@@ -125,7 +125,7 @@ def test_plain_net_has_exactly_its_residual_twins_parameters(plain, residual):
     )
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("classification"))
 def test_forward_gives_float32_logits(name):
     """One contract over every registered net, at a small image and a batch of two."""
     classes = 10 if name.startswith("cifar") else 1000
@@ -154,7 +154,8 @@ def test_training_changes_all_batch_statistics(name):
 @pytest.mark.parametrize("name", list_models())
 def test_row_states_image_size_and_source(name):
     variant = get_variant(name)
-    assert variant.image_size == (32 if name.startswith("cifar") else 224)
+    photographs = 224 if variant.task == "classification" else 520
+    assert variant.image_size == (32 if name.startswith("cifar") else photographs)
     assert "20" in variant.source
 
 
