@@ -41,7 +41,7 @@ class Detection(Task):
 
     best_metric: ClassVar[str] = "test_ap50"
     lower_is_better: ClassVar[bool] = False
-    shown: ClassVar[Mapping[str, str]] = {"test_ap50": "%"}
+    shown: ClassVar[Mapping[str, str]] = {"train_error": "%", "test_ap50": "%"}
 
     @classmethod
     def from_config(cls, config: ConfigDict, num_classes: int, classes: Sequence[str] = ()) -> "Detection":
@@ -60,8 +60,9 @@ class Detection(Task):
         return math.log(2) + math.log(1 + self.num_classes)
 
     def loss(self, outputs: Losses, inputs: Any, targets: Any) -> tuple[Array, dict[str, Array]]:
-        """Returns the sum of four losses, each a mean over what was drawn, and these."""
+        """Returns the sum of four losses, each a mean over what was drawn, these, and the `error` of regions."""
         anchors, regions = outputs.anchors, outputs.regions
+        wrong = jnp.argmax(outputs.logits, axis=-1) != regions.labels
         of_anchors = optax.sigmoid_binary_cross_entropy(outputs.objectness, (anchors.labels > 0).astype(jnp.float32))
         of_regions = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, regions.labels)
         found = {
@@ -70,7 +71,11 @@ class Detection(Task):
             "class_loss": _mean(of_regions, regions.valid),
             "box_loss": _box_loss(outputs.deltas, regions, REGION_BETA),
         }
-        return jnp.sum(jnp.stack(list(found.values()))), found
+        return jnp.sum(jnp.stack(list(found.values()))), found | {"error": _mean(wrong, regions.valid)}
+
+    def train_metrics(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Returns the losses, and `train_error`, the share of the drawn regions that were put in another class."""
+        return super().train_metrics(means) | {"train_error": 100 * means["error"]}
 
     def evaluate(self, outputs: Detections, inputs: Any, targets: Batch, mask: Array) -> dict[str, Any]:
         """Returns what was found and what there is, in pixels of the files."""

@@ -48,7 +48,7 @@ class BoxBatches:
     def train_batch(self, resident: Normalizer, inputs: Batch, key: Array) -> tuple[dict[str, Any], Any]:
         """Returns what a detector is trained on, and no targets: it gives what the losses need itself."""
         objects = (inputs.labels >= 0) & ~inputs.ignored
-        crowd = inputs.ignored if self.crowds else jnp.zeros_like(inputs.ignored)
+        crowd = (inputs.labels >= 0) & inputs.ignored if self.crowds else None
         found = Objects(inputs.boxes, jnp.maximum(inputs.labels, 0), objects, crowd)
         images = _without_padding(augmented(self.augmentation, resident, inputs.images, key), inputs.sizes)
         return {"images": images, "sizes": inputs.sizes, "objects": found}, ()

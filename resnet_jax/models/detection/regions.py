@@ -31,13 +31,13 @@ class Objects(NamedTuple):
       boxes: (n, 4), in pixels of the image as the net sees it.
       labels: int32 (n,), from 0.
       valid: bool (n,), objects to be found.
-      crowd: bool (n,), regions with several objects, around which nothing is background.
+      crowd: bool (n,), regions with several objects, in which nothing is background; None: there are no such.
     """
 
     boxes: Array
     labels: Array
     valid: Array
-    crowd: Array
+    crowd: Array | None
 
 
 class Trained(NamedTuple):
@@ -168,6 +168,8 @@ def detect(regions: Boxes, logits: Array, deltas: Array, size: Array, *, thresho
 
 
 def _not_in_crowds(matches: Array, boxes: Array, objects: Objects) -> Array:
+    if objects.crowd is None:
+        return matches
     inside = jnp.where(objects.crowd, intersection(boxes, objects.boxes), 0).max(axis=1, initial=0)
     return jnp.where((matches == NEGATIVE) & (inside > IN_CROWD * area(boxes)), NEITHER, matches)
 
