@@ -1,4 +1,7 @@
-"""`predict`: names the classes that a trained net sees in images, and shows where; see `predict_masks` and `predict_boxes`, too."""
+"""`predict`: names the classes that a trained net sees in images, and shows where.
+
+Nets that segment or detect are answered by `predict_masks` and `predict_boxes`.
+"""
 
 import json
 import sys

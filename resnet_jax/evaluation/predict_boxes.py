@@ -57,7 +57,7 @@ class BoxPredictor:
         Raises:
           UserError: if the net's outputs are not finite.
         """
-        height, width = resized_size(*pixels.shape[:2], self.weights.image_size)
+        height, width = resized_size(pixels.shape[0], pixels.shape[1], self.weights.image_size)
         padded = np.zeros((*(-(-side // MULTIPLE) * MULTIPLE for side in (height, width)), 3), np.uint8)
         padded[:height, :width] = resize(pixels, height, width)
         found = jax.device_get(self._forward(self._variables, padded, jnp.array([height, width], jnp.int32)))

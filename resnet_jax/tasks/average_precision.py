@@ -74,7 +74,9 @@ def area_under(curve: Curve) -> float:
 
 def eleven_points(curve: Curve) -> float:
     """Returns the mean of the best precision at recalls from 0, 0.1, ... 1.0 on, as in 2007."""
-    best = [curve.precision[curve.recall >= point].max(initial=0.0) for point in np.linspace(0, 1, 11)]
+    # Rounded as a recall of the same fraction is: 0.6, and not 0.6000000000000001.
+    points = np.arange(11) / 10
+    best = [curve.precision[curve.recall >= point].max(initial=0.0) for point in points]
     return float(np.mean(best))
 
 
