@@ -16,6 +16,7 @@ from resnet_jax.config import base_config
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training.loop import fit
 from tests.data.detection import made
+from tests.models.detection import definitions
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     config.schedule.warmup, config.schedule.warmup_steps, config.schedule.warmup_rate = "linear", 20, 0.001
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
     assert result.metrics["test_ap50"] > 95, result.metrics
-    assert main(["evaluate", f"--workdir={tmp_path / 'run'}", "--json"]) == 0
+    assert main(["evaluate", f"--workdir={tmp_path / 'run'}", "--json", "--num_processes=1"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["test_ap50"] == pytest.approx(result.metrics["test_ap50"])
     assert {"test_ap50_red", "test_ap50_green", "test_ap50_blue"} <= again.keys()
@@ -67,9 +68,9 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert json.loads((tmp_path / "image3.png.boxes.json").read_text()) == answer
     assert (tmp_path / "image3.png.boxes.png").stat().st_size > 500
-    shown = dict((name, box) for name, box in made.rectangles(3))
     best = answer["objects"][0]
-    assert best["name"] in shown and np.abs(np.subtract(best["box"], shown[best["name"]])).max() < 4
+    boxes = [box for name, box in made.rectangles(3) if name == best["name"]]
+    assert max(definitions.iou(np.array(best["box"]), np.array(box)) for box in boxes) > 0.5
 
 
 def test_resumed_bitwise(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
