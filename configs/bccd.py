@@ -5,8 +5,8 @@
         --config.init_from=weights/resnet20 --workdir=runs/bccd
 
 PATH has BCCD (github.com/Shenggan/BCCD_Dataset) in PASCAL VOC's layout: red and white cells and platelets, 292
-photographs to train on and 72 to test. Stages 1 and 2 see the photograph, and stage 3 sees each region: the structure of
-the 2015 paper's appendix A in small. configs/bccd.py:scratch starts from random weights.
+photographs to train on and 72 to test. Stages 1 and 2 see the photograph, and stage 3 sees each region: the structure
+of the 2015 paper's appendix A in small. configs/bccd.py:scratch starts from random weights.
 """
 
 from ml_collections import ConfigDict
@@ -19,8 +19,8 @@ def get_config(start: str = "pretrained") -> ConfigDict:
     """Returns the recipe.
 
     Args:
-      start: "pretrained", which needs `init_from` and keeps the stem, the first stage and all batch norms as they are, or
-        "scratch".
+      start: "pretrained", which needs `init_from` and keeps the stem, the first stage and all batch norms as they are,
+        or "scratch".
 
     Raises:
       UserError: if it is neither.
