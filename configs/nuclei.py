@@ -26,13 +26,13 @@ def get_config() -> ConfigDict:
     config.data.classes = ("background", "nucleus")
     config.data.normalization = "imagenet"
     config.data.image_size = 128
-    config.data.scale = (0.5, 1.5)
+    config.data.scale = (0.75, 1.5)
     config.data.colour_jitter = 0.4
-    config.batch_size = 16
-    config.steps = 500
+    config.batch_size = 8
+    config.steps = 600
     config.schedule.name = "poly"
     config.optimizer.learning_rate = 0.05
     config.log_every = 20
-    config.eval_every = 250
-    config.checkpoint_every = 250
+    config.eval_every = 300
+    config.checkpoint_every = 300
     return config

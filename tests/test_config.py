@@ -31,7 +31,7 @@ def test_every_config_file_takes_every_cifar_net(name, net):
 
 def test_every_config_has_every_field_of_the_base():
     """A field that one file adds or lacks would break records and overrides."""
-    for name in ("digits", "cifar10", "cifar100", "imagenet", "imagenet_modern", "finetune"):
+    for name in ("digits", "cifar10", "cifar100", "imagenet", "imagenet_modern", "finetune", "voc", "nuclei"):
         assert flatten(importlib.import_module(f"configs.{name}").get_config()).keys() == flatten(base_config()).keys()
 
 

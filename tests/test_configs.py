@@ -22,6 +22,7 @@ NAMES = {
     "cifar100": SMALL,
     "imagenet": [name for name in list_models("classification") if name not in SMALL],
     "imagenet_modern": list(imagenet_modern.RECIPES),
+    "voc": list_models("segmentation"),
 }
 
 

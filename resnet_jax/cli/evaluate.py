@@ -82,6 +82,7 @@ def _segmentation(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     from resnet_jax.evaluation.open_run import open_run
     from resnet_jax.evaluation.scoring import silent
     from resnet_jax.evaluation.segmentation import evaluate_segmentation, write_segmentation
+    from resnet_jax.report.draw_segmentation import draw_segmentation
     from resnet_jax.tasks.segmentation import Segmentation
     from resnet_jax.tasks.task import in_words
     from resnet_jax.training.distributed import is_chief
@@ -94,6 +95,8 @@ def _segmentation(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
            *run.trainer.pipeline.warnings()])  # fmt: skip
     if not is_chief():
         return
+    if path is not None:
+        draw_segmentation(run, result, run.workdir)
     if values.json:
         print(json.dumps(dataclasses.asdict(result)))
         return

@@ -15,7 +15,8 @@ USAGE = "export --weights=DIR --format=FORMAT --out=FILE; DIR is a run or a fold
 
 
 #: Names of the PyTorch code whose weights a safetensors file may be for; by default that which has the net.
-LAYOUTS = ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2")
+LAYOUTS = ("torchvision", "akamaster", "fc_shortcut", "transformers", "timm_resnetv2", "torchvision_fcn",
+           "torchvision_deeplabv3")  # fmt: skip
 
 FORMATS = ("safetensors", *LAYOUTS, "stablehlo", "onnx")
 

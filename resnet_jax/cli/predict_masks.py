@@ -1,4 +1,4 @@
-"""`predict` for nets that segment: writes the class of every pixel as a mask, and the image with its classes coloured."""
+"""`predict` for nets that segment: writes the class of every pixel, and the image with its classes coloured."""
 
 import sys
 from collections.abc import Sequence
@@ -42,6 +42,7 @@ def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[P
 
     from resnet_jax.data.image_files import read_image
     from resnet_jax.evaluation.predict import classes_of
+    from resnet_jax.evaluation.predict_masks import LARGEST
     from resnet_jax.report.overlay import colour_classes, write_mask, write_png
 
     decoded = read_image(image)
@@ -50,9 +51,11 @@ def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[P
     counts = np.bincount(labels.reshape(-1), minlength=len(classes))
     mask = write_mask(output_path(image, values.out, "mask", written), labels)
     overlay = write_png(output_path(image, values.out, "overlay", written), colour_classes(decoded.pixels, labels))
+    shrunk = f"shown to the net at {LARGEST} pixels of its longer side" if max(labels.shape) > LARGEST else ""
+    note = "; ".join(part for part in (decoded.note, shrunk) if part)
     return {
         "image": image,
-        **({"note": decoded.note} if decoded.note else {}),
+        **({"note": note} if note else {}),
         "classes": [
             {"label": c.label, "class": c.id, "name": c.name, "share": float(counts[c.label] / labels.size)}
             for c in sorted(classes, key=lambda c: -counts[c.label])[: values.top]

@@ -106,11 +106,14 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
     data = config.data
     known = KNOWN.get(data.name)
     if config.task == "segmentation":
-        return _segmentation_shapes(config, mesh, num_classes or (known.num_classes if known else len(data.classes)))
+        named = known.num_classes if known else len(data.classes) or (2 if data.instances else None)
+        if num_classes is None and named is None:
+            raise _unknown_classes(data.name)
+        return _segmentation_shapes(config, mesh, num_classes or named or 0)
     if config.task == "detection":
         return _detection_shapes(config, mesh, num_classes or len(data.classes))
     if known is None and num_classes is None:
-        raise UserError(f"the classes of {data.name} are not known without reading it: say how many, --num_classes=N")
+        raise _unknown_classes(data.name)
     if known is None and data.name not in STREAMED and not data.name.startswith(TFDS):
         raise UserError(f"unknown dataset {data.name!r}; known: {', '.join(sorted({*KNOWN, *STREAMED}))}, tfds:NAME")
     shape = known or DatasetShape(num_classes or 0, 10**6, 10**5)
@@ -144,6 +147,10 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
         ResidentBatches(augmentation, image), shape.num_classes, image, arrays(train_size, mean),
         arrays(test_size, mean), train_size, test_size, (), config.batch_size, eval_batch, 0,
     )  # fmt: skip
+
+
+def _unknown_classes(name: str) -> UserError:
+    return UserError(f"the classes of {name} are not known without reading it: say how many, --num_classes=N")
 
 
 def _segmentation_shapes(config: ConfigDict, mesh: Mesh, num_classes: int) -> StepShapes:

@@ -105,6 +105,8 @@ def _fields(structure: Structure, name: str, file: TensorFile,
     elif fields["shortcut"] == "A" and own["stem"] == "imagenet":
         fields["shortcut"] = own["shortcut"]  # what is missing is said below
     fields |= layout.fields
+    if fields["stem"] == "cifar":
+        fields.pop("output_stride", None)  # torchvision has no such net, and it has no stride of 8
     if fields["block"] == "bottleneck":
         in_first = file.config.get("downsample_in_bottleneck", False)
         fields["stride_on"] = given.get("stride_on", "1x1" if in_first else "3x3")

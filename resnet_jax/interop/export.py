@@ -22,6 +22,8 @@ TORCH_LAYOUTS = tuple(layout.name for layout in LAYOUTS if not layout.flax)
 def natural_layout(weights: Weights) -> str:
     """Returns the layout of the PyTorch code that has a net: torchvision's for ImageNet, akamaster's for CIFAR."""
     net: Any = weights.create_model()
+    if net.task == "segmentation":
+        return f"torchvision_{net.head}"
     if getattr(net, "activation", "original") != "original":
         return "timm_resnetv2"
     return "torchvision" if getattr(net, "stem", "imagenet") == "imagenet" else "akamaster"

@@ -50,9 +50,19 @@ def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: s
     )  # fmt: skip
 
 
-def _torch(head: str, shortcut: str) -> Rows:
-    unit = _layers("layer{s}.{b0}.", "conv{i}", "bn{i}", f"{shortcut}.0", f"{shortcut}.1")
-    return (("stem/conv", "conv1"), ("stem/bn", "bn1"), *unit, ("head", head))
+def _torch(head: str, shortcut: str, prefix: str = "") -> Rows:
+    unit = _layers(prefix + "layer{s}.{b0}.", "conv{i}", "bn{i}", f"{shortcut}.0", f"{shortcut}.1")
+    return (("stem/conv", f"{prefix}conv1"), ("stem/bn", f"{prefix}bn1"), *unit, ("head", head))
+
+
+def _segmentation(head: str, *decoder: tuple[str, str]) -> Layout:
+    """Returns the layout of torchvision's nets that segment; `decoder` are (conv or BN of ours, theirs)."""
+    auxiliary = (("aux/conv", "aux_classifier.0"), ("aux/bn", "aux_classifier.1"), ("aux_head", "aux_classifier.4"))
+    rows = tuple((f"decoder/{ours}", f"classifier.{theirs}") for ours, theirs in decoder)
+    return Layout(
+        f"torchvision_{head}", f"torchvision's {head}", (*_torch("classifier.4", "downsample", "backbone."), *rows,
+        *auxiliary), fields={"head": head, "output_stride": 8},
+    )  # fmt: skip
 
 
 def _flax(block: str) -> Rows:
@@ -99,6 +109,14 @@ LAYOUTS: tuple[Layout, ...] = (
         conv_head=True,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+    ),
+    _segmentation("fcn", ("conv", "0"), ("bn", "1")),
+    _segmentation(
+        "deeplabv3",
+        *((f"branch{k + 1}_{kind}", f"0.convs.{k}.{i}") for k in range(4) for i, kind in enumerate(("conv", "bn"))),
+        *((f"pool_{kind}", f"0.convs.4.{i}") for i, kind in ((1, "conv"), (2, "bn"))),
+        *((f"project_{kind}", f"0.project.{i}") for i, kind in enumerate(("conv", "bn"))),
+        *((f"last_{kind}", f"{i}") for i, kind in ((1, "conv"), (2, "bn"))),
     ),
     *(
         Layout(name, "flax/examples/imagenet", _flax(block), {"padding": "same"}, flax=True)
@@ -183,6 +201,6 @@ def to_ours(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
     """Returns the tensor of theirs that is our variable `name`, with our axes."""
     if layout.flax or not name.endswith("/kernel"):
         return array
-    if name == "params/head/kernel":
+    if name == "params/head/kernel" and (array.ndim == 2 or layout.conv_head):
         return (array[:, :, 0, 0] if layout.conv_head else array).T
     return array.transpose(2, 3, 1, 0)

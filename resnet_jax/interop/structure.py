@@ -7,14 +7,18 @@ from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_place
-from resnet_jax.models.registry import VARIANTS, get_variant
+from resnet_jax.models.heads import ASPP_WIDTH
+from resnet_jax.models.registry import VARIANTS, get_variant, list_models
 from resnet_jax.models.resnet import ResNet
 
 #: Fields by which a named net is found.
-KEYS = ("block", "activation", "groups", "width_per_group", "stage_sizes", "widths", "stem", "stem_width", "shortcut")
+KEYS = (
+    "head", "block", "activation", "groups", "width_per_group", "stage_sizes", "widths", "stem", "stem_width",
+    "shortcut",
+)  # fmt: skip
 
 #: Fields that a file that is to fit a named net must agree in; others are taken from the file.
-MUST_AGREE = KEYS[:5]
+MUST_AGREE = KEYS[:6]
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(ResNet)}
 
@@ -98,6 +102,7 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
     groups, width_per_group = _groups(stages[0], widths[0]) if layers == 3 else (1, 64)
     stem_width = kernels["stem/conv"][0]
     fields = {
+        "head": layout.fields.get("head", "classifier"),
         "block": ("single", "basic", "bottleneck")[layers - 1],
         "groups": groups,
         "width_per_group": width_per_group,
@@ -109,7 +114,20 @@ def _structure(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...]]
         "shortcut": "A" if not projected else "B" if projected == {0} else "C",
         "num_classes": kernels["head"][0],
     }
+    if fields["head"] != "classifier":
+        fields |= {"aux_head": "aux_head" in kernels, "head_width": _head_width(kernels)}
     return Structure(layout, fields, kernels["stem/conv"][1])
+
+
+def _head_width(kernels: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Returns `ResNet.head_width`, None where it is torchvision's."""
+    if "decoder/conv" in kernels:
+        own = [kernels[name][:2] for name in ("decoder/conv", "aux/conv") if name in kernels]
+        return None if all(features == inputs // 4 for features, inputs in own) else own[0][0]
+    if "decoder/project_conv" not in kernels:
+        raise LookupError("the head lacks its convolutions")
+    features = kernels["decoder/project_conv"][0]
+    return None if features == ASPP_WIDTH else features
 
 
 def _stages(units: Mapping[tuple[int, int], dict[str, tuple[int, ...]]]) -> list[list[dict[str, tuple[int, ...]]]]:
@@ -165,11 +183,13 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
         # stem before sizes: a net of another size is named after one for the same images
-        order = (*KEYS[:4], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
+        order = (*KEYS[:5], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
-    nets = [name for name, variant in VARIANTS.items() if variant.net is ResNet]
-    return max(_named(fields) or nets, key=agreement)
+    nets = [name for name in list_models("classification") if VARIANTS[name].net is ResNet]
+    # A net that segments may have no name with its head: then it is named after the net that has it instead of a
+    # classifier.
+    return max(_named(fields) or _named({**fields, "head": "classifier"}) or nets, key=agreement)
 
 
 def _named(fields: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
 from resnet_jax.data.imagenet.wnids import official_wnids
+from resnet_jax.data.segmentation import voc
 from resnet_jax.errors import UserError
 from resnet_jax.interop import hub
 from resnet_jax.interop.convert import Converted, convert
@@ -132,6 +133,10 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
     if not names and weights.num_classes == 1000:
         names = official_wnids()
         notes.append("1,000 outputs are taken for ImageNet's classes, sorted by their WordNet ids")
+    net: Any = weights.create_model()
+    if not names and net.task == "segmentation" and weights.num_classes == len(voc.CLASSES):
+        names = voc.CLASSES
+        notes.append("21 outputs of a net that segments are taken for PASCAL VOC's classes")
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size {image_size} must be 1 or more")
     weights = dataclasses.replace(weights, **replaced, classes=names, image_size=image_size or weights.image_size)

@@ -38,6 +38,10 @@ PUBLISHED_COUNTS = {
     "wide_resnet101_2": 126_886_696,
     "cifar_wrn28_10": 36_479_194,
     "vgg16": 138_357_544,
+    "fcn_resnet50": 35_322_218,  # this and the next three as torchvision's pages have them
+    "fcn_resnet101": 54_314_346,
+    "deeplabv3_resnet50": 42_004_074,
+    "deeplabv3_resnet101": 60_996_202,
     "vgg19": 143_667_240,
     "cifar_resnet20": 269_722,
     "cifar_resnet32": 464_154,

@@ -162,6 +162,15 @@ def test_cosine_schedule_at_its_numbers():
     assert rates[:3] == pytest.approx([0.008, 0.008 * (2 + np.sqrt(2)) / 4, 0.004], rel=1e-5)
 
 
+def test_polynomial_schedule_at_its_numbers():
+    """Liu et al. 2015, "ParseNet", section 4: (1 - step / steps) to the power of 0.9."""
+    config = base_config()
+    config.steps, config.optimizer.learning_rate, config.schedule.name = 1000, 0.01, "poly"
+    schedule = make_schedule(config)
+    rates = [float(schedule(jnp.array(i))) for i in (0, 250, 500, 999, 1000)]
+    assert rates == pytest.approx([0.01 * (1 - i / 1000) ** 0.9 for i in (0, 250, 500, 999, 1000)], rel=1e-3)
+
+
 def test_the_rate_scales_with_the_batch():
     """Goyal et al. 2017: 0.1 for 256, so 3.2 for 8192; drops scale along."""
     config = base_config()

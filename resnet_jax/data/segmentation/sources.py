@@ -12,11 +12,14 @@ from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet.decode import decode
 from resnet_jax.data.imagenet.source import ENDINGS, Example, RecordError
 from resnet_jax.data.segmentation import cityscapes, voc
-from resnet_jax.data.segmentation.masks import instances_table, labels_table, read_mask, values_table
+from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
 from resnet_jax.errors import UserError, some
 
 #: Files that name the classes of a user's folder, one a line.
 CLASSES = "classes.txt"
+
+#: Masks that are looked at when a user's folder is opened.
+LOOKED_AT = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +159,28 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
                        str(parts[part]), notes)  # fmt: skip
 
     train = source("train")
+    if not data.mask_values:
+        _check_values(train)
     evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
     if evaluated_on != "held_out":
         return PairSplits(train, source(evaluated_on), evaluated_on, tuple(notes))
     kept, held = stratified_split(train.names, [0] * len(train), data.held_out_share, ("images",))
     return PairSplits(train.take(kept.tolist()), train.take(held.tolist()), evaluated_on, tuple(notes))
+
+
+def _check_values(source: PairSource) -> None:
+    """Raises UserError for black and white masks, whose white would be ignored: all that is left is the background."""
+    found: set[int] = set()
+    for index in range(min(LOOKED_AT, len(source))):
+        try:
+            found |= set(np.unique(source.labels(index)).tolist())
+        except RecordError:  # said when it is to be used
+            continue
+    if found == {0, IGNORE}:
+        raise UserError(
+            f"masks as {source.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it is a "
+            "class, --config.data.mask_values=(0,255)"
+        )
 
 
 def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
