@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.buckets import PIXELS
-from resnet_jax.data.detection.batches import LONGEST
 from resnet_jax.data.detection.pipeline import BoxBatches
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.placement import eval_batch_size
@@ -18,6 +17,7 @@ from resnet_jax.data.resident import ResidentBatches
 from resnet_jax.data.segmentation.pipeline import SegmentationBatches, colours_alone
 from resnet_jax.data.streaming import StreamingBatches, training_sizes
 from resnet_jax.errors import UserError
+from resnet_jax.models.detection import LONGEST
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,12 @@ from ml_collections import ConfigDict
 
 import resnet_jax
 from resnet_jax.__main__ import main
-from resnet_jax.config import base_config
+from resnet_jax.aot.programs import lower_steps
+from resnet_jax.config import base_config, model_overrides
 from resnet_jax.errors import Stopped, UserError
+from resnet_jax.evaluation.predict_boxes import BoxPredictor
+from resnet_jax.interop.weights import Weights
+from resnet_jax.models.registry import create_model
 from resnet_jax.training.loop import fit
 from tests.data.detection import made
 from tests.models.detection import definitions
@@ -110,7 +114,8 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
     """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked."""
     classifier = tiny_config(steps=2, eval_every=2, data__name="synthetic", data__normalization="imagenet")
     fit(classifier, tmp_path / "classifier", devices=jax.devices()[:1])
-    config.model.widths, config.init_from = (4, 8, 8), str(tmp_path / "classifier")
+    config.model.widths, config.init_from = None, str(tmp_path / "classifier")
+    config.model.stage_sizes, config.model.name = None, "init_from"
     config.finetune.frozen, config.steps, config.eval_every = "*/bn*", 2, 2
     fit(config, tmp_path / "detector", devices=jax.devices()[:1])
     before, after = weights_of(tmp_path / "classifier"), weights_of(tmp_path / "detector")
@@ -126,6 +131,26 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
         change = np.abs(old[kernel]["kernel"] - new[kernel]["kernel"]).max()
         assert 0 < change < 0.1, part
     jax.tree.map(np.testing.assert_array_equal, before["batch_stats"], after["batch_stats"])
+
+
+def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:
+    """Without the set, for the widest images; what is exported gives the boxes that the net gives, without its code."""
+    config.data.folder = None
+    programs = lower_steps(config, jax.devices()[:1], num_classes=3)
+    assert programs.shapes.train_inputs(1).images.shape == (1, 4, 48, 80, 3)
+    assert programs.shapes.eval_inputs()[0].boxes.shape == (4, 4, 4)
+    net = create_model("faster_rcnn_cifar_resnet20", **model_overrides(config), num_classes=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 48, 80, 3)).astype(np.uint8)
+    variables = jax.device_get(net.init(jax.random.key(0), np.zeros((1, 48, 80, 3), np.float32)))
+    weights = Weights("faster_rcnn_cifar_resnet20", model_overrides(config) | {"num_classes": 3, "least_score": 0.0},
+                      variables, 48, np.full(3, 0.5, np.float32), np.ones(3, np.float32))  # fmt: skip
+    program = jax.export.deserialize(bytearray(resnet_jax.export_stablehlo(weights)))
+    found = program.call(pixels, np.array([[48, 64]], np.int32))
+    boxes = BoxPredictor(weights)(pixels[0, :, :64])
+    assert len(boxes) == found["valid"].sum() > 5
+    for one, box, score in zip(boxes, found["boxes"][0], found["scores"][0], strict=False):
+        np.testing.assert_allclose(one.corners, box, atol=0.05)
+        assert one.score == pytest.approx(float(score), abs=1e-4)
 
 
 @pytest.mark.parametrize(

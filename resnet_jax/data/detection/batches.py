@@ -12,9 +12,7 @@ from resnet_jax.data.imagenet.crops import batch_draws
 from resnet_jax.data.imagenet.decode import DecodeError, decode, resize
 from resnet_jax.data.imagenet.loaders import GRAY, Loader, PendingBatch, Unreadable
 from resnet_jax.data.imagenet.source import FileSource, RecordError
-
-#: The longer side of an image is at most so many times the shorter side that it is resized to: 1,000 for 600.
-LONGEST = 5 / 3
+from resnet_jax.models.detection import LONGEST
 
 #: Sizes of batches; each costs a compilation. Two hold wide photographs and tall ones.
 MOST_BUCKETS = 2

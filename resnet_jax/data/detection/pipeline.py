@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation, augmented, normalize
 from resnet_jax.data.detection.annotations import BoxSplits
-from resnet_jax.data.detection.batches import LONGEST, Batch, BoxLoader
+from resnet_jax.data.detection.batches import Batch, BoxLoader
 from resnet_jax.data.detection.coco import open_coco
 from resnet_jax.data.detection.voc import open_voc
 from resnet_jax.data.imagenet.loaders import AHEAD, PendingBatch, Unreadable
@@ -24,6 +24,7 @@ from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.data.segmentation.pipeline import colours_alone
 from resnet_jax.data.streaming import Normalizer, normalization_of
 from resnet_jax.errors import UserError
+from resnet_jax.models.detection import LONGEST
 from resnet_jax.models.detection.regions import Objects
 
 
