@@ -41,7 +41,7 @@ def base_config() -> ConfigDict:
             "accumulate": 1,  # micro-batches of one step, for batches that do not fit the devices
             # "cross_entropy" of the softmax, or "binary_cross_entropy": each class against the rest, the mean of all.
             "loss": "cross_entropy",
-            # What is trained for: "classification" or "segmentation" (docs/segmentation.md).
+            # What is trained for: "classification", "segmentation" or "detection" (docs/segmentation.md, detection.md).
             "task": "classification",
             "segmentation": {
                 "auxiliary_weight": 0.4,  # of the loss of model.aux_head (Zhao et al. 2017, section 3.3)
@@ -126,6 +126,25 @@ def _model() -> dict[str, Any]:
         "head": placeholder(str),
         "head_width": placeholder(int),
         "aux_head": placeholder(bool),
+        # Of detectors; see models/detection/faster_rcnn.py.
+        "shared_stages": placeholder(int),
+        "anchor_sizes": placeholder(tuple),
+        "anchor_ratios": placeholder(tuple),
+        "rpn_stride": placeholder(int),
+        "rpn_features": placeholder(int),
+        "rpn_anchors": placeholder(int),
+        "inside_anchors": placeholder(bool),
+        "rpn_threshold": placeholder(float),
+        "train_proposals": placeholder(tuple),
+        "test_proposals": placeholder(tuple),
+        "smallest_proposal": placeholder(float),
+        "regions": placeholder(int),
+        "foreground": placeholder(float),
+        "region_pool": placeholder(str),
+        "region_size": placeholder(int),
+        "nms_threshold": placeholder(float),
+        "least_score": placeholder(float),
+        "detections": placeholder(int),
     }
 
 
@@ -173,6 +192,8 @@ def _data() -> dict[str, Any]:
         "shorter_side": (256, 480),
         "eval_shorter_side": 256,  # before the centre crop; 0: 8/7 of image_size
         "workers": 0,  # threads that decode; 0: one for each core
+        # Of images with boxes, whose shorter side gets `image_size` pixels: boxes of a training image, at most.
+        "most_objects": 128,
         # Of images with a mask, which has the class of each pixel (docs/segmentation.md).
         "classes": (),  # names of the classes, by label, where the set has none
         "mask_values": (),  # pixel value of each class in the masks; unset: its label. Others are ignored

@@ -43,9 +43,14 @@ def main(arguments: Sequence[str]) -> None:
     join_processes(values)
     if values.weights:
         workdirs = _open_weights(workdirs, read_config(values))
-    if _task(workdirs[0]) == "segmentation":
+    task = _task(workdirs[0])
+    if task == "segmentation":
         _segmentation(workdirs, values)
         return
+    if task == "detection" and (
+        len(workdirs) > 1 or values.protocol or values.scales or values.recompute_bn is not None
+    ):
+        raise UserError("--protocol, --scales, --recompute_bn and ensembles are not for nets that detect")
     if values.protocol is None and len(workdirs) == 1 and not values.scales and values.recompute_bn is None:
         _single_view(workdirs[0], values)
     else:
@@ -114,11 +119,11 @@ def _single_view(workdir: Any, values: flags.FlagValues) -> None:
         print(json.dumps(found.to_json()))
     else:
         trained = "" if values.weights and not found.step else f" after {counted(found.step, 'step')}"
+        loss = f", loss {found.test_loss:.4f}" if "test_loss" in found.metrics else ""
         print(
             f"{found.model}{trained} on {found.examples} {found.evaluated_on} images of "
             f"{found.dataset}{_grey(found.shown_grey)}: "
-            f"{in_words(task_type(found.task), found.metrics, found.protocol.replace('_', ' '))}, "
-            f"loss {found.test_loss:.4f}"
+            f"{in_words(task_type(found.task), found.metrics, found.protocol.replace('_', ' '))}{loss}"
         )
 
 

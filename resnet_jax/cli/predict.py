@@ -1,4 +1,7 @@
-"""`predict`: names the classes that a trained net sees in images, and shows where; see `predict_masks`, too."""
+"""`predict`: names the classes that a trained net sees in images, and shows where.
+
+Nets that segment or detect are answered by `predict_masks` and `predict_boxes`.
+"""
 
 import json
 import sys
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
+from resnet_jax.cli.predict_boxes import answer_boxes
 from resnet_jax.cli.predict_masks import answer_masks, output_path
 from resnet_jax.errors import UserError, printable, writing
 
@@ -31,8 +35,9 @@ def main(arguments: Sequence[str]) -> None:
         ("integer", "top", 5, "how many classes to name"), JSON,
         ("bool", "explain", False, "write IMAGE.cam.png: where in the image the net sees the class (Grad-CAM)"),
         ("string", "class", None, "class to explain: id, name or label; unset: the first"),
-        ("string", "out", None, "folder for the pictures that --explain, or a net that segments, writes; unset: beside "
-         "the images"),
+        ("string", "out", None, "folder for the pictures that --explain, or a net that segments or detects, writes; "
+         "unset: beside the images"),
+        ("float", "least", 0.5, "least score of the objects that are drawn and named, of a net that detects"),
         ("string", "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz"),
     )  # fmt: skip
     images = parse(values, USAGE, arguments)
@@ -53,6 +58,8 @@ def main(arguments: Sequence[str]) -> None:
     net: Any = weights.create_model()
     if net.task == "segmentation":
         answers = answer_masks(weights, images, values)
+    elif net.task == "detection":
+        answers = answer_boxes(weights, images, values)
     else:
         if not values.explain and values.out is not None:
             raise UserError("--class and --out are for --explain")

@@ -10,12 +10,14 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.buckets import PIXELS
+from resnet_jax.data.detection.pipeline import BoxBatches
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.placement import eval_batch_size
 from resnet_jax.data.resident import ResidentBatches
 from resnet_jax.data.segmentation.pipeline import SegmentationBatches, colours_alone
 from resnet_jax.data.streaming import StreamingBatches, training_sizes
 from resnet_jax.errors import UserError
+from resnet_jax.models.detection import LONGEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,8 @@ KNOWN = {
     "imagenet": DatasetShape(1000, 1_281_167, 50_000),
     "voc2012": DatasetShape(21, 1464, 1449),
     "cityscapes": DatasetShape(19, 2975, 500),
+    "voc": DatasetShape(20, 16_551, 4952),  # 07+12
+    "coco": DatasetShape(80, 118_287, 5000),
 }
 
 
@@ -61,7 +65,7 @@ class StepShapes:
       largest: side of the largest images that are trained on, in pixels; 0 for sets in memory.
     """
 
-    batches: ResidentBatches | StreamingBatches | SegmentationBatches
+    batches: ResidentBatches | StreamingBatches | SegmentationBatches | BoxBatches
     num_classes: int
     image_shape: tuple[int, int, int]
     train: Any
@@ -106,6 +110,8 @@ def step_shapes(config: ConfigDict, mesh: Mesh, num_classes: int | None = None) 
         if num_classes is None and named is None:
             raise _unknown_classes(data.name)
         return _segmentation_shapes(config, mesh, num_classes or named or 0)
+    if config.task == "detection":
+        return _detection_shapes(config, mesh, num_classes or len(data.classes))
     if known is None and num_classes is None:
         raise _unknown_classes(data.name)
     if known is None and data.name not in STREAMED and not data.name.startswith(TFDS):
@@ -156,4 +162,15 @@ def _segmentation_shapes(config: ConfigDict, mesh: Mesh, num_classes: int) -> St
     return StepShapes(
         SegmentationBatches(colours_alone(config.data)), num_classes, (size, size, 3), normalizer, normalizer,
         train_size, test_size, (), config.batch_size, min(most, -(-test_size // mesh.size) * mesh.size), size,
+    )  # fmt: skip
+
+
+def _detection_shapes(config: ConfigDict, mesh: Mesh, num_classes: int) -> StepShapes:
+    """Returns those of the widest images; batches of other sizes are smaller or taller."""
+    side, known = config.data.image_size, KNOWN[config.data.name]
+    normalizer = dict.fromkeys(("mean", "std"), jax.ShapeDtypeStruct((3,), jnp.float32))
+    return StepShapes(
+        BoxBatches(colours_alone(config.data), config.data.name == "coco", config.data.most_objects),
+        num_classes or known.num_classes, (side, round(LONGEST * side), 3), normalizer, normalizer, known.train_size,
+        known.test_size, (), config.batch_size, -(-config.batch_size // mesh.size) * mesh.size, side,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resnet_jax.data.detection.pipeline import BoxPipeline
 from resnet_jax.data.pipeline import Pipeline
 from resnet_jax.data.segmentation.pipeline import SegmentationPipeline
 from resnet_jax.data.streaming import StreamingPipeline
@@ -18,7 +19,7 @@ class Evaluation:
     Attributes:
       model, dataset: names.
       task: see `config.task`.
-      protocol: "single_view", "centre_crop" for photographs, "whole_image" for images with masks.
+      protocol: "single_view", "centre_crop" for photographs, "whole_image" for images with masks or boxes.
       evaluated_on: "test", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
       examples: number of images.
@@ -86,6 +87,6 @@ def evaluate(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Eval
 
 
 def _protocol(pipeline: Pipeline) -> str:
-    if isinstance(pipeline, SegmentationPipeline):
+    if isinstance(pipeline, SegmentationPipeline | BoxPipeline):
         return "whole_image"
     return "centre_crop" if isinstance(pipeline, StreamingPipeline) else "single_view"

@@ -69,6 +69,8 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
 
 def _check_net(weights: Weights, layout: Layout) -> None:
     net: Any = weights.create_model()
+    if net.task == "detection":
+        raise UserError(f"{layout.projects} has no net like {weights.model}; --format=stablehlo writes it as a program")
     for field, own in (("activation", "original"), ("stem_norm", True)):
         wanted, value = layout.fields.get(field, own), getattr(net, field, own)
         if value != wanted:

@@ -23,6 +23,7 @@ from resnet_jax.atomic_write import write_file
 from resnet_jax.errors import UserError
 from resnet_jax.interop.weights import Weights
 from resnet_jax.models import resnet, vgg
+from resnet_jax.models.detection import LONGEST
 
 #: Where an exported net runs.
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,6 +40,25 @@ def pixels_to_logits(weights: Weights) -> Callable[[Array], Any]:
     return forward
 
 
+def pixels_to_detections(weights: Weights) -> Callable[[Array, Array], dict[str, Array]]:
+    """Returns a detector, weights and normalisation inside; see `export_stablehlo`."""
+    model = weights.create_model()
+
+    def forward(pixels: Array, sizes: Array) -> dict[str, Array]:
+        rows, columns = (jnp.arange(side) for side in pixels.shape[1:3])
+        inside = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
+        images = (pixels.astype(jnp.float32) / 255 - weights.mean) / weights.std
+        inputs = {"images": jnp.where(inside[..., None], images, 0), "sizes": sizes}
+        return dict(model.apply(weights.variables, inputs, train=False)._asdict())  # type: ignore[union-attr]
+
+    return forward
+
+
+def _detects(weights: Weights) -> bool:
+    net: Any = weights.create_model()
+    return net.task == "detection"
+
+
 def pixels_spec(weights: Weights) -> jax.ShapeDtypeStruct:
     """Returns the shape of the images that an exported net takes; their number, "n", is left open."""
     size = weights.image_size
@@ -51,9 +71,21 @@ def export_stablehlo(weights: Weights) -> bytes:
     It maps pixels, uint8 (n, image_size, image_size, channels) with any n, to logits, float32 (n, num_classes). Images
     are cropped and resized before: `prepare_image` does so as the tests do. JAX promises to read such a file for six
     months of its versions.
+
+    A detector maps pixels of one wide image, uint8 (1, image_size, 5/3 image_size, channels), and its height and width
+    without padding, int32 (1, 2), to {"boxes": (1, n, 4), "scores": (1, n), "labels": (1, n), "valid": (1, n)}; see
+    `models.detection.regions.Detections`.
     """
+    if _detects(weights):
+        specs = (jax.ShapeDtypeStruct((1, *_widest(weights), weights.channels), jnp.uint8),
+                 jax.ShapeDtypeStruct((1, 2), jnp.int32))  # fmt: skip
+        return bytes(export.export(jax.jit(pixels_to_detections(weights)), platforms=PLATFORMS)(*specs).serialize())
     program = export.export(jax.jit(pixels_to_logits(weights)), platforms=PLATFORMS)(pixels_spec(weights))
     return bytes(program.serialize())
+
+
+def _widest(weights: Weights) -> tuple[int, int]:
+    return weights.image_size, round(LONGEST * weights.image_size)
 
 
 def write_stablehlo(weights: Weights, path: str | Path) -> Mapping[str, Any]:
@@ -71,6 +103,10 @@ def write_stablehlo(weights: Weights, path: str | Path) -> Mapping[str, Any]:
 def _write_program(weights: Weights, path: str | Path, data: bytes) -> Mapping[str, Any]:
     """Writes an exported net, and returns its facts; see `write_stablehlo`."""
     write_file(path, data)
+    if _detects(weights):
+        height, width = _widest(weights)
+        takes = f"uint8 pixels (1, {height}, {width}, {weights.channels}), int32 sizes (1, 2)"
+        return {"takes": takes, "gives": "boxes, scores, labels and valid", "bytes": len(data)}
     size = weights.image_size
     takes = f"uint8 pixels (n, {size}, {size}, {weights.channels})"
     net: Any = weights.create_model()
@@ -88,8 +124,10 @@ def export_onnx(weights: Weights, path: str | Path) -> Mapping[str, Any]:
       Facts, as `write_stablehlo` gives them.
 
     Raises:
-      UserError: without jax2onnx, or if the file cannot be written.
+      UserError: without jax2onnx, for a detector, or if the file cannot be written.
     """
+    if _detects(weights):
+        raise UserError(f"{weights.model} finds boxes by loops, which are not written as ONNX; --format=stablehlo is")
     try:
         import jax2onnx
     except ImportError as error:

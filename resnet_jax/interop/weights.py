@@ -60,13 +60,19 @@ class Weights:
 
     @property
     def num_classes(self) -> int:
-        """Returns the number of outputs of the classifier; 0 without one."""
-        return self.variables["params"]["head"]["bias"].shape[0] if "head" in self.variables["params"] else 0
+        """Returns the number of classes that the net names; 0 without a classifier."""
+        return classes_of_head(self.variables["params"])
 
     @property
     def channels(self) -> int:
         """Returns the channels of the images: 3, or 1 for grey ones."""
         return self.mean.shape[-1]
+
+
+def classes_of_head(params: Mapping[str, Any]) -> int:
+    """Returns how many classes a net's parameters tell apart; a detector's first output is the background."""
+    outputs = params["head"]["bias"].shape[0]
+    return outputs - 1 if "head_boxes" in params else outputs
 
 
 def flatten_variables(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def _deviating(drawn: Array, variance: float, shape: tuple[int, ...]) -> Array:
 def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMode = "fan_in",
          dtype: Dtype = jnp.float32, padding: Padding = "symmetric", use_bias: bool = False, name: str | None = None,
          dilation: int = 1, groups: int = 1, bias_init: Initializer = nn.initializers.zeros,
-         precision: str = "default") -> nn.Conv:  # fmt: skip
+         precision: str = "default", kernel_init: Initializer | None = None) -> nn.Conv:  # fmt: skip
     """A square convolution padded by (k - 1) / 2 on every side, times the dilation, which spreads its kernel out.
 
     XLA's `SAME` would pad a strided 3x3 by (0, 1): other pixels than Caffe's and Torch's (1, 1). With the padding
@@ -74,7 +74,7 @@ def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMo
         kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=use_bias,
-        kernel_init=he_normal(init_mode),
+        kernel_init=kernel_init or he_normal(init_mode),
         bias_init=bias_init,
         dtype=dtype,
         precision=_precision(precision),

@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 
 from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models.detection.faster_rcnn import FasterRCNN
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -29,7 +30,7 @@ class Variant:
 
     @property
     def task(self) -> str:
-        """Returns what the net is for: "classification" or "segmentation"."""
+        """Returns what the net is for: "classification", "segmentation" or "detection"."""
         return self.net(**self.fields).task
 
 
@@ -76,6 +77,17 @@ def _segmentation(head: str, depth: int) -> Variant:
     return Variant(ResNet, {**_imagenet(depth).fields, **fields}, 520, source)
 
 
+def _faster_rcnn(base: Variant, image_size: int, source: str, **fields: Any) -> Variant:
+    """Returns a detector whose first stages see the image and whose last one sees regions."""
+    return Variant(FasterRCNN, {**base.fields, **fields}, image_size, source)
+
+
+#: For objects of 10 to 60 pixels, on the features of a CIFAR net's second stage, whose stride is 2.
+_SMALL_OBJECTS = {
+    "anchor_sizes": (16, 32, 64), "rpn_stride": 4, "rpn_features": 64, "train_proposals": (1000, 200),
+    "test_proposals": (1000, 100), "smallest_proposal": 2.0,
+}  # fmt: skip
+
 _PREACT = {"activation": "full_preactivation"}
 
 VARIANTS: dict[str, Variant] = {
@@ -115,6 +127,15 @@ VARIANTS: dict[str, Variant] = {
     **{f"vgg{d}": _vgg(d) for d in _VGG},
     # Segmentation. Any other net has a head by its field: --config.model.head=fcn.
     **{f"{head}_resnet{d}": _segmentation(head, d) for head in ("fcn", "deeplabv3") for d in (50, 101)},
+    # Detection.
+    **{
+        f"faster_rcnn_resnet{d}": _faster_rcnn(_imagenet(d), 600, "2015 appendix A", num_classes=20)
+        for d in (18, 34, 50, 101)
+    },
+    **{
+        f"faster_rcnn_cifar_resnet{d}": _faster_rcnn(_cifar(d), 128, "2015 appendix A, in small", **_SMALL_OBJECTS)
+        for d in (20, 32, 56)
+    },
 }
 
 

@@ -122,11 +122,16 @@ class ResNet(nn.Module):
         return "classification" if self.head == "classifier" else "segmentation"
 
     @nn.compact
-    def __call__(self, x: Array, train: bool = False) -> Array | tuple[Array, ...]:
+    def __call__(
+        self, x: Array, train: bool = False, stages: tuple[int, int] | None = None
+    ) -> Array | tuple[Array, ...]:
         """Maps images (batch, height, width, channels) to logits (batch, num_classes), float32; see `num_classes`.
 
         With a head for segmentation the logits are (batch, height, width, num_classes). In training there are two of
         them with `aux_head`: (logits, those of the auxiliary head).
+
+        With `stages`, (first, last) from 1, x goes through these alone, and what each of them gives is returned: a
+        detector has the last ones see regions instead of images. The stem comes ahead of the first stage.
 
         With `features_only`, to a tuple of the stages' outputs, (batch, height / stride, width / stride, features), the
         finest first. The last one is what the classifier would average: behind the final BN and ReLU of a net with
@@ -166,11 +171,15 @@ class ResNet(nn.Module):
 
         ops = "bn+relu" if self.stem_norm else ""
         size_of_images = x.shape[1:3]
-        stem = Stem(self.stem, self.stem_width or self.widths[0], ops, self.padding, conv, norm, name="stem")
-        x = stem(x.astype(self.dtype), train)
+        start, end = stages or (1, len(self.stage_sizes))
+        x = x.astype(self.dtype)
+        if start == 1:
+            x = Stem(self.stem, self.stem_width or self.widths[0], ops, self.padding, conv, norm, name="stem")(x, train)
         outputs = []
         plan = zip(self.stage_sizes, self.widths, stage_strides(self), strict=True)
         for i, (size, width, (strides, dilations)) in enumerate(plan, start=1):
+            if not start <= i <= end:
+                continue
             done, units = sum(self.stage_sizes[: i - 1]), sum(self.stage_sizes)
             # Unit l of L is dropped with l / L times the last one's probability.
             rates = tuple(self.stochastic_depth * (done + k) / units for k in range(1, size + 1))
@@ -178,8 +187,9 @@ class ResNet(nn.Module):
             stage = Stage(size, strides, first, factory, rates, dilations, self.scan, name=f"stage{i}")
             x = stage(x, train)
             outputs.append(x)
-        x = Final(order.final, norm, name="final")(x, train)
-        if self.features_only:
+        if end == len(self.stage_sizes):
+            x = Final(order.final, norm, name="final")(x, train)
+        if self.features_only or stages:
             return (*outputs[:-1], x)
         if self.head != "classifier":
             return segment(self, outputs, x, size_of_images, conv, norm, train)

@@ -78,8 +78,9 @@ def summarize(model: nn.Module, name: str, image_size: int, channels: int = 3) -
         if own and context.method_name == "__call__":
             kind = {nn.Conv: "conv", nn.Dense: "dense"}.get(type(context.module), "norm")
             shape = tuple(output.shape[1:])
-            # Each position of the output takes one multiply-add for each weight of its kernel.
-            positions = math.prod(shape[:-1]) if kind == "conv" else 1
+            # Each position of the output takes one multiply-add for each weight of its kernel. There is one image, but
+            # a detector's last layers see many regions of it.
+            positions = math.prod(output.shape[:-1])
             flops = positions * math.prod(own["kernel"]) if "kernel" in own else 0
             count = sum(math.prod(s) for s in own.values())
             layers.append(Layer("/".join(context.module.path), kind, shape, count, flops))

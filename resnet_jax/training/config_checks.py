@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from resnet_jax.config import base_config, flatten
+from resnet_jax.data.detection import BOX_SETS
 from resnet_jax.data.held_out_split import EVAL_SPLITS
 from resnet_jax.data.imagenet import STREAMED, TFDS
 from resnet_jax.data.imagenet.crops import CROPS
@@ -150,9 +151,9 @@ def _check_finetuning(flat: Mapping[str, Any]) -> None:
         raise UserError(f"config.data.held_out_share={flat['data.held_out_share']} must be from 0 to below 1")
     if flat["data.held_out"] and flat["data.held_out_share"]:
         raise UserError("config.data.held_out is a number and held_out_share a share of the same: set one of them")
-    if flat["data.folder"] is not None and flat["data.name"] not in ("image_folder", "image_masks"):
+    if flat["data.folder"] is not None and flat["data.name"] not in (*FOLDERS, *BOX_SETS):
         raise UserError(
-            f"config.data.folder is for config.data.name=image_folder or image_masks, not {flat['data.name']}"
+            f"config.data.folder is for config.data.name={', '.join((*FOLDERS, *BOX_SETS))}, not {flat['data.name']}"
         )
     if flat["init_from"] is not None:
         return
@@ -166,6 +167,9 @@ def _check_finetuning(flat: Mapping[str, Any]) -> None:
         raise UserError("config.finetune.frozen, linear_probe and head=keep need config.init_from: the weights")
 
 
+#: Sets that lie in a folder of the user's own.
+FOLDERS = ("image_folder", "image_masks")
+
 #: Fields that one task alone knows. Those of classification mix images or move their pixels without the mask.
 OF_TASK = {
     "segmentation": ("segmentation.auxiliary_weight", "segmentation.class_weights", "data.classes", "data.mask_values",
@@ -178,9 +182,10 @@ OF_TASK = {
 def _check_task(flat: Mapping[str, Any]) -> None:
     """Checks that the set and the fields are those of the task."""
     task, name, defaults = flat["task"], flat["data.name"], flatten(base_config())
-    if (name in SETS) != (task == "segmentation"):
-        raise UserError(f"config.data.name={name} is not for config.task={task}; sets of images with masks, for "
-                        f"segmentation, are {', '.join(SETS)}")  # fmt: skip
+    for of, sets in (("segmentation", SETS), ("detection", BOX_SETS)):
+        if (name in sets) != (task == of):
+            raise UserError(f"config.data.name={name} is not for config.task={task}; sets for {of} are "
+                            f"{', '.join(sets)}")  # fmt: skip
     for other, fields in OF_TASK.items():
         for field in fields:
             if other != task and flat[field] != defaults[field]:

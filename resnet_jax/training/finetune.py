@@ -13,7 +13,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError, some
-from resnet_jax.interop.weights import Weights, flatten_variables
+from resnet_jax.interop.weights import Weights, classes_of_head, flatten_variables
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.training.optimizer import make_optimizer
 
@@ -31,7 +31,7 @@ def changes_training(config: ConfigDict) -> bool:
 
 
 #: Parts of nets behind the last stage, which depend on the task and its classes.
-HEAD_PARTS = ("head", "decoder", "aux", "aux_head")
+HEAD_PARTS = ("head", "decoder", "aux", "aux_head", "rpn", "head_boxes")
 
 
 def is_head(name: str) -> bool:
@@ -234,7 +234,7 @@ def check_weights(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any
     """
     ours = {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(dict(shapes), sep="/").items()}
     theirs = {k: tuple(v.shape) for k, v in flatten_variables(weights.variables).items()}
-    num_classes = ours["params/head/bias"][0]
+    num_classes = classes_of_head(shapes["params"])
     if not keeps_head(weights, config, num_classes, classes):
         ours, theirs = ({k: v for k, v in x.items() if not _of_head(k)} for x in (ours, theirs))
     other = [f"{k} ({theirs[k]} there, {ours[k]} here)" for k in sorted(ours) if theirs.get(k, ours[k]) != ours[k]]
@@ -262,7 +262,7 @@ def with_weights(state: "TrainState", weights: Weights, config: ConfigDict, clas
     """
     check_weights(weights, config, state.variables, classes)
     theirs = flatten_variables(weights.variables)
-    num_classes = state.params["head"]["bias"].shape[0]
+    num_classes = classes_of_head(state.params)
     if not keeps_head(weights, config, num_classes, classes):
         theirs = {k: v for k, v in theirs.items() if not _of_head(k)}
 

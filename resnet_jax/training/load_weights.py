@@ -32,6 +32,9 @@ from resnet_jax.training.step import init_state
 #: Values of `model.name` and `data.normalization` that take the net, and the normalisation, from the weights.
 MODEL_OF_WEIGHTS, NORMALIZATION_OF_WEIGHTS = "init_from", "weights"
 
+#: How the name of a detector begins, ahead of that of the net whose stages it has.
+DETECTOR = "faster_rcnn_"
+
 #: Fields of a net that do not change what it computes once it is trained. They are not taken from the weights.
 TRAINING_FIELDS = frozenset(
     {"num_classes", "dtype", "precision", "bn_group_size", "remat", "zero_init_last", "init_mode"}
@@ -272,6 +275,8 @@ def _fill_in(config: ConfigDict, init_hash: str, model: str, fields: Mapping[str
              std: tuple[float, ...], image_size: int, shorter_side: int | None) -> None:  # fmt: skip
     """Writes into a config what it leaves to its weights; the arguments are facts of these."""
     config.init_hash = init_hash
+    if config.task == "detection" and not model.startswith(DETECTOR):
+        model = DETECTOR + model  # on the stages of that net
     if config.model.name in (MODEL_OF_WEIGHTS, model):
         config.model.name = model
         for field, value in fields.items():

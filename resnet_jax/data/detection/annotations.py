@@ -1,0 +1,95 @@
+"""Images with boxes as the files have them, and what is left out of them."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedImage:
+    """Holds an image's file and its boxes.
+
+    Attributes:
+      path: of the file.
+      height, width: in pixels.
+      boxes: float32 (n, 4), (x1, y1, x2, y2) from the upper left corner; see `models.detection.boxes`.
+      labels: int32 (n,).
+      ignored: bool (n,): `difficult` of PASCAL VOC, a crowd of COCO.
+      areas: float32 (n,), in pixels; COCO counts those of the outlines.
+    """
+
+    path: Path
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignored: np.ndarray
+    areas: np.ndarray
+
+
+class Remarks:
+    """Counts what is left out or mended, by kind, and says each kind in one sentence."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, kind: str, where: object) -> None:
+        """Counts one; `kind` is a sentence that begins after the number, as "boxes without area are left out"."""
+        count, first = self._found.get(kind, (0, str(where)))
+        self._found[kind] = count + 1, first
+
+    def sentences(self) -> tuple[str, ...]:
+        """Returns "2 boxes without area are left out, as in a.xml" and the like."""
+        return tuple(f"{count:,} {kind}, as in {first}" for kind, (count, first) in self._found.items())
+
+
+#: Pixels by which a box may reach beyond its image without a remark: some tools count from 0, and others from 1.
+SLACK = 1.0
+
+
+def usable(boxes: Sequence[Sequence[float]], height: int, width: int, name: str, remarks: Remarks, empty: float = 0.0
+           ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
+    """Yields the index of each box that can be used, and the box within its image; the others are counted.
+
+    Args:
+      boxes: (x1, y1, x2, y2) of each.
+      height, width: of the image.
+      name: of the image, in remarks.
+      remarks: where the others are counted.
+      empty: length of the sides of a box whose corners are the same: 1 where both ends count.
+    """
+    for i, box in enumerate(np.asarray(boxes, np.float32).reshape(-1, 4)):
+        if not np.isfinite(box).all():
+            remarks.add("boxes with coordinates that are no numbers are left out", name)
+        elif (box[2:] - box[:2] < empty).any():
+            remarks.add("boxes whose right or lower side lies ahead of the other are left out", name)
+        elif (box[2:] - box[:2] == empty).any():
+            remarks.add("boxes without area are left out", name)
+        else:
+            inside = np.clip(box, 0, np.array([width, height] * 2, np.float32))
+            if (inside[2:] <= inside[:2]).any():
+                remarks.add("boxes outside their image are left out", name)
+                continue
+            if np.abs(inside - box).max() > SLACK:
+                remarks.add("boxes that reach beyond their image are cut off at its border", name)
+            yield i, inside
+
+
+@dataclasses.dataclass(frozen=True)
+class BoxSplits:
+    """Holds the parts of a set.
+
+    Attributes:
+      train, test: images to train on, and to evaluate on.
+      classes: names by label.
+      evaluated_on: what the latter are: "test", "validation" or "held_out".
+      remarks: sentences on what was left out.
+    """
+
+    train: Sequence[AnnotatedImage]
+    test: Sequence[AnnotatedImage]
+    classes: tuple[str, ...]
+    evaluated_on: str
+    remarks: tuple[str, ...] = ()

@@ -1,0 +1,68 @@
+"""Finds the objects in single images."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from resnet_jax.data.augment import normalize
+from resnet_jax.data.detection.batches import resized_size
+from resnet_jax.data.imagenet.decode import resize
+from resnet_jax.errors import UserError
+from resnet_jax.interop.weights import Weights
+from resnet_jax.models.detection.regions import Detections
+
+#: Sides are padded to multiples of so many pixels, so that images of many sizes share few programs.
+MULTIPLE = 64
+
+
+class Box(NamedTuple):
+    """Holds a detection: its class's label, its score, and (x1, y1, x2, y2) in pixels from the upper left corner."""
+
+    label: int
+    score: float
+    corners: tuple[float, float, float, float]
+
+
+class BoxPredictor:
+    """Detects by a net that is compiled once for each size of images, rounded up to `MULTIPLE`."""
+
+    def __init__(self, weights: Weights) -> None:
+        """Puts the weights on the device.
+
+        Raises:
+          UserError: for weights of another task.
+        """
+        model: Any = weights.create_model()
+        if model.task != "detection":
+            raise UserError(f"{weights.model} is a net for {model.task}, which finds no boxes")
+        self.weights = weights
+        mean, std = jnp.asarray(weights.mean), jnp.asarray(weights.std)
+        self._variables = jax.device_put(weights.variables)
+
+        def forward(variables: Any, pixels: jax.Array, size: jax.Array) -> Detections:
+            inside = (jnp.arange(pixels.shape[0])[:, None] < size[0]) & (jnp.arange(pixels.shape[1]) < size[1])
+            images = jnp.where(inside[..., None], normalize(pixels, mean, std), 0)
+            return jax.tree.map(lambda x: x[0], model.apply(variables, {"images": images[None], "sizes": size[None]}))
+
+        self._forward = jax.jit(forward)
+
+    def __call__(self, pixels: np.ndarray) -> list[Box]:
+        """Returns the objects in an image, uint8 (height, width, 3), the best first.
+
+        It is shown as in training: its shorter side has `weights.image_size` pixels, and its longer side at most 5/3 of
+        that.
+
+        Raises:
+          UserError: if the net's outputs are not finite.
+        """
+        height, width = resized_size(pixels.shape[0], pixels.shape[1], self.weights.image_size)
+        padded = np.zeros((*(-(-side // MULTIPLE) * MULTIPLE for side in (height, width)), 3), np.uint8)
+        padded[:height, :width] = resize(pixels, height, width)
+        found = jax.device_get(self._forward(self._variables, padded, jnp.array([height, width], jnp.int32)))
+        if not np.isfinite(found.scores).all():
+            raise UserError(f"{self.weights.model} gives NaN or infinity: its weights are of no use")
+        scale = np.array([pixels.shape[1] / width, pixels.shape[0] / height] * 2)
+        boxes = (found.boxes * scale).tolist()
+        return [Box(int(found.labels[i]), float(found.scores[i]), tuple(boxes[i])) for i in np.flatnonzero(found.valid)]
