@@ -70,8 +70,11 @@ class Weights:
 
 
 def classes_of_head(params: Mapping[str, Any]) -> int:
-    """Returns how many classes a net's parameters tell apart; a detector's first output is the background."""
-    outputs = params["head"]["bias"].shape[0]
+    """Returns how many classes a net's parameters tell apart; 0 without a classifier.
+
+    A detector's first output is the background.
+    """
+    outputs = params["head"]["bias"].shape[0] if "head" in params else 0
     return outputs - 1 if "head_boxes" in params else outputs
 
 

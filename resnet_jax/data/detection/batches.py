@@ -1,6 +1,7 @@
 """Batches of images with boxes: which images, in which of two sizes, decoded by threads."""
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,8 +9,9 @@ import numpy as np
 
 from resnet_jax.data.buckets import bucket_shapes
 from resnet_jax.data.detection.annotations import AnnotatedImage
+from resnet_jax.data.image_files import DecodeError, decode
 from resnet_jax.data.imagenet.crops import batch_draws
-from resnet_jax.data.imagenet.decode import DecodeError, decode, resize
+from resnet_jax.data.imagenet.decode import resize
 from resnet_jax.data.imagenet.loaders import GRAY, Loader, PendingBatch, Unreadable
 from resnet_jax.data.imagenet.source import FileSource, RecordError
 from resnet_jax.models.detection import LONGEST
@@ -105,6 +107,7 @@ class BoxLoader(Loader):
       groups: see `buckets`.
       shorter_side: in pixels.
       most: boxes of an image, at most.
+      grey: indices of the images that could not be read when they were last loaded.
     """
 
     def __init__(self, split: str, images: Sequence[AnnotatedImage], shorter_side: int, most: int,
@@ -114,6 +117,15 @@ class BoxLoader(Loader):
         super().__init__(FileSource(names, [0] * len(images), paths, None, 0), unreadable, workers)
         self.split, self.images, self.shorter_side, self.most = split, images, shorter_side, most
         self.groups = buckets(images, shorter_side)
+        self.grey: set[int] = set()
+
+    def fingerprint(self) -> str:
+        """Returns 12 hexadecimal digits that change with the images, their order or their boxes."""
+        found = hashlib.sha256()
+        for image in self.images:
+            found.update(image.path.name.encode(errors="surrogateescape"))
+            found.update(image.boxes.tobytes() + image.labels.tobytes() + image.ignored.tobytes())
+        return found.hexdigest()[:12]
 
     def begin(self, which: int, indices: np.ndarray, mirrored: np.ndarray) -> PendingBatch[Batch]:
         """Begins to load images of one bucket; `mirrored` says which of them are flipped, bool (n,)."""
@@ -139,7 +151,9 @@ class BoxLoader(Loader):
         count = min(len(image.labels), self.most)
         try:
             pixels = resize(decode(self.source.load(index).data), height, width)
+            self.grey.discard(index)
         except (RecordError, DecodeError) as error:
+            self.grey.add(index)
             self.unreadable.add(self.split, image.path.name, error)
             pixels = np.full((height, width, 3), GRAY, np.uint8)
             count = count if self.split == "test" else 0

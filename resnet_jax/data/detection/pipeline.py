@@ -87,6 +87,7 @@ class BoxPipeline(BoxBatches):
       classes: names of the classes, by label.
       evaluated_on: what the test images are: "test", "validation" or "held_out".
       remarks: sentences on what was left out of the set.
+      source: what the images are read from.
     """
 
     train: Normalizer
@@ -101,10 +102,19 @@ class BoxPipeline(BoxBatches):
     classes: tuple[str, ...]
     evaluated_on: str
     remarks: tuple[str, ...]
+    source: str
     _pending: dict[int, PendingBatch[Batch]] = dataclasses.field(default_factory=dict)
+
+    #: Images are evaluated whole.
+    shorter_side: ClassVar[int | None] = None
 
     #: Steps at which the size of images changes by schedule.
     size_changes: ClassVar[tuple[int, ...]] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training and of the test images; see `batches.BoxLoader`."""
+        return self.train_loader.fingerprint() + self.test_loader.fingerprint()
 
     @property
     def train_size(self) -> int:
@@ -157,6 +167,12 @@ class BoxPipeline(BoxBatches):
         """Returns a sentence for each image that could not be read since the last call."""
         return self.train_loader.unreadable.new_warnings()
 
+    def unreadable(self) -> np.ndarray:
+        """Returns which test images this process could not read when it last loaded them, bool (n,)."""
+        found = np.zeros(self.test_size, bool)
+        found[list(self.test_loader.grey)] = True
+        return found
+
     def notes(self) -> Iterator[str]:
         """Yields what users should know before the first step."""
         yield from self.remarks
@@ -203,5 +219,5 @@ def make_boxes(config: ConfigDict, mesh: Mesh) -> BoxPipeline:
     return BoxPipeline(
         colours_alone(data), data.name == "coco", data.most_objects, normalizer, normalizer, loader, test_loader, mesh,
         (side, round(LONGEST * side), 3), config.batch_size, config.seed, data.flip, splits.classes,
-        splits.evaluated_on, tuple(remarks),
+        splits.evaluated_on, tuple(remarks), str(data.data_dir or data.folder),
     )  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, usable
 from resnet_jax.data.folders import PARTS
 from resnet_jax.data.held_out_split import choose_split
-from resnet_jax.data.imagenet.decode import DecodeError, image_size
-from resnet_jax.data.imagenet.source import ENDINGS
+from resnet_jax.data.image_files import DecodeError, image_size
+from resnet_jax.data.listing import ENDINGS
 from resnet_jax.errors import UserError
 
 #: Bytes of the largest XML file that is read.
@@ -136,8 +136,7 @@ def _read(pairs: Pairs, remarks: Remarks) -> list[Named]:
 def _read_one(boxes: Path, image: Path, remarks: Remarks) -> Named | None:
     """Returns an image with its boxes; None, and a remark, if one of the files cannot be read."""
     try:
-        with image.open("rb") as file:
-            height, width = image_size(file.read(2**18))
+        height, width = image_size(image.read_bytes())
     except FileNotFoundError:
         remarks.add("images are missing and left out", image.name)
         return None
