@@ -29,10 +29,10 @@ def get_config() -> ConfigDict:
     config.data.scale = (0.75, 1.5)
     config.data.colour_jitter = 0.4
     config.batch_size = 8
-    config.steps = 600
+    config.steps = 250
     config.schedule.name = "poly"
     config.optimizer.learning_rate = 0.05
-    config.log_every = 20
-    config.eval_every = 300
-    config.checkpoint_every = 300
+    config.log_every = 25
+    config.eval_every = 125
+    config.checkpoint_every = 125
     return config

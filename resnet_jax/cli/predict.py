@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     if values.top < 1:
         raise UserError(f"--top={values.top} must be 1 or more")
     if not values.explain and wanted is not None:
-        raise UserError("--class is for --explain")
+        raise UserError("--class and --out are for --explain")
     if values.embed is not None and Path(values.embed).suffix != ".npz":
         raise UserError(f"--embed={values.embed} must end in .npz")
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         answers = answer_boxes(weights, images, values)
     else:
         if not values.explain and values.out is not None:
-            raise UserError("--out is for --explain")
+            raise UserError("--class and --out are for --explain")
         answers = _answer(weights, images, values, None if wanted is None else find_class(weights, wanted))
     if values.json:
         print(json.dumps({"model": weights.model, "images": answers}))

@@ -32,7 +32,7 @@ def draw_segmentation(run: OpenRun, result: SegmentationResult, workdir: str | P
     figure = segmentation_figure(examples(run, SHOWN), title)
     with writing(path):
         path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, dpi=100, metadata={"Software": None})
+        figure.savefig(path, dpi=80, metadata={"Software": None})
     return path
 
 

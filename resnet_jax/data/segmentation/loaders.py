@@ -44,9 +44,9 @@ def crop_pair(pixels: np.ndarray, labels: np.ndarray, draws: np.ndarray, size: i
     # Whole pixels, as if the image were resized first; so the two axes' factors differ a little.
     resized = [max(1, round(side * factor)) for side in (height, width)]
     top, left = (int(draw * (max(0, side - size) + 1)) for draw, side in zip(draws[1:3], resized, strict=True))
-    (down, across) = (side / of for side, of in zip((height, width), resized, strict=True))
-    # Centres of pixels are at whole numbers here: the image's row y is at (row + top + 0.5) * down - 0.5 of the crop's.
-    step, start = (across, (left + 0.5) * across - 0.5)
+    down, across = (side / of for side, of in zip((height, width), resized, strict=True))
+    # OpenCV has centres of pixels at whole numbers: row r of the crop is row (r + top + 0.5) * down - 0.5 of the image.
+    step, start = across, (left + 0.5) * across - 0.5
     if flip and draws[3] < 0.5:
         step, start = -step, start + (size - 1) * step
     back = np.array([[step, 0, start], [0, down, (top + 0.5) * down - 0.5]])
