@@ -172,7 +172,7 @@ FOLDERS = ("image_folder", "image_masks")
 
 #: Fields that one task alone knows. Those of classification mix images or move their pixels without the mask.
 OF_TASK = {
-    "segmentation": ("segmentation.auxiliary_weight", "segmentation.class_weights", "data.classes", "data.mask_values",
+    "segmentation": ("segmentation.auxiliary_weight", "segmentation.class_weights", "data.mask_values",
                      "data.instances", "data.sbd", "data.scale", "data.scale_from"),
     "classification": ("loss", "regularization.label_smoothing", "regularization.mixup", "regularization.cutmix",
                        "data.held_out", "data.random_erasing", "data.rand_augment.operations"),
@@ -190,6 +190,10 @@ def _check_task(flat: Mapping[str, Any]) -> None:
         for field in fields:
             if other != task and flat[field] != defaults[field]:
                 raise UserError(f"config.{field}={flat[field]} is for config.task={other}, not {task}")
+    if flat["data.classes"] and task == "classification":
+        raise UserError(f"config.data.classes={flat['data.classes']} is for segmentation and detection")
+    if flat["data.repeats"] > 1 and task == "detection":
+        raise UserError(f"config.data.repeats={flat['data.repeats']} is not for config.task=detection")
     scale = tuple(flat["data.scale"])
     if not (len(scale) == 2 and all(isinstance(v, int | float) for v in scale) and 0 < scale[0] <= scale[1]):
         raise UserError(f"config.data.scale={scale} must be the least and the largest factor, as 0.5,2.0")

@@ -23,7 +23,7 @@ from resnet_jax.data.placement import place, place_rows, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.data.segmentation.pipeline import colours_alone
 from resnet_jax.data.streaming import Normalizer, normalization_of
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, some
 from resnet_jax.models.detection import LONGEST
 from resnet_jax.models.detection.regions import Objects
 
@@ -191,7 +191,10 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
     if not root.is_dir():
         raise UserError(f"config.data.folder={given} is no folder")
     opened = {"voc": open_voc, "coco": open_coco}[data.name]
-    return opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
+    splits = opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
+    if not any(len(image.labels) for image in splits.train):
+        raise UserError(f"the training images of {root} show no object of the classes {some(splits.classes, 5)}")
+    return splits
 
 
 def make_boxes(config: ConfigDict, mesh: Mesh) -> BoxPipeline:
