@@ -172,7 +172,7 @@ def test_parts_that_are_not_there_and_nothing_left_are_said():
         ({"model.name": "init_from"}, "set config.init_from"),
         ({"data.normalization": "weights"}, "needs config.init_from"),
         ({"data.image_size": 0}, "needs config.init_from"),
-        ({"data.folder": "x"}, "is for config.data.name=image_folder or image_masks, not cifar10"),
+        ({"data.folder": "x"}, "is for config.data.name=image_folder, image_masks, voc, coco, not cifar10"),
         ({"data.held_out": 5, "data.held_out_share": 0.1}, "set one of them"),
         ({"data.held_out_share": 1.0}, "held_out_share=1.0"),
         ({"early_stopping.patience": -1}, "patience=-1"),
