@@ -167,3 +167,15 @@ def test_the_standard_input(monkeypatch):
     np.testing.assert_array_equal(read_image("-").pixels, smooth(4, 4))
     with pytest.raises(UserError, match="the standard input is empty"):
         read_image("-")
+
+
+def test_a_tiff_without_its_width_is_refused(tmp_path):
+    """Found by the campaign of tests/attack: Pillow raises TypeError for it."""
+    stream = io.BytesIO()
+    Image.new("RGB", (6, 4)).save(stream, "TIFF")
+    data = stream.getvalue()
+    tag = struct.pack("<HH", 256, 4) if struct.pack("<HH", 256, 4) in data else struct.pack("<HH", 256, 3)
+    path = tmp_path / "x.tif"
+    path.write_bytes(data.replace(tag, struct.pack("<H", 60000) + tag[2:], 1))
+    with pytest.raises(UserError, match=r"x\.tif"):
+        read_image(path)
