@@ -4,8 +4,7 @@ Nets that segment or detect are answered by `predict_masks` and `predict_boxes`.
 """
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,9 @@ from absl import flags
 
 from resnet_jax.cli.flags import JSON, parse, verb_flags
 from resnet_jax.cli.predict_boxes import answer_boxes
-from resnet_jax.cli.predict_masks import answer_masks, output_path
-from resnet_jax.errors import UserError, printable, writing
+from resnet_jax.cli.predict_images import output_path, print_answer
+from resnet_jax.cli.predict_masks import answer_masks
+from resnet_jax.errors import UserError, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +115,7 @@ def _answer(weights: "Weights", images: Sequence[str], values: flags.FlagValues,
                 names.append(answer["image"])
                 vectors.append(embeddings[row])
             if not values.json:
-                _print(answer, many=len(images) > 1)
+                print_answer(answer, len(images) > 1, _lines)
         answers += group
     if values.embed is not None and vectors:
         _write_embeddings(Path(values.embed).expanduser(), names, np.stack(vectors))
@@ -147,15 +147,9 @@ def _write_embeddings(path: Path, names: Sequence[str], embeddings: "np.ndarray"
         np.savez(path, images=np.array(names), embeddings=embeddings)
 
 
-def _print(answer: dict[str, Any], many: bool) -> None:
-    if "error" in answer:
-        if many:  # a single one is raised as the command's error
-            print(f"error: {printable(answer['error'])}", file=sys.stderr, flush=True)
-        return
-    print(printable(answer["image"] + (f" ({answer['note']})" if "note" in answer else "")))
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
     for one in answer["top"]:
         known = "" if one["name"] == one["class"] else f" ({one['class']})"
-        print(f"  {100 * one['probability']:5.1f} %  {printable(one['name'] + known)}")
+        yield f"{100 * one['probability']:5.1f} %  {one['name']}{known}"
     if "overlay" in answer:
-        print(printable(f"  where it sees {answer['explained']}: {answer['overlay']}"))
-    sys.stdout.flush()
+        yield f"where it sees {answer['explained']}: {answer['overlay']}"

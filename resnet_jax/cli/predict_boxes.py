@@ -1,16 +1,15 @@
 """`predict` for nets that detect: names the objects, draws their boxes, and writes them as JSON."""
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from resnet_jax.atomic_write import write_file
-from resnet_jax.cli.predict_masks import output_path
+from resnet_jax.cli.predict_images import answer_each, output_path, refuse_flags_of_classifiers
 from resnet_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,24 +22,14 @@ def answer_boxes(weights: "Weights", images: Sequence[str], values: flags.FlagVa
     Raises:
       UserError: for flags that are for nets that classify, and if a file cannot be written.
     """
-    if values.explain or values.embed is not None or values["class"].value is not None:
-        raise UserError(f"--explain, --class and --embed are for nets that classify, not for {weights.model}")
+    refuse_flags_of_classifiers(weights.model, values)
     if not 0 <= values.least <= 1:
         raise UserError(f"--least={values.least} must be a score from 0 to 1")
 
     from resnet_jax.evaluation.predict_boxes import BoxPredictor
 
     predictor, written = BoxPredictor(weights), set[Path]()
-    answers = []
-    for image in images:
-        try:
-            answer = _answer(predictor, image, values, written)
-        except UserError as error:
-            answer = {"image": image, "error": str(error)}
-        answers.append(answer)
-        if not values.json:
-            _print(answer, many=len(images) > 1)
-    return answers
+    return answer_each(images, values, lambda image: _answer(predictor, image, values, written), _lines)
 
 
 def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[Path]) -> dict[str, Any]:
@@ -69,15 +58,10 @@ def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[P
     return answer
 
 
-def _print(answer: dict[str, Any], many: bool) -> None:
-    if "error" in answer:
-        if many:  # a single one is raised as the command's error
-            print(f"error: {answer['error']}", file=sys.stderr, flush=True)
-        return
-    print(answer["image"] + (f" ({answer['note']})" if "note" in answer else ""))
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
     for name, count in Counter(one["name"] for one in answer["objects"]).most_common():
         best = max(one["score"] for one in answer["objects"] if one["name"] == name)
-        print(f"  {count:3d}  {name}, the best with a score of {best:.2f}")
+        yield f"{count:3d}  {name}, the best with a score of {best:.2f}"
     if not answer["objects"]:
-        print("  no object")
-    print(f"  boxes over the image: {answer['picture']}, and as JSON beside it", flush=True)
+        yield "no object"
+    yield f"boxes over the image: {answer['picture']}, and as JSON beside it"

@@ -1,13 +1,12 @@
 """`predict` for nets that segment: writes the class of every pixel, and the image with its classes coloured."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from resnet_jax.errors import UserError
+from resnet_jax.cli.predict_images import answer_each, output_path, refuse_flags_of_classifiers
 
 if TYPE_CHECKING:
     from resnet_jax.interop.weights import Weights
@@ -19,22 +18,12 @@ def answer_masks(weights: "Weights", images: Sequence[str], values: flags.FlagVa
     Raises:
       UserError: for flags that are for nets that classify, and if a file cannot be written.
     """
-    if values.explain or values.embed is not None or values["class"].value is not None:
-        raise UserError(f"--explain, --class and --embed are for nets that classify, not for {weights.model}")
+    refuse_flags_of_classifiers(weights.model, values)
 
     from resnet_jax.evaluation.predict_masks import MaskPredictor
 
     predictor, written = MaskPredictor(weights), set[Path]()
-    answers = []
-    for image in images:
-        try:
-            answer = _answer(predictor, image, values, written)
-        except UserError as error:
-            answer = {"image": image, "error": str(error)}
-        answers.append(answer)
-        if not values.json:
-            _print(answer, many=len(images) > 1)
-    return answers
+    return answer_each(images, values, lambda image: _answer(predictor, image, values, written), _lines)
 
 
 def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[Path]) -> dict[str, Any]:
@@ -66,31 +55,7 @@ def _answer(predictor: Any, image: str, values: flags.FlagValues, written: set[P
     }
 
 
-def output_path(image: str, out: str | None, kind: str, written: set[Path]) -> Path:
-    """Returns the path of a picture of an image, IMAGE.KIND.png, different for images of one name.
-
-    Args:
-      image: its path, or "-".
-      out: the folder; None: that of the image.
-      kind: what the picture is.
-      written: paths that are taken; the new one is added.
-    """
-    name = "stdin" if image == "-" else Path(image).name
-    folder = Path(out).expanduser() if out is not None else Path() if image == "-" else Path(image).expanduser().parent
-    path, number = folder / f"{name}.{kind}.png", 1
-    while path in written:
-        number += 1
-        path = folder / f"{name}.{number}.{kind}.png"
-    written.add(path)
-    return path
-
-
-def _print(answer: dict[str, Any], many: bool) -> None:
-    if "error" in answer:
-        if many:  # a single one is raised as the command's error
-            print(f"error: {answer['error']}", file=sys.stderr, flush=True)
-        return
-    print(answer["image"] + (f" ({answer['note']})" if "note" in answer else ""))
+def _lines(answer: dict[str, Any]) -> Iterator[str]:
     for one in answer["classes"]:
-        print(f"  {100 * one['share']:5.1f} % of pixels  {one['name']}")
-    print(f"  classes by pixel: {answer['mask']}; over the image: {answer['overlay']}", flush=True)
+        yield f"{100 * one['share']:5.1f} % of pixels  {one['name']}"
+    yield f"classes by pixel: {answer['mask']}; over the image: {answer['overlay']}"
