@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh
 
 #: Shapes that a set's images are padded to.
@@ -81,3 +83,10 @@ def padded_batches(sizes: Sequence[Shape], mesh: Mesh, pixels: int = PIXELS) -> 
             filled = np.concatenate([part, np.repeat(of_shape[:1], size - len(part))])
             found.append(PaddedBatch(shape, filled, (np.arange(size) < len(part)).astype(np.float32)))
     return found
+
+
+def without_padding(images: Array, sizes: Array) -> Array:
+    """Returns images (n, height, width, channels) with zeros beyond each one's size (height, width), (n, 2)."""
+    rows, columns = (jnp.arange(side) for side in images.shape[1:3])
+    inside = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
+    return jnp.where(inside[..., None], images, 0)

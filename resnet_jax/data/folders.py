@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet.source import FileSource, Splits
 from resnet_jax.data.listing import Listing, list_folder
@@ -58,6 +60,41 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
     return Splits(_take(train, kept.tolist()), _take(train, held.tolist()), evaluated_on, tuple(notes))
 
 
+def root_of(data: ConfigDict, field: str) -> Path:
+    """Returns the folder of a set that `config.data` names; `field` is the one that messages ask for.
+
+    Raises:
+      UserError: if none is named, or there is no such folder.
+    """
+    given = data.data_dir or data.folder
+    if given is None:
+        raise UserError(f"{data.name} needs --config.data.{field}=PATH")
+    root = Path(given).expanduser()
+    if not root.is_dir():
+        raise UserError(f"config.data.{field}={given} is no folder")
+    return root
+
+
+def split_folders(top: Listing, called: str) -> dict[str, Path]:
+    """Returns the folders that are named as splits are, by the split.
+
+    Args:
+      top: of the folder of the set.
+      called: its name in errors.
+
+    Raises:
+      UserError: for two folders of one split.
+    """
+    parts: dict[str, Path] = {}
+    for folder in top.folders:
+        part = next((part for part, names in PARTS.items() if folder.name.lower() in names), None)
+        if part in parts:
+            raise UserError(f"{called} holds both {parts[part].name}/ and {folder.name}/; leave one of them")
+        if part is not None:
+            parts[part] = folder
+    return parts
+
+
 def _list(folder: Path, called: str) -> Listing:
     try:
         return list_folder(folder)
@@ -74,16 +111,8 @@ def _parts(top: Listing, called: str, notes: list[str]) -> dict[str, Path]:
     Raises:
       UserError: for two folders of one split.
     """
-    parts: dict[str, Path] = {}
-    beside = []
-    for folder in top.folders:
-        part = next((part for part, names in PARTS.items() if folder.name.lower() in names), None)
-        if part is None:
-            beside.append(folder)
-        elif part in parts:
-            raise UserError(f"{called} holds both {parts[part].name}/ and {folder.name}/; leave one of them")
-        else:
-            parts[part] = folder
+    parts = split_folders(top, called)
+    beside = [folder for folder in top.folders if folder not in parts.values()]
     inside = {folder: _list(folder, called) for folder in (*parts.values(), *beside)}
     # A class may be called "train", beside "bus" and "car".
     if any(inside[folder].images for folder in beside) and not any(inside[p].folders for p in parts.values()):

@@ -20,7 +20,7 @@ from resnet_jax.data.folders import open_folder
 from resnet_jax.data.image_files import DecodeError, image_size
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.fingerprint import fingerprint
-from resnet_jax.data.imagenet.loaders import AHEAD, TestLoader, TrainLoader
+from resnet_jax.data.imagenet.loaders import AHEAD, Loader, TestLoader, TrainLoader, one_ahead
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
 from resnet_jax.data.imagenet.source import RecordError, Source, Splits
@@ -76,8 +76,49 @@ class StreamingBatches:
         return {"images": images, "labels": jax.ShapeDtypeStruct(shape, jnp.int32)}
 
 
+class Streamed:
+    """Holds what pipelines have in common whose images are decoded meanwhile.
+
+    Attributes:
+      train_loader, test_loader: decode the images; they share what they collect of images that cannot be read.
+      remarks: sentences on files of the set that were left out.
+    """
+
+    train_loader: Loader
+    test_loader: Loader
+    remarks: tuple[str, ...]
+
+    @property
+    def train_size(self) -> int:
+        """Number of training examples."""
+        return len(self.train_loader.source)
+
+    @property
+    def test_size(self) -> int:
+        """Number of test examples."""
+        return len(self.test_loader.source)
+
+    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
+        """Puts this process's share on its devices."""
+        return place_rows(inputs, sharding)
+
+    def unreadable(self) -> np.ndarray:
+        """Returns which test images this process could not read when it last loaded them, bool (n,)."""
+        found = np.zeros(self.test_size, bool)
+        found[list(self.test_loader.grey)] = True
+        return found
+
+    def warnings(self) -> list[str]:
+        """Returns sentences on the images that could not be read since the last call."""
+        return self.train_loader.unreadable.new_warnings()
+
+    def notes(self) -> Iterator[str]:
+        """Yields what users should know before the first step."""
+        yield from self.remarks
+
+
 @dataclasses.dataclass(frozen=True)
-class StreamingPipeline(StreamingBatches):
+class StreamingPipeline(StreamingBatches, Streamed):
     """Feeds steps with images that are decoded meanwhile; the methods are those of `ResidentPipeline`.
 
     Attributes:
@@ -115,16 +156,6 @@ class StreamingPipeline(StreamingBatches):
         return fingerprint(self.train_loader.source) + fingerprint(self.test_loader.source)
 
     @property
-    def train_size(self) -> int:
-        """Number of training examples."""
-        return len(self.train_loader.source)
-
-    @property
-    def test_size(self) -> int:
-        """Number of test examples."""
-        return len(self.test_loader.source)
-
-    @property
     def seed(self) -> int:
         """Seed of the order of examples and of crops."""
         return self.train_loader.seed
@@ -151,35 +182,18 @@ class StreamingPipeline(StreamingBatches):
         here = slice(*self.eval_rows)
         batches = padded_batches(self.test_size, self.eval_batch_size)
         begun = ((self.test_loader.begin(indices[here]), mask[here]) for indices, mask in batches)
-        waiting = next(begun, None)
-        while waiting is not None:
-            following = next(begun, None)  # one batch is decoded ahead
-            (images,), labels, _ = waiting[0].result()
-            yield Images(images=images, labels=labels), waiting[1]
-            waiting = following
-
-    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's share on its devices."""
-        return place_rows(inputs, sharding)
+        for pending, present in one_ahead(begun):
+            (images,), labels, _ = pending.result()
+            yield Images(images=images, labels=labels), present
 
     @property
     def shorter_side(self) -> int:
         """Shorter side in pixels that test images have ahead of the centre crop; 0: they are shown whole."""
         return self.test_loader.views.side
 
-    def unreadable(self) -> np.ndarray:
-        """Returns which test images this process could not read when it last loaded them, bool (n,)."""
-        found = np.zeros(self.test_size, bool)
-        found[list(self.test_loader.grey)] = True
-        return found
-
-    def warnings(self) -> list[str]:
-        """Returns sentences on the images that could not be read since the last call."""
-        return self.train_loader.unreadable.new_warnings()
-
     def notes(self) -> Iterator[str]:
         """Yields what users should know before the first step."""
-        yield from self.remarks
+        yield from super().notes()
         if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
             yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
         size, side = self.image_shape[0], _largest_side(self.train_loader.source)

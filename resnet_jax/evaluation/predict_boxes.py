@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from resnet_jax.data.augment import normalize
+from resnet_jax.data.buckets import without_padding
 from resnet_jax.data.detection.batches import resized_size
 from resnet_jax.data.imagenet.decode import resize
 from resnet_jax.errors import UserError
@@ -42,9 +43,8 @@ class BoxPredictor:
         self._variables = jax.device_put(weights.variables)
 
         def forward(variables: Any, pixels: jax.Array, size: jax.Array) -> Detections:
-            inside = (jnp.arange(pixels.shape[0])[:, None] < size[0]) & (jnp.arange(pixels.shape[1]) < size[1])
-            images = jnp.where(inside[..., None], normalize(pixels, mean, std), 0)
-            return jax.tree.map(lambda x: x[0], model.apply(variables, {"images": images[None], "sizes": size[None]}))
+            images = without_padding(normalize(pixels[None], mean, std), size[None])
+            return jax.tree.map(lambda x: x[0], model.apply(variables, {"images": images, "sizes": size[None]}))
 
         self._forward = jax.jit(forward)
 

@@ -107,7 +107,6 @@ class BoxLoader(Loader):
       groups: see `buckets`.
       shorter_side: in pixels.
       most: boxes of an image, at most.
-      grey: indices of the images that could not be read when they were last loaded.
     """
 
     def __init__(self, split: str, images: Sequence[AnnotatedImage], shorter_side: int, most: int,
@@ -117,7 +116,6 @@ class BoxLoader(Loader):
         super().__init__(FileSource(names, [0] * len(images), paths, None, 0), unreadable, workers)
         self.split, self.images, self.shorter_side, self.most = split, images, shorter_side, most
         self.groups = buckets(images, shorter_side)
-        self.grey: set[int] = set()
 
     def fingerprint(self) -> str:
         """Returns 12 hexadecimal digits that change with the images, their order or their boxes."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -14,15 +13,17 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation, augmented, normalize
+from resnet_jax.data.buckets import without_padding
 from resnet_jax.data.detection.annotations import BoxSplits
 from resnet_jax.data.detection.batches import Batch, BoxLoader
 from resnet_jax.data.detection.coco import open_coco
 from resnet_jax.data.detection.voc import open_voc
-from resnet_jax.data.imagenet.loaders import AHEAD, PendingBatch, Unreadable
-from resnet_jax.data.placement import place, place_rows, rows_here
+from resnet_jax.data.folders import root_of
+from resnet_jax.data.imagenet.loaders import AHEAD, PendingBatch, Unreadable, one_ahead
+from resnet_jax.data.placement import place, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.data.segmentation.pipeline import colours_alone
-from resnet_jax.data.streaming import Normalizer, normalization_of
+from resnet_jax.data.streaming import Normalizer, Streamed, normalization_of
 from resnet_jax.errors import UserError, some
 from resnet_jax.models.detection import LONGEST
 from resnet_jax.models.detection.regions import Objects
@@ -51,13 +52,13 @@ class BoxBatches:
         objects = (inputs.labels >= 0) & ~inputs.ignored
         crowd = (inputs.labels >= 0) & inputs.ignored if self.crowds else None
         found = Objects(inputs.boxes, jnp.maximum(inputs.labels, 0), objects, crowd)
-        images = _without_padding(augmented(self.augmentation, resident, inputs.images, key), inputs.sizes)
+        images = without_padding(augmented(self.augmentation, resident, inputs.images, key), inputs.sizes)
         return {"images": images, "sizes": inputs.sizes, "objects": found}, ()
 
     def eval_batch(self, resident: Normalizer, inputs: Batch) -> tuple[dict[str, Any], Batch]:
         """Returns normalised images with their sizes, and the batch."""
         images = normalize(inputs.images, resident["mean"], resident["std"])
-        return {"images": _without_padding(images, inputs.sizes), "sizes": inputs.sizes}, inputs
+        return {"images": without_padding(images, inputs.sizes), "sizes": inputs.sizes}, inputs
 
     def input_shapes(self, shape: tuple[int, ...], side: int) -> Batch:
         """Returns the shapes of what is sent for examples of `shape`, (batch,) or (steps, batch): the widest images."""
@@ -65,15 +66,8 @@ class BoxBatches:
         return Batch(*(jax.ShapeDtypeStruct((*shape, *array.shape[1:]), array.dtype) for array in one))
 
 
-def _without_padding(images: Array, sizes: Array) -> Array:
-    """Returns the images with zeros beyond each one's size, (batch, 2)."""
-    rows, columns = (jnp.arange(side) for side in images.shape[1:3])
-    inside = (rows < sizes[:, :1])[:, :, None] & (columns < sizes[:, 1:])[:, None, :]
-    return jnp.where(inside[..., None], images, 0)
-
-
 @dataclasses.dataclass(frozen=True)
-class BoxPipeline(BoxBatches):
+class BoxPipeline(BoxBatches, Streamed):
     """Feeds steps with images that are decoded meanwhile; the methods are those of `ResidentPipeline`.
 
     Attributes:
@@ -117,16 +111,6 @@ class BoxPipeline(BoxBatches):
         return self.train_loader.fingerprint() + self.test_loader.fingerprint()
 
     @property
-    def train_size(self) -> int:
-        """Number of training examples."""
-        return len(self.train_loader.images)
-
-    @property
-    def test_size(self) -> int:
-        """Number of test examples."""
-        return len(self.test_loader.images)
-
-    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
@@ -153,29 +137,8 @@ class BoxPipeline(BoxBatches):
             for which, bucket in enumerate(self.test_loader.groups)
             for places, mask in padded_batches(len(bucket.indices), size)
         )
-        waiting = next(begun, None)
-        while waiting is not None:
-            following = next(begun, None)  # one batch is decoded ahead
-            yield waiting[0].result(), waiting[1]
-            waiting = following
-
-    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's share on its devices."""
-        return place_rows(inputs, sharding)
-
-    def warnings(self) -> list[str]:
-        """Returns a sentence for each image that could not be read since the last call."""
-        return self.train_loader.unreadable.new_warnings()
-
-    def unreadable(self) -> np.ndarray:
-        """Returns which test images this process could not read when it last loaded them, bool (n,)."""
-        found = np.zeros(self.test_size, bool)
-        found[list(self.test_loader.grey)] = True
-        return found
-
-    def notes(self) -> Iterator[str]:
-        """Yields what users should know before the first step."""
-        yield from self.remarks
+        for pending, present in one_ahead(begun):
+            yield pending.result(), present
 
 
 def open_boxes(data: ConfigDict) -> BoxSplits:
@@ -184,12 +147,7 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
     Raises:
       UserError: for a folder that is not there, of another layout, or without an image that can be used.
     """
-    given = data.data_dir or data.folder
-    if given is None:
-        raise UserError(f"{data.name} needs --config.data.folder=PATH")
-    root = Path(given).expanduser()
-    if not root.is_dir():
-        raise UserError(f"config.data.folder={given} is no folder")
+    root = root_of(data, "folder")
     opened = {"voc": open_voc, "coco": open_coco}[data.name]
     splits = opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
     if not any(len(image.labels) for image in splits.train):

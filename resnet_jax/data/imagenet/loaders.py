@@ -6,7 +6,7 @@ A training batch is a pure function of (seed, number); of test images each comes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -110,17 +110,28 @@ class PendingBatch(Generic[T]):
             future.cancel()
 
 
+def one_ahead(begun: Iterator[T]) -> Iterator[T]:
+    """Yields what an iterator begins, such as batches that are decoded, and begins the next ahead of each."""
+    waiting = next(begun, None)
+    while waiting is not None:
+        following = next(begun, None)
+        yield waiting
+        waiting = following
+
+
 class Loader:
     """Decodes images of one source by threads, which stop with the loader.
 
     Attributes:
       source: of the images.
       unreadable: collects the images that cannot be read.
+      grey: indices of test images that could not be read when they were last loaded, and were shown grey.
     """
 
     def __init__(self, source: Source, unreadable: Unreadable, workers: int) -> None:
         """Starts the threads; 0: one for each core."""
         self.source, self.unreadable = source, unreadable
+        self.grey: set[int] = set()
         self._pool = ThreadPoolExecutor(workers or default_workers(), "decode")
         weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
 
@@ -252,7 +263,6 @@ class TestLoader(Loader):
 
     Attributes:
       views: how images are shown while a net is trained.
-      grey: indices of the images that could not be read when they were last loaded.
     """
 
     __test__ = False  # pytest
@@ -268,7 +278,6 @@ class TestLoader(Loader):
         """
         super().__init__(source, unreadable, workers)
         self.views = views
-        self.grey: set[int] = set()
 
     def begin(
         self, indices: np.ndarray, views: ImageViews | None = None, group: Group = (1, 1)

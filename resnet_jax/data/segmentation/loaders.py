@@ -91,16 +91,13 @@ class PairTestLoader(Loader):
     """Loads whole images and masks, padded.
 
     An image that cannot be read is shown grey, so that its pixels count; one without a mask has none that do.
-
-    Attributes:
-      grey: indices of the images that could not be read, or whose masks could not, when they were last loaded.
+    Both are in `grey`.
     """
 
     def __init__(self, source: PairSource, unreadable: Unreadable, workers: int = 0) -> None:
         """Starts the threads; 0: one for each core."""
         super().__init__(source, unreadable, workers)
         self.pairs = source
-        self.grey: set[int] = set()
 
     def sizes(self) -> list[Shape]:
         """Returns the size of each image by its header, or by its mask where that cannot be read."""

@@ -13,13 +13,13 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from resnet_jax.data.augment import Augmentation, augmented, normalize
-from resnet_jax.data.buckets import PaddedBatch, padded_batches
-from resnet_jax.data.imagenet.loaders import AHEAD
-from resnet_jax.data.placement import place, place_rows, rows_here
+from resnet_jax.data.buckets import PaddedBatch, padded_batches, without_padding
+from resnet_jax.data.imagenet.loaders import AHEAD, one_ahead
+from resnet_jax.data.placement import place, rows_here
 from resnet_jax.data.sampling import batch_numbers
 from resnet_jax.data.segmentation.loaders import PairTestLoader, PairTrainLoader
 from resnet_jax.data.segmentation.sources import open_pairs
-from resnet_jax.data.streaming import Normalizer, normalization_of
+from resnet_jax.data.streaming import Normalizer, Streamed, normalization_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +42,7 @@ class SegmentationBatches:
     def eval_batch(self, resident: Normalizer, inputs: Any) -> tuple[Array, Array]:
         """Returns normalised images (batch, height, width, 3), zero beyond each one's size, and labels."""
         images = normalize(inputs["images"], resident["mean"], resident["std"])
-        height, width = images.shape[1:3]
-        rows, columns = (inputs["sizes"][:, k, None, None, None] for k in (0, 1))
-        inside = (jnp.arange(height)[:, None, None] < rows) & (jnp.arange(width)[None, :, None] < columns)
-        return jnp.where(inside, images, 0), inputs["labels"].astype(jnp.int32)
+        return without_padding(images, inputs["sizes"]), inputs["labels"].astype(jnp.int32)
 
     def input_shapes(self, shape: tuple[int, ...], side: int) -> Any:
         """Returns the shapes of what is sent for examples of `shape`, (batch,) or (steps, batch), of `side` pixels."""
@@ -57,7 +54,7 @@ class SegmentationBatches:
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentationPipeline(SegmentationBatches):
+class SegmentationPipeline(SegmentationBatches, Streamed):
     """Feeds steps with images that are decoded meanwhile; the methods are those of `ResidentPipeline`.
 
     Attributes:
@@ -98,16 +95,6 @@ class SegmentationPipeline(SegmentationBatches):
         return self.train_loader.pairs.fingerprint() + self.test_loader.pairs.fingerprint()
 
     @property
-    def train_size(self) -> int:
-        """Number of training examples."""
-        return len(self.train_loader.source)
-
-    @property
-    def test_size(self) -> int:
-        """Number of test examples."""
-        return len(self.test_loader.source)
-
-    @property
     def seed(self) -> int:
         """Seed of the order of examples and of crops."""
         return self.train_loader.seed
@@ -125,32 +112,11 @@ class SegmentationPipeline(SegmentationBatches):
 
     def test_inputs(self) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
         """Yields (inputs, mask) of every batch of the test set; each example has mask 1 once."""
-        waiting: list[Any] = []
-        for batch in (*self.test_batches, None):
-            if batch is not None:
-                here = slice(*rows_here(self.mesh, len(batch.indices)))
-                waiting.append((self.test_loader.begin(batch, here), batch.mask[here]))
-            if len(waiting) > 1 or (batch is None and waiting):  # one batch is decoded ahead
-                pending, mask = waiting.pop(0)
-                yield pending.result(), mask
-
-    def send(self, inputs: Any, sharding: NamedSharding) -> Any:
-        """Puts this process's share on its devices."""
-        return place_rows(inputs, sharding)
-
-    def warnings(self) -> list[str]:
-        """Returns a sentence for each image or mask that could not be read since the last call."""
-        return self.train_loader.unreadable.new_warnings()
-
-    def unreadable(self) -> np.ndarray:
-        """Returns which images of the last evaluation this process could not read, or not their masks, bool (test,)."""
-        found = np.zeros(self.test_size, bool)
-        found[sorted(self.test_loader.grey)] = True
-        return found
-
-    def notes(self) -> Iterator[str]:
-        """Yields what users should know before the first step."""
-        yield from self.remarks
+        rows = [slice(*rows_here(self.mesh, len(batch.indices))) for batch in self.test_batches]
+        begun = ((self.test_loader.begin(batch, here), batch.mask[here])
+                 for batch, here in zip(self.test_batches, rows, strict=True))  # fmt: skip
+        for pending, mask in one_ahead(begun):
+            yield pending.result(), mask
 
 
 def colours_alone(data: ConfigDict) -> Augmentation:
