@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, usable
-from resnet_jax.data.folders import PARTS
+from resnet_jax.data.folders import split_folders
 from resnet_jax.data.held_out_split import choose_split
 from resnet_jax.data.image_files import DecodeError, image_size
-from resnet_jax.data.listing import ENDINGS
+from resnet_jax.data.label_files import read_text
+from resnet_jax.data.listing import ENDINGS, list_folder
 from resnet_jax.errors import UserError
 
 #: Bytes of the largest XML file that is read.
@@ -88,10 +89,10 @@ def _devkit(root: Path, remarks: Remarks) -> dict[str, Pairs]:
     years = [year for year in (root, *sorted(root.iterdir())) if (year / LISTS).is_dir() and year.is_dir()]
     parts: dict[str, Pairs] = {}
     for year in years:
-        images = {path.stem: path for path in (year / IMAGES).glob("*") if path.suffix.lower() in ENDINGS}
+        images = {path.stem: path for path in (list_folder(year / IMAGES).images if (year / IMAGES).is_dir() else ())}
         for part, file in (("train", "train"), ("validation", "val"), ("trainval", "trainval"), ("test", "test")):
             if (path := year / LISTS / f"{file}.txt").is_file():
-                names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+                names = [line.split()[0] for line in read_text(path, str(path)).split("\n") if line.strip()]
                 for name in _once(names, remarks):
                     image = images.get(name, year / IMAGES / f"{name}.jpg")
                     parts.setdefault(part, []).append((year / ANNOTATIONS / f"{name}.xml", image))
@@ -112,17 +113,17 @@ def _once(names: Iterable[str], remarks: Remarks) -> Iterable[str]:
 
 def _folders(root: Path, remarks: Remarks) -> dict[str, Pairs]:
     """Returns the parts of a user's own folder."""
-    parts = {part: root / name for part, names in PARTS.items() for name in names if (root / name).is_dir()}
+    parts = split_folders(list_folder(root), str(root))
     if parts and "train" not in parts:
         raise UserError(f"{root} holds {next(iter(parts.values())).name}/ but no train/")
     found: dict[str, Pairs] = {}
     for part, folder in (parts or {"train": root}).items():
         boxes, images = (folder / name if (folder / name).is_dir() else folder for name in (ANNOTATIONS, IMAGES))
-        files = sorted(path for path in images.iterdir() if path.suffix.lower() in ENDINGS)
+        files = list_folder(images).images
         found[part] = [(boxes / f"{path.stem}.xml", path) for path in files]
         stems = {path.stem for path in files}
-        for path in sorted(boxes.glob("*.xml")):
-            if path.stem not in stems:
+        for path in list_folder(boxes).others:
+            if path.suffix == ".xml" and path.stem not in stems:
                 remarks.add("annotations have no image and are left out", path.name)
         if not found[part]:
             raise UserError(f"{images} holds no image ({', '.join(sorted(ENDINGS))}) with a .xml file of its boxes")

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from resnet_jax.data.folders import PARTS
+from resnet_jax.data.folders import root_of, split_folders
 from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.image_files import decode
 from resnet_jax.data.imagenet.source import Example, RecordError
-from resnet_jax.data.listing import ENDINGS
+from resnet_jax.data.label_files import read_text
+from resnet_jax.data.listing import list_folder
 from resnet_jax.data.segmentation import cityscapes, voc
 from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
 from resnet_jax.errors import UserError, some
@@ -105,12 +106,7 @@ def open_pairs(data: ConfigDict) -> PairSplits:
       UserError: if its folder is not there, is of another layout, or has no image with a mask.
     """
     field = "folder" if data.name == "image_masks" else "data_dir"
-    given = data.data_dir or data.folder
-    if given is None:
-        raise UserError(f"{data.name} needs --config.data.{field}=PATH")
-    root = Path(given).expanduser()
-    if not root.is_dir():
-        raise UserError(f"config.data.{field}={given} is no folder")
+    root = root_of(data, field)
     if data.name != "voc2012" and data.sbd is not None:
         raise UserError(f"config.data.sbd adds masks to voc2012, not to {data.name}")
     if data.name == "image_masks":
@@ -154,9 +150,7 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
         table = values_table(tuple(data.mask_values))
     else:
         table = instances_table() if data.instances else labels_table(len(classes))
-    parts = {part: root / name for part, names in PARTS.items() for name in names if (root / name).is_dir()}
-    if not parts:
-        parts = {"train": root}
+    parts = split_folders(list_folder(root), str(root)) or {"train": root}
     if "train" not in parts:
         raise UserError(f"{root} holds {parts[min(parts)].name}/ but no train/")
     notes: list[str] = []
@@ -194,7 +188,7 @@ def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
     if data.classes:
         classes = tuple(data.classes)
     elif (root / CLASSES).is_file():
-        classes = tuple(line.strip() for line in (root / CLASSES).read_text().splitlines() if line.strip())
+        classes = tuple(filter(None, map(str.strip, read_text(root / CLASSES, str(root / CLASSES)).split("\n"))))
     elif data.instances:
         classes = ("background", "foreground")
     else:
@@ -216,7 +210,7 @@ def pairs_by_stem(images: Path, masks: Path, notes: list[str]) -> Pairs:
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; images/ and masks/ (or instances/) lie side by side")
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+        files = list_folder(folder).images
         by_stem = {path.stem: path for path in files}
         if len(by_stem) < len(files):
             twice = next(path.stem for path in files if by_stem[path.stem] != path)

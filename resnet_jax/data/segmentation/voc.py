@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from resnet_jax.data.label_files import read_text
 from resnet_jax.errors import UserError
 
 CLASSES = (
@@ -47,7 +48,4 @@ def find(root: Path, sbd: str | None = None) -> tuple[Pairs, Pairs]:
 
 
 def _names(path: Path) -> list[str]:
-    try:
-        return path.read_text().split()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    return read_text(path, str(path)).split()

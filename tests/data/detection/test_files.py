@@ -154,3 +154,20 @@ def test_blood_cells() -> None:
     assert (len(splits.train), len(splits.test)) == (292, 72) and splits.classes == ("Platelets", "RBC", "WBC")
     assert sum(len(image.labels) for image in (*splits.train, *splits.test)) == 4886
     assert splits.remarks == ("2 boxes without area are left out, as in BloodImage_00338.xml",)
+
+
+def test_what_other_systems_leave_in_a_folder(tmp_path: Path) -> None:
+    """Folders in capitals and resource forks, as in folders of classes; lists with a byte-order mark."""
+    for part, names in (("Train", "ab"), ("VAL", "c")):
+        for name in names:
+            made.draw(tmp_path / part / f"{name}.png", SHOWN[name])
+            (tmp_path / part / f"{name}.xml").write_text(made.xml(SHOWN[name]))
+            for ending in ("png", "xml"):
+                (tmp_path / part / f"._{name}.{ending}").write_bytes(b"fork")
+    splits = open_voc(tmp_path)
+    assert [image.path.name for image in splits.train] == ["a.png", "b.png"] and splits.remarks == ()
+    assert [image.path.name for image in splits.test] == ["c.png"] and splits.evaluated_on == "validation"
+
+    devkit = made.write_voc(tmp_path / "devkit", {"train": ["a"], "val": ["c"]}, {"a": SHOWN["a"], "c": SHOWN["c"]})
+    (devkit / "ImageSets" / "Main" / "train.txt").write_bytes(b"\xef\xbb\xbfa\r\n")
+    assert [image.path.name for image in open_voc(devkit).train] == ["a.png"]

@@ -219,3 +219,16 @@ def test_masks_of_sixteen_bits_and_of_one(tmp_path):
     assert np.array_equal(read_mask(write(tmp_path / "a.png", values), labels_table(2)), values)
     Image.fromarray(values == 1).save(tmp_path / "b.png")
     assert np.array_equal(read_mask(tmp_path / "b.png", labels_table(2)), values == 1)
+
+
+def test_what_other_systems_leave_in_a_folder(tmp_path):
+    """Folders in capitals, resource forks, and a list of classes from Windows, as in folders of classes."""
+    root = shapes_folder(tmp_path)
+    for name, capital in (("train", "Train"), ("val", "VAL")):
+        (root / name).rename(root / capital)
+        (root / capital / "images/._0.png").write_bytes(b"fork")
+    (root / "classes.txt").write_bytes(b"\xef\xbb\xbfground\r\nbright\r\ndark\r\n")
+    splits = open_pairs(data("image_masks", root))
+    assert splits.train.classes == ("ground", "bright", "dark") and splits.remarks == ()
+    assert splits.train.names == list("012345") and splits.test.names == list("012")
+    assert splits.evaluated_on == "validation"
