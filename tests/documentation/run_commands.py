@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.data.detection.made import rectangles, write_voc
+from tests.data.segmentation.made import shapes_folder
 from tests.documentation.pages import ROOT, Command, commands
 from tests.documentation.terminals import in_pipe, in_terminal
 
@@ -27,6 +29,7 @@ NOT_RUN = {
     r"^(sbatch|kubectl|gcloud)": "it needs a cluster",
     r"-m experiments campaign": "it publishes",
     r"-m resnet_jax compile": "it needs libtpu; make tpu-check does it",
+    r"-m benchmarks": "it measures for minutes; tests/benchmarks has it",
     r"--num_processes": "it needs a second terminal; tests/training/test_processes.py does it",
     r"-m experiments he2015\.table6 run": "it trains ten nets at full length",
     r"-m experiments mine\.": "tests/examples/test_tutorials.py has that table",
@@ -42,8 +45,11 @@ NOT_RUN = {
 INSTEAD = (
     (r"^(\.venv/bin/)?python\b", sys.executable),
     (r"(?<= )(\.venv/bin/)python\b", sys.executable),
-    (r" --config\.data\.data_dir=TFDS_DIR", ""),
-    (r"--config\.init_from=WEIGHTS", "--config.init_from=runs/first"),
+    (r" --config\.data\.data_dir=(TFDS_DIR|DIR)", ""),
+    (r"--config\.init_from=(WEIGHTS|weights/resnet20)", "--config.init_from=runs/a"),
+    (r"(configs/cifar10\.py:resnet56) --workdir=runs/a\b", r"\1 --workdir=runs/configured"),
+    (r"(configs/nuclei\.py) --config\.data\.folder=PATH", r"\1 --config.data.folder=runs/instances"),
+    (r"(configs/bccd\.py) --config\.data\.folder=PATH", r"\1 --config.data.folder=runs/boxes"),
     (r"--weights=WEIGHTS IMAGE\.\.\. \[--top=5\] \[--json\]", "--weights=runs/first digit.png --top=5 --json"),
     (r"--config\.data\.folder=PATH", "--config.data.folder=runs/digits"),
     (r"--recompute_bn=\d+", "--recompute_bn=64"),
@@ -80,6 +86,14 @@ def prepare(folder: Path) -> None:
             pixels = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / "runs/digits" / name / f"{i}.png")
     Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).save(folder / "digit.png")
+    for name in ("photo.png", "photo.jpg"):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)).save(folder / name)
+    shapes = shapes_folder(folder / "runs/instances", sides=((128, 128),))
+    (shapes / "classes.txt").unlink()  # instances are no classes
+    for part in ("train", "val"):
+        (shapes / part / "masks").rename(shapes / part / "instances")
+    shown = {name: rectangles(seed) for seed, name in enumerate("abcdef")}
+    write_voc(folder / "runs/boxes", {"trainval": "abcd", "test": "ef"}, shown)
     train = f"{sys.executable} -m resnet_jax train {SHORT} {TINY} --config.seed="
     configs = {
         "runs/first": "digits:resnet20", "runs/ablation/plain56": "digits:plain56",
