@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,23 @@ def write_evaluation(tested: EvaluatedRuns, workdir: str | Path) -> Path:
                       *((c, *row) for c, row in enumerate(matrix.tolist()))],
         "calibration": [("above", "to", "images", "confidence", "accuracy"), *bins],
     }  # fmt: skip
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
+    write_tables(path, tables, json.dumps(to_json(result), indent=2, allow_nan=False))
+    return path
+
+
+def write_tables(path: Path, tables: Mapping[str, Sequence[Sequence[Any]]], record: str) -> None:
+    """Writes an evaluation's record, JSON, to `path`, and each table beside it, to STEM_NAME.csv.
+
+    Raises:
+      UserError: if the folder cannot be written to.
+    """
+    with writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
         for name, rows in tables.items():
             text = io.StringIO(newline="")
             csv.writer(text, lineterminator="\n").writerows(rows)
-            atomic_write(folder / f"{result.metric}_{name}.csv", text.getvalue())
-        atomic_write(path, json.dumps(to_json(result), indent=2, allow_nan=False) + "\n")
-    return path
+            atomic_write(path.with_name(f"{path.stem}_{name}.csv"), text.getvalue())
+        atomic_write(path, record + "\n")
 
 
 def to_json(result: ProtocolResult) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Tests a run that segments: whole images, also mirrored and at several sizes, the probabilities averaged."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import config_hash
 from resnet_jax.data.segmentation.pipeline import SegmentationPipeline
-from resnet_jax.errors import UserError, unknown_name, writing
-from resnet_jax.evaluation.evaluation_files import EVALUATIONS
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.evaluation.evaluation_files import EVALUATIONS, write_tables
 from resnet_jax.evaluation.open_run import OpenRun
 from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.tasks.segmentation import Segmentation
@@ -161,11 +158,5 @@ def write_segmentation(result: SegmentationResult, confusion: np.ndarray, classe
         "confusion": [("class", *(f"guessed {name}" for name in classes), "not finite"),
                       *((name, *row) for name, row in zip(classes, confusion.tolist(), strict=True))],
     }  # fmt: skip
-    with writing(folder):
-        folder.mkdir(exist_ok=True)
-        for name, lines in tables.items():
-            text = io.StringIO(newline="")
-            csv.writer(text, lineterminator="\n").writerows(lines)
-            atomic_write(folder / f"{result.protocol}_{name}.csv", text.getvalue())
-        atomic_write(path, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    write_tables(path, tables, json.dumps(dataclasses.asdict(result), indent=2))
     return path

@@ -68,7 +68,7 @@ def _load(file: Path) -> dict[str, Any]:
         record = json.loads(file.read_bytes())
         if all(isinstance(record[name], list) for name in ("images", "annotations", "categories")):
             return record
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(f"{file} is no file of COCO's: it needs lists of images, annotations and categories")
 
