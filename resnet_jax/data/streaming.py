@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -150,7 +151,7 @@ class StreamingPipeline(StreamingBatches, Streamed):
     remarks: tuple[str, ...] = ()
     source: str = ""
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of the training and of the test images; see `imagenet.fingerprint`."""
         return fingerprint(self.train_loader.source) + fingerprint(self.test_loader.source)

@@ -1,6 +1,7 @@
 """Feeds steps with images and their boxes, in batches of a few sizes."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -105,7 +106,7 @@ class BoxPipeline(BoxBatches, Streamed):
     #: Steps at which the size of images changes by schedule.
     size_changes: ClassVar[tuple[int, ...]] = ()
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of the training and of the test images; see `batches.BoxLoader`."""
         return self.train_loader.fingerprint() + self.test_loader.fingerprint()

@@ -1,6 +1,7 @@
 """Feeds steps with images and their masks: crops to train on, whole images in few padded shapes to evaluate on."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -89,7 +90,7 @@ class SegmentationPipeline(SegmentationBatches, Streamed):
     #: Steps at which the size of images changes.
     size_changes: ClassVar[tuple[int, ...]] = ()
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of the training and of the test images; see `sources.PairSource`."""
         return self.train_loader.pairs.fingerprint() + self.test_loader.pairs.fingerprint()
