@@ -48,6 +48,7 @@ INSTEAD = (
     (r" --config\.data\.data_dir=(TFDS_DIR|DIR)", ""),
     (r"--config\.init_from=(WEIGHTS|weights/resnet20)", "--config.init_from=runs/a"),
     (r"(configs/cifar10\.py:resnet56) --workdir=runs/a\b", r"\1 --workdir=runs/configured"),
+    (r"(--config\.init_from=runs/base .*)--workdir=runs/mine\b", r"\1--workdir=runs/from_base"),
     (r"(configs/nuclei\.py) --config\.data\.folder=PATH", r"\1 --config.data.folder=runs/instances"),
     (r"(configs/bccd\.py) --config\.data\.folder=PATH", r"\1 --config.data.folder=runs/boxes"),
     (r"--weights=WEIGHTS IMAGE\.\.\. \[--top=5\] \[--json\]", "--weights=runs/first digit.png --top=5 --json"),
@@ -61,7 +62,8 @@ SHORT = (
     "--config.steps=4 --config.log_every=2 --config.eval_every=4 --config.checkpoint_every=4 --config.batch_size=16 "
     "--config.schedule.warmup=none"
 )
-TINY = '--config.model.stage_sizes="(1,1,1)" --config.model.widths="(4,8,8)" --config.model.bn_group_size=0'
+WHOLE_BATCH = "--config.model.bn_group_size=0"
+TINY = f'--config.model.stage_sizes="(1,1,1)" --config.model.widths="(4,8,8)" {WHOLE_BATCH}'
 
 
 def shortened(text: str) -> str:
@@ -70,7 +72,9 @@ def shortened(text: str) -> str:
     for pattern, instead in INSTEAD:
         text = re.sub(pattern, instead, text)
     if " train " in text:
-        text = f"{text} {SHORT}" + ("" if "init_from" in text else f" {TINY}")
+        if "init_from" not in text:  # whose net is that of the weights
+            text += f" {WHOLE_BATCH if 'stage_sizes' in text else TINY}"
+        text = f"{text} {SHORT}"
         if re.search(r"configs/cifar10\.py|=mine\.py", text) and "image_folder" not in text:
             text += " --config.data.name=synthetic"
     return text
