@@ -126,7 +126,7 @@ def _model() -> dict[str, Any]:
         "head": placeholder(str),
         "head_width": placeholder(int),
         "aux_head": placeholder(bool),
-        # Of detectors; see models/detection/faster_rcnn.py.
+        # Of detectors; see models/detection/detector.py.
         "shared_stages": placeholder(int),
         "anchor_sizes": placeholder(tuple),
         "anchor_ratios": placeholder(tuple),

@@ -12,7 +12,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from resnet_jax.data.detection.batches import Batch
-from resnet_jax.models.detection.faster_rcnn import Losses
+from resnet_jax.models.detection.detector import Losses
 from resnet_jax.models.detection.regions import Detections
 from resnet_jax.tasks.average_precision import Found, Truth, area_under, eleven_points, precision_recall
 from resnet_jax.tasks.coco_metrics import check_installed, coco_metrics

@@ -1,0 +1,176 @@
+"""Faster R-CNN on any features (Ren et al. 2015): proposals, their classes and boxes, what both are trained on."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
+from resnet_jax.models.detection.regions import Objects, Trained, detect, propose, train_anchors, train_regions
+from resnet_jax.models.detection.roi import roi_align, roi_max_pool
+from resnet_jax.models.detection.rpn import RPN
+
+#: Ways to take the features of a region.
+POOLS = {"max": roi_max_pool, "align": roi_align}
+
+
+class Losses(NamedTuple):
+    """Holds what the losses of a batch need.
+
+    Attributes:
+      anchors, regions: what is trained on, with a first axis for the images.
+      objectness: (batch, anchors), logits of the anchors that were drawn.
+      anchor_deltas: (batch, anchors, 4).
+      logits: (batch, regions, 1 + classes).
+      deltas: (batch, regions, 4), those of each region's own class.
+    """
+
+    anchors: Trained
+    regions: Trained
+    objectness: Array
+    anchor_deltas: Array
+    logits: Array
+    deltas: Array
+
+
+class Detector(nn.Module):
+    """Finds objects: a subclass says what sees the image (`image_features`) and what sees a region (`see_regions`).
+
+    Its parameters are those of the subclass's net by the same names, `rpn` (a 3x3 convolution, and two 1x1 for objects
+    and boxes), `head` (the classes, background first) and `head_boxes`. So weights of a classifier fit it.
+
+    The defaults are the values of the paper and of py-faster-rcnn (docs/fidelity.md has the sources).
+
+    Attributes:
+      num_classes: classes of objects, without the background.
+      anchor_sizes, anchor_ratios: see `anchors.anchor_shapes`.
+      rpn_stride: positions of the shared features from one anchor's to the next.
+      rpn_features: features of the RPN's 3x3 convolution.
+      rpn_anchors: anchors of an image that a step is trained on.
+      inside_anchors: whether anchors across the border are left out of training.
+      rpn_threshold: of NMS among proposals.
+      train_proposals, test_proposals: (anchors ahead of NMS, proposals behind it) in training and in testing.
+      smallest_proposal: side in pixels.
+      regions, foreground: regions of an image that a step is trained on, and the share of objects among them, at most.
+      region_pool, region_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last
+        stage.
+      nms_threshold, least_score, detections: of what is found in testing; see `regions.detect`.
+    """
+
+    num_classes: int = 20
+    anchor_sizes: tuple[float, ...] = (128, 256, 512)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    rpn_stride: int = 1
+    rpn_features: int = 512
+    rpn_anchors: int = 256
+    inside_anchors: bool = True
+    rpn_threshold: float = 0.7
+    train_proposals: tuple[int, int] = (12_000, 2000)
+    test_proposals: tuple[int, int] = (6000, 300)
+    smallest_proposal: float = 16.0
+    regions: int = 128
+    foreground: float = 0.25
+    region_pool: str = "max"
+    region_size: int = 14
+    nms_threshold: float = 0.3
+    least_score: float = 0.05
+    detections: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.region_pool not in POOLS:
+            raise unknown_name("region_pool", self.region_pool, POOLS)
+        numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
+                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections)  # fmt: skip
+        if min(numbers) <= 0:
+            raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
+
+    @property
+    def task(self) -> str:
+        """Returns what the net is for."""
+        return "detection"
+
+    @property
+    def shared_stride(self) -> int:
+        """Returns the pixels from one position of the shared features to the next."""
+        raise NotImplementedError
+
+    def image_features(self, images: Array, train: bool) -> Array:
+        """Returns the shared features of images, (batch, height, width, channels)."""
+        raise NotImplementedError
+
+    def see_regions(self, pooled: Array, train: bool) -> Array:
+        """Returns a float32 vector for each region: (n, size, size, channels) to (n, features)."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: Array | Mapping[str, Any], train: bool = False) -> Any:
+        """Finds objects; in training it gives what the losses need instead.
+
+        Args:
+          x: images (batch, height, width, channels); or with `sizes`, int32 (batch, 2), their heights and widths
+            without padding, {"images": ..., "sizes": ...}; in training also with `objects`, of `regions.Objects`. All
+            have a first axis for the images.
+          train: whether this is training, which needs an rng named "dropout" to draw anchors and regions by.
+
+        Returns:
+          `regions.Detections` with a first axis for the images; in training `Losses`.
+        """
+        images = x["images"] if isinstance(x, Mapping) else x
+        batch, height, width, _ = images.shape
+        sizes = x["sizes"] if isinstance(x, Mapping) else jnp.tile(jnp.array([height, width], jnp.int32), (batch, 1))
+        features = self.image_features(images, train)
+
+        anchors, objectness, anchor_deltas = self._rpn(features)
+        before, after = self.train_proposals if train else self.test_proposals
+        proposals = jax.vmap(partial(propose, anchors, before=before, after=after, threshold=self.rpn_threshold,
+                                     smallest=self.smallest_proposal))(
+            *jax.lax.stop_gradient((objectness, anchor_deltas)), sizes)  # fmt: skip
+        if not train:
+            logits, deltas = self._classify(features, proposals.boxes, train)
+            find = partial(detect, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
+            return jax.vmap(find)(proposals, logits, deltas, sizes)
+
+        assert isinstance(x, Mapping)
+        objects: Objects = x["objects"]
+        keys = jax.random.split(self.make_rng("dropout"), (2, batch))
+        drawn = jax.vmap(
+            lambda key, size, one: train_anchors(
+                key, anchors, size, one, count=self.rpn_anchors, inside=self.inside_anchors
+            )
+        )(keys[0], sizes, objects)
+        boxes, regions = jax.vmap(
+            lambda key, proposed, one: train_regions(key, proposed, one, count=self.regions, share=self.foreground)
+        )(keys[1], proposals, objects)
+        logits, deltas = self._classify(features, boxes, train)
+        take = jax.vmap(lambda values, indices: values[indices])
+        own = jnp.take_along_axis(deltas, regions.labels[..., None, None], axis=2)[:, :, 0]
+        return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own)
+
+    def _rpn(self, features: Array) -> tuple[Array, Array, Array]:
+        """Returns the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
+        shapes = anchor_shapes(self.anchor_sizes, self.anchor_ratios)
+        logits, deltas = RPN(self.rpn_features, len(shapes), self.rpn_stride, self.dtype, name="rpn")(features)
+        height, width = logits.shape[1:3]
+        anchors = jnp.asarray(grid_anchors(height, width, self.shared_stride * self.rpn_stride, shapes))
+        return anchors, logits.reshape(len(features), -1), deltas.reshape(len(features), -1, 4)
+
+    def _classify(self, features: Array, boxes: Array, train: bool) -> tuple[Array, Array]:
+        """Returns the logits (batch, n, 1 + classes) and the regression (batch, n, 1 + classes, 4) of regions."""
+        pool = POOLS[self.region_pool]
+        pooled = jax.vmap(partial(pool, size=self.region_size, scale=1 / self.shared_stride))(features, boxes)
+        pooled = pooled.reshape(-1, *pooled.shape[2:])
+        x = self.see_regions(pooled, train)
+        outputs = self.num_classes + 1
+        logits = _dense(outputs, 0.01, "head")(x)
+        deltas = _dense(4 * outputs, 0.001, "head_boxes")(x)
+        return logits.reshape(*boxes.shape[:2], outputs), deltas.reshape(*boxes.shape[:2], outputs, 4)
+
+
+def _dense(features: int, deviation: float, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=nn.initializers.normal(deviation), name=name)
