@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from experiments.estimate import Rates, duration
 from experiments.launchers.process import LOG, Outcome
 from experiments.plan import Plan, State, Status, Trial, newest_checkpoint
 from resnet_jax.errors import counted
+from resnet_jax.tasks.choose import task_type
+from resnet_jax.tasks.task import spelt
 from resnet_jax.training.progress import is_live
 
 #: Bytes that are read from the end of metrics.jsonl and log.txt.
@@ -33,7 +36,7 @@ class Progress:
     Attributes:
       state: "waiting", "running", "done", "failed" or "stopped".
       step: steps done.
-      values: the newest train_error, test_error and images_per_second.
+      values: the newest metrics and images_per_second.
       log_line: the last line of its log.
       text: how it failed.
       first: (time, step) at the first look in this launch.
@@ -145,7 +148,11 @@ class Board:
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Notes that a run is over."""
         self.runs.end(trial, outcome)
-        found = errors(self.runs[trial]) if outcome.kind == "done" else " ".join(outcome.text.split("\n")[:1])
+        found = (
+            metrics(self.runs[trial], shown(trial))
+            if outcome.kind == "done"
+            else " ".join(outcome.text.split("\n")[:1])
+        )
         self._say(f"{trial.name}: {self.runs[trial].state} in {duration(outcome.seconds)}, {found}; {self._done()}")
 
     def tick(self) -> None:
@@ -157,7 +164,7 @@ class Board:
             self.runs.look(trial)
             if not self._console.is_terminal:
                 progress = self.runs[trial]
-                self._say(f"{trial.name}: step {progress.step} of {trial.steps}, {errors(progress)}")
+                self._say(f"{trial.name}: step {progress.step} of {trial.steps}, {metrics(progress, shown(trial))}")
         if self._console.is_terminal:
             self._live.refresh()
 
@@ -184,11 +191,11 @@ class Board:
             progress = runs[trial]
             bar = ProgressBar(total=trial.steps, completed=progress.step, width=20)
             # Before the first metrics, the log says what it does: loading, compiling, waiting.
-            text = errors(progress) if progress.values else progress.log_line
+            text = metrics(progress, shown(trial)) if progress.values else progress.log_line
             steps = f"{progress.step}/{trial.steps}"
             room = self._console.width - len(trial.name) - len(steps) - 26
             if progress.values and len(text) > room:
-                text = short_errors(progress, room)
+                text = short_metrics(progress, shown(trial), room)
             now.add_row(trial.name, bar, steps, Text(text, overflow="ellipsis", no_wrap=True))
         failures = []
         for trial in runs.in_state("failed"):
@@ -197,20 +204,27 @@ class Board:
         return Group(rows, Text(), now, *failures, Text(self._done(), "bold"))
 
 
-def errors(progress: Progress) -> str:
-    """Returns what is known of a run's errors and speed."""
-    forms = (("train_error", "train error {:.2f} %"), ("test_error", "test error {:.2f} %"),
-             ("images_per_second", "{:,.0f} images/s"))  # fmt: skip
-    known = [form.format(progress.values[name]) for name, form in forms if name in progress.values]
+def shown(trial: Trial) -> Mapping[str, str]:
+    """Returns the metrics that a run's task shows, with their units."""
+    return task_type(trial.config.task).shown
+
+
+def metrics(progress: Progress, names: Mapping[str, str]) -> str:
+    """Returns what is known of a run's metrics and speed; `names` are those of its task, with their units."""
+    known = [f"{spelt(name)} {progress.values[name]:.2f} {unit}".rstrip() for name, unit in names.items()
+             if name in progress.values]  # fmt: skip
+    if (speed := progress.values.get("images_per_second")) is not None:
+        known.append(f"{speed:,.0f} images/s")
     return "  ".join(known) or "no step is recorded yet"
 
 
-def short_errors(progress: Progress, room: int) -> str:
-    """Returns errors in at most `room` columns, of which as many are shown as are whole."""
-    train, test = (
-        f"{progress.values[name]:.2f}" if name in progress.values else "-" for name in ("train_error", "test_error")
-    )
-    forms = (f"train/test error {train}/{test} %", f"train/test {train}/{test} %", f"{train}/{test} %", f"{test} %")
+def short_metrics(progress: Progress, names: Mapping[str, str], room: int) -> str:
+    """Returns metrics in at most `room` columns, of which as many are shown as are whole."""
+    numbers = [f"{progress.values[name]:.2f}" if name in progress.values else "-" for name in names]
+    splits, kinds = zip(*(name.split("_", 1) for name in names), strict=True)
+    kind = spelt(kinds[0]) if len(set(kinds)) == 1 else "/".join(spelt(kind) for kind in kinds)
+    both, values, unit = "/".join(splits), "/".join(numbers), next(iter(names.values()))
+    forms = (f"{both} {kind} {values} {unit}", f"{both} {values} {unit}", f"{values} {unit}", f"{numbers[-1]} {unit}")
     return next((form for form in forms if len(form) <= room), "")
 
 

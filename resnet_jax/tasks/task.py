@@ -90,4 +90,9 @@ def heading(name: str, evaluated_on: str = "test") -> str:
     """Returns what a metric is called: "training error" of `train_error`, "held-out mean IoU" of `test_mean_iou`."""
     split, _, kind = name.partition("_")
     what = "training" if split == "train" else evaluated_on.replace("_", "-")
-    return f"{what} {kind.replace('_', ' ').replace('iou', 'IoU').replace('ap50', 'AP50')}"
+    return f"{what} {spelt(kind)}"
+
+
+def spelt(name: str) -> str:
+    """Returns a metric's name as it is written: "test mean IoU" of `test_mean_iou`, "test AP50" of `test_ap50`."""
+    return name.replace("_", " ").replace("iou", "IoU").replace("ap50", "AP50")

@@ -13,6 +13,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 from rich.text import Text
 
 from resnet_jax.errors import printable
+from resnet_jax.tasks.task import spelt
 
 #: Seconds of which the speed is taken for the time left: a run speeds up after it has compiled, and when others end.
 RECENT_SECONDS = 60
@@ -73,7 +74,7 @@ def _metrics(shown: Mapping[str, str], values: Mapping[str, float]) -> str:
     for kind, names in kinds.items():
         sets = "/".join(name.partition("_")[0] for name in names)
         numbers = "/".join(_number(values, name, ".1f" if shown[name] else ".3g") for name in names)
-        parts.append(f"{sets} {kind.replace('_', ' ')} {numbers} {shown[names[0]]}".rstrip())
+        parts.append(f"{sets} {spelt(kind)} {numbers} {shown[names[0]]}".rstrip())
     return "  ".join(parts)
 
 
@@ -134,7 +135,7 @@ class PlainProgress(ProgressDisplay):
             return
         self._last = now
         metrics = "".join(
-            f"  {name.replace('_', ' ')} {_number(self._values, name, '.2f')} {unit}".rstrip()
+            f"  {spelt(name)} {_number(self._values, name, '.2f')} {unit}".rstrip()
             for name, unit in self._shown.items()
         )
         parts = [part for part in (_speed(self._values), "" if left is None else f"{left:.0f} s left") if part]

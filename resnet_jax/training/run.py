@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_jax.config import config_hash, differing_fields
 from resnet_jax.errors import Stopped, UserError
-from resnet_jax.tasks.task import Task
+from resnet_jax.tasks.task import Task, spelt
 from resnet_jax.training.checkpoint import Checkpoints, Restored
 from resnet_jax.training.computation import changes, computation, go_on
 from resnet_jax.training.distributed import agreed, replicated
@@ -129,7 +129,7 @@ class Run:
 
     @property
     def _metric_in_words(self) -> str:
-        return self.trainer.task.best_metric.replace("_", " ")
+        return spelt(self.trainer.task.best_metric)
 
     def _check_changes(self) -> None:
         """Raises UserError for changed fields where no step would be done with them: the result would be of others."""

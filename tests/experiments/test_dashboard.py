@@ -3,6 +3,7 @@
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from experiments.estimate import Rates
@@ -56,6 +57,24 @@ def test_a_terminal_has_a_table_and_the_lines_above_it(tmp_path):
     text = stream.getvalue()
     assert "plain seed 0: begins" in text and "plain seed 0: done in 9 s" in text
     assert text.rindex("1 of 1 run done") > text.rindex("done in 9 s")
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [(140, "train error 12.50 %  test AP50 80.00 %"), (76, "train/test error/AP50 12.50/80.00 %"), (48, "80.00 %")],
+)
+def test_metrics_are_those_of_the_task(tmp_path, width, expected):
+    """A detector has no test error."""
+    plan = make_plan([table(tiny_row("cells", "digits:plain20"))], tmp_path)
+    (trial,) = plan.trials
+    trial.config.task = "detection"
+    trial.folder.mkdir()
+    (trial.folder / "metrics.jsonl").write_text('{"step": 2, "train_error": 12.5, "test_ap50": 80.0}\n')
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    board = Board(Runs(plan, plan.statuses(), Rates(), 1), console)
+    board.start(trial)
+    board.runs.look(trial)
+    assert re.search(rf"2/6 +{expected} *\n", render(board, console))
 
 
 def render(board, console):
