@@ -97,6 +97,12 @@ BENCHMARKS = {
         "finetuning", "docs/finetuning.md", "fine-tuning from CIFAR-10 to few digits, beside training from scratch",
         {"weights": {"required": True, "help": "of a cifar_resnet20 trained on CIFAR-10"},
          "steps": _count(60, "of each run"), "seeds": _count(2, "runs of each way")}),
+    "detectors": Benchmark(
+        "detectors", "docs/detection.md", "Faster R-CNN on BCCD beside torchvision's: a step, and AP50",
+        {"data": {"required": True, "help": "the folder of BCCD"},
+         "weights": {"required": True, "help": "of a cifar_resnet20 trained on CIFAR-10"},
+         "run": {"help": "a finished run of configs/bccd.py; unset: only steps are timed"},
+         "seconds": _seconds(5), "rounds": _count(7, "turns of each")}),
     "input_pipeline": Benchmark(
         "input_pipeline", "docs/input_pipeline.md",
         "images per second and core of ways to read, decode and crop ImageNet's files",
