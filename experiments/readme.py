@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.docs_tables import replaced
@@ -12,14 +13,21 @@ from experiments.tables import Filled, fill
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.summary import variant_summary
 from resnet_jax.report.comparison import to_grid
-from resnet_jax.report.grid import to_markdown
+from resnet_jax.report.draw_metrics import draw_metrics
+from resnet_jax.report.grid import make_grid, to_markdown
 from resnet_jax.report.page import machine
 from resnet_jax.report.style import save
 from resnet_jax.report.table import runs_grid
+from resnet_jax.tasks.choose import task_type
+from resnet_jax.tasks.task import spelt
 from resnet_jax.training.result import Result
+from resnet_jax.training.run_folder import RunFolder
 
 DIGITS = Path("results/digits_ablation")
 PAPERS = Path("results/papers")
+
+#: Runs of recipes for other tasks: the folder of their records, and the page that shows them.
+RECIPES = {"bccd": "docs/detection.md", "nuclei": "docs/segmentation.md"}
 
 #: The tables and figures of the papers that docs/results.md shows, as far as runs of their rows are published.
 SHOWN = ("he2015.figure6",)
@@ -74,6 +82,35 @@ def pictures(filled: Filled) -> list[tuple[Path, str, str]]:
     return [(PAPERS / f"{name}{suffix}.png", mark, suffix) for suffix, mark, entries in lengths(filled) if entries]
 
 
+def recipe_runs(root: Path, name: str) -> dict[str, Result]:
+    """Returns the results of the published runs of a recipe, by their folder's name in words."""
+    found = {}
+    for folder in sorted((root / "results" / name).iterdir()):
+        if folder.is_dir() and (result := RunFolder(folder).result()) is not None:
+            found[folder.name] = result
+    return found
+
+
+def recipe_metrics(result: Result) -> list[str]:
+    """Returns the names of what a run's evaluations measured in percent, that by which the best is chosen first."""
+    best = task_type(result.task).best_metric
+    return [best, *(name for name in result.metrics if name.startswith("test_") and name not in (best, "test_loss"))]
+
+
+def recipe_table(root: Path, name: str) -> str:
+    """Returns the published runs of a recipe with all their metrics, in percent, and their curves."""
+    runs = recipe_runs(root, name)
+    names = recipe_metrics(next(iter(runs.values())))
+    headings = ["start", "steps", *(spelt(metric.removeprefix("test_")) for metric in names), "parameters", "seconds"]
+    rows = [
+        [folder.replace("_", " "), f"{run.steps:,}", *(f"{run.metrics[metric]:.1f}" for metric in names),
+         f"{run.params:,}", f"{run.seconds:,.0f}"] for folder, run in runs.items()
+    ]  # fmt: skip
+    table = to_markdown(make_grid(headings, rows)).strip()
+    title = f"{name} over iterations: {', '.join(runs)}".replace("_", " ")
+    return f"{table}\n\n{measured_on(runs.values())}\n\n![{title}](../results/{name}/curves.png)"
+
+
 def net_table(root: Path) -> str:
     """Returns the table of all named nets with depth, parameters and multiply-adds."""
     lines = ["| net | image | depth | parameters | multiply-adds | defined in |", "|:--|--:|--:|--:|--:|:--|"]
@@ -90,6 +127,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("README.md", "digits_ablation", ablation_table),
     ("docs/results.md", "papers", paper_tables),
     ("docs/nets.md", "nets", net_table),
+    *((page, name, partial(recipe_table, name=name)) for name, page in RECIPES.items()),
 )
 
 
@@ -111,6 +149,10 @@ def update(root: Path = ROOT) -> None:
     pages = regenerated(root)  # fails before anything is written
     if (root / DIGITS).is_dir():
         save(ablation.curves(ablation.runs(root / DIGITS)), root / DIGITS / "curves.png")
+    for name in RECIPES:
+        runs = recipe_runs(root, name)
+        folders = {folder.replace("_", " "): root / "results" / name / folder for folder in runs}
+        save(draw_metrics(folders, recipe_metrics(next(iter(runs.values())))), root / "results" / name / "curves.png")
     for filled in published(root):
         for path, _, suffix in pictures(filled):
             save(draw(filled, suffix), root / path)
