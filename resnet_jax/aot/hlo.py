@@ -147,9 +147,10 @@ _BETWEEN = re.compile(r"(?<![^/])(?:while/(?:body|cond)|cond/branch_\d+_fun|chec
 def layer_of(op_name: str) -> str | None:
     """Returns the layer of the net that an operation belongs to, as "stage1/block2/conv1"; None if to none."""
     # Flax names modules inside the net's own, which JAX wraps in the transformations that it made of it.
-    match = re.search(r"jvp\([A-Za-z]\w*\)\)?/(.*)", op_name) or re.search(r"/(?:ResNet|VGG)/(.*)", op_name)
+    match = re.search(r"jvp\([A-Za-z]\w*\)\)?/(.*)", op_name) or re.search(r"/[A-Z]\w*/(.*)", op_name)
     if match is None:
         return None
-    parts = [part for part in _BETWEEN.sub("", match.group(1)).split("/")[:-1] if re.fullmatch(r"\w+", part)]
+    # A detector's own name comes again where it runs the stages of a net: modules have names in lower case.
+    parts = [part for part in _BETWEEN.sub("", match.group(1)).split("/")[:-1] if re.fullmatch(r"[a-z_]\w*", part)]
     # A module that calls a loop of its own is named again inside it.
     return "/".join(part for part, _ in itertools.groupby(parts)) or None

@@ -76,6 +76,9 @@ def test_layers_are_those_of_flax():
          "stage1/block1/bn1"),
         ("jit(step)/jvp(Net)/body/cond/mul", "body/cond"),
         ("jit(steps)/while/body/jit(_threefry_split)/add", None),
+        ("jit(step)/jvp(FasterRCNN)/FasterRCNN/stage4/block1/conv2/conv_general_dilated", "stage4/block1/conv2"),
+        ("jit(step)/jvp(FasterRCNN)/proposals/vmap(vmap)/while/body/reduce_or", "proposals"),
+        ("jit(evaluate)/FasterRCNN/FasterRCNN/stage1/block1/conv1/conv_general_dilated", "stage1/block1/conv1"),
     ],
 )  # fmt: skip
 def test_the_layer_of_an_operation(op_name, layer):
