@@ -209,8 +209,9 @@ class Detector(nn.Module):
         if len(views) > 1:
             scales = jnp.stack([view.scales for view in views], axis=1)
             first = jax.vmap(partial(nearest_pair, side=self.classified_side))(boxes, scales)[..., None, None, None]
-            pairs = [sum(jnp.where(first + second == k, one, 0) for k, one in enumerate(pooled)) for second in (0, 1)]
-            x = jnp.maximum(*(self._see(one, False) for one in pairs))
+            smaller = jnp.select([first == k for k in range(len(views))], pooled)
+            larger = jnp.select([first + 1 == k for k in range(len(views))], pooled)
+            x = jnp.maximum(self._see(smaller, False), self._see(larger, False))
         else:
             x = self._see(pooled[0], False)
         return jax.vmap(predict)(regions, *self._classify(x), sizes)
