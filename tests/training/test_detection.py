@@ -1,5 +1,6 @@
 """A detector is trained, stopped and resumed, shared by devices, tested and asked for boxes, as users do it."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,7 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     assert again["test_ap50"] == pytest.approx(result.metrics["test_ap50"])
     assert {"test_ap50_red", "test_ap50_green", "test_ap50_blue"} <= again.keys()
 
+    tested_by_protocols(tmp_path / "run", result.metrics["test_ap50"], capsys)
     image = folder / "JPEGImages" / "image3.png"
     assert main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)["images"]
@@ -74,6 +76,31 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     best = answer["objects"][0]
     boxes = [box for name, box in made.rectangles(3) if name == best["name"]]
     assert max(definitions.iou(np.array(best["box"]), np.array(box)) for box in boxes) > 0.5
+
+
+def tested_by_protocols(workdir: Path, ap50: float, capsys: Any) -> None:
+    """In two rounds and at other sizes the net finds most; an ensemble of it with itself finds what it finds."""
+    protocol = ["--protocol=refined_multi_scale", "--scales=64,40", "--num_processes=1"]
+    assert main(["evaluate", f"--workdir={workdir}", *protocol]) == 0
+    record, classes = written(workdir, "refined_multi_scale")
+    assert f"AP50 {record['metrics']['test_ap50']:.2f} %; written to" in capsys.readouterr().out
+    assert record["shorter_sides"] == [40, 64] and record["examples"] == 8 and record["step"] == 160
+    assert [(one["class"], int(one["objects"]) > 0) for one in classes] == [(c, True) for c in ("blue", "green", "red")]
+    own = np.mean([float(one["ap50_percent"]) for one in classes])
+    assert record["metrics"]["test_ap50"] == pytest.approx(own, abs=1e-3) and own > 60
+
+    assert main(["evaluate", f"--workdir={workdir},{workdir}", "--json", "--num_processes=1"]) == 0
+    record, _ = written(workdir, "ensemble")
+    assert json.loads(capsys.readouterr().out) == record and record["step"] == [160, 160]
+    assert record["protocol"] == "whole_image" and record["metrics"]["test_ap50"] == pytest.approx(ap50, abs=0.5)
+
+
+def written(workdir: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    folder = workdir / "evaluations"
+    for ending in ("png", "svg"):
+        assert (folder / f"{name}.{ending}").stat().st_size > 5000
+    with (folder / f"{name}_classes.csv").open() as file:
+        return json.loads((folder / f"{name}.json").read_text()), list(csv.DictReader(file))
 
 
 def test_resumed_bitwise(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
