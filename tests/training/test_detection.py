@@ -69,8 +69,15 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
 
     tested_by_protocols(tmp_path / "run", result.metrics["test_ap50"], capsys)
     image = folder / "JPEGImages" / "image3.png"
-    assert main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--json"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)["images"]
+    answers = []
+    for flags in (["--refine"], []):
+        assert (
+            main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--json", *flags]) == 0
+        )
+        answers += json.loads(capsys.readouterr().out)["images"]
+    refined, answer = answers
+    assert refined["objects"][0]["name"] == answer["objects"][0]["name"]
+    assert refined["objects"][0]["box"] != answer["objects"][0]["box"]
     assert json.loads((tmp_path / "image3.png.boxes.json").read_text()) == answer
     assert (tmp_path / "image3.png.boxes.png").stat().st_size > 500
     best = answer["objects"][0]

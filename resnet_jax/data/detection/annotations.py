@@ -95,8 +95,8 @@ def upright(boxes: Sequence[Sequence[float]], said: tuple[int, int], size: tuple
 SLACK = 1.0
 
 
-def usable(boxes: Sequence[Sequence[float]] | np.ndarray, height: int, width: int, name: str, remarks: Remarks, empty: float = 0.0
-           ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
+def usable(boxes: Sequence[Sequence[float]] | np.ndarray, height: int, width: int, name: str, remarks: Remarks,
+           empty: float = 0.0) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
     """Yields the index of each box that can be used, and the box within its image; the others are counted.
 
     Args:
