@@ -44,7 +44,7 @@ def curves_figure(tested: EvaluatedDetection) -> Figure:
     panel = figure.subplots()
     for place, (ap, name, curve) in enumerate(shown):
         told = place in named
-        label = f"{name}: AP50 {ap:.1f} %, {counted(curve.objects, 'object')}" if told else None
+        label = f"{ap:.1f} % {name}, {counted(curve.objects, 'object')}" if told else None
         colour = COLOURS[list(named).index(place)] if told else AXIS
         # From a recall of 0 on; a class of which nothing is found has a point there.
         best = np.concatenate([falling(curve.precision), [0.0]])
@@ -58,6 +58,9 @@ def curves_figure(tested: EvaluatedDetection) -> Figure:
     panel.set_xlabel("recall")
     panel.set_ylabel("precision")
     if shown:
-        figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=1)
-    quiet(panel, f"AP50 {np.mean([ap for ap, *_ in shown]) if shown else 0:.2f} %, IoU 0.5")
+        legend = figure.legend(frameon=False, fontsize=9, loc="outside lower left", ncols=2)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name may have dollar signs
+    mean = np.mean([ap for ap, *_ in shown]) if shown else 0
+    quiet(panel, f"AP50, the mean area under the curves of classes: {mean:.2f} %")
     return figure

@@ -67,7 +67,7 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     assert again["test_ap50"] == pytest.approx(result.metrics["test_ap50"])
     assert {"test_ap50_red", "test_ap50_green", "test_ap50_blue"} <= again.keys()
 
-    tested_by_protocols(tmp_path / "run", result.metrics["test_ap50"], capsys)
+    check_protocols(tmp_path / "run", result.metrics["test_ap50"], capsys)
     image = folder / "JPEGImages" / "image3.png"
     answers = []
     for flags in (["--refine"], []):
@@ -85,7 +85,7 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     assert max(definitions.iou(np.array(best["box"]), np.array(box)) for box in boxes) > 0.5
 
 
-def tested_by_protocols(workdir: Path, ap50: float, capsys: Any) -> None:
+def check_protocols(workdir: Path, ap50: float, capsys: Any) -> None:
     """In two rounds and at other sizes the net finds most; an ensemble of it with itself finds what it finds."""
     protocol = ["--protocol=refined_multi_scale", "--scales=64,40", "--num_processes=1"]
     assert main(["evaluate", f"--workdir={workdir}", *protocol]) == 0
