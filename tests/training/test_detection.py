@@ -144,12 +144,15 @@ def test_four_devices_agree_with_one(config: ConfigDict, tmp_path: Path) -> None
 
 
 def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: Path, tiny_config: Callable) -> None:
-    """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked."""
+    """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked.
+
+    Also with global context, whose vector stands beside that of each region.
+    """
     classifier = tiny_config(steps=2, eval_every=2, data__name="synthetic", data__normalization="imagenet")
     fit(classifier, tmp_path / "classifier", devices=jax.devices()[:1])
     config.model.widths, config.init_from = None, str(tmp_path / "classifier")
     config.model.stage_sizes, config.model.name = None, "init_from"
-    config.finetune.frozen, config.steps, config.eval_every = "*/bn*", 2, 2
+    config.finetune.frozen, config.steps, config.eval_every, config.model.context = "*/bn*", 2, 2, True
     fit(config, tmp_path / "detector", devices=jax.devices()[:1])
     before, after = weights_of(tmp_path / "classifier"), weights_of(tmp_path / "detector")
     for part in ("stem", "stage1", "stage2", "stage3"):
@@ -164,6 +167,7 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
         change = np.abs(old[kernel]["kernel"] - new[kernel]["kernel"]).max()
         assert 0 < change < 0.1, part
     jax.tree.map(np.testing.assert_array_equal, before["batch_stats"], after["batch_stats"])
+    assert after["params"]["head"]["kernel"].shape[0] == 2 * before["params"]["head"]["kernel"].shape[0]
 
 
 def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:
