@@ -25,10 +25,11 @@ def main(arguments: Sequence[str]) -> None:
         ("string", "weights", None, "instead of --workdir: a folder of weights, or a file as for convert; tested on "
          "the data of --config. Nothing is written"),
         ("string", "protocol", None, "single_view, centre_crop, ten_crop, multi_scale or crop320; for segmentation "
-         "whole_image, mirrored or multi_scale; the result is "
+         "whole_image, mirrored or multi_scale; for detection whole_image, box_refinement, multi_scale or "
+         "refined_multi_scale; the result is "
          "written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; for one "
          "run, nothing is written then"),
-        ("list", "scales", [], "shorter sides for multi_scale, factors for segmentation; unset: the papers'"),
+        ("list", "scales", [], "shorter sides for multi_scale, factors in segmentation; unset: the papers'"),
         ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
         ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON, *PROCESSES,
     )  # fmt: skip
@@ -43,14 +44,15 @@ def main(arguments: Sequence[str]) -> None:
     join_processes(values)
     if values.weights:
         workdirs = _open_weights(workdirs, read_config(values))
-    task = _task(workdirs[0])
-    if task == "segmentation":
+    tasks = [_task(workdir) for workdir in workdirs]
+    if len(set(tasks)) > 1:
+        raise UserError(f"an ensemble needs nets for one task, not for {' and '.join(dict.fromkeys(tasks))}")
+    if tasks[0] == "segmentation":
         _segmentation(workdirs, values)
         return
-    if task == "detection" and (
-        len(workdirs) > 1 or values.protocol or values.scales or values.recompute_bn is not None
-    ):
-        raise UserError("--protocol, --scales, --recompute_bn and ensembles are not for nets that detect")
+    if tasks[0] == "detection":
+        _detection(workdirs, values)
+        return
     if values.protocol is None and len(workdirs) == 1 and not values.scales and values.recompute_bn is None:
         _single_view(workdirs[0], values)
     else:
@@ -101,6 +103,40 @@ def _segmentation(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
         return
     print(f"{result.model} on {result.examples} {result.evaluated_on} images of {result.dataset}, "
           f"{name.replace('_', ' ')}: {in_words(Segmentation, result.metrics, result.evaluated_on)}"
+          + ("" if path is None else f"; written to {path}"))  # fmt: skip
+
+
+def _detection(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
+    if values.recompute_bn is not None:
+        raise UserError("--recompute_bn is for nets that classify")
+    scales = numbers(values, "scales", int, "shorter sides of images in whole pixels, as 400,600,800")
+    if values.protocol is None and not scales and len(workdirs) == 1:
+        _single_view(workdirs[0], values)
+        return
+
+    from resnet_jax.cli.progress_bar import progress_bar
+    from resnet_jax.evaluation.detection import evaluate_detection, write_detection
+    from resnet_jax.report.draw_detection import draw_detection
+    from resnet_jax.tasks.detection import Detection
+    from resnet_jax.tasks.task import in_words
+    from resnet_jax.training.distributed import is_chief
+
+    name = values.protocol or ("multi_scale" if scales else "whole_image")
+    progress = progress_bar(name) if is_chief() else None
+    tested = evaluate_detection(workdirs, name, scales, values.data_dir, progress)
+    path = None if values.weights else write_detection(tested, workdirs[0])
+    _warn([*tested.warnings, *tested.unreadable])
+    if not is_chief():
+        return
+    if path is not None:
+        draw_detection(tested, workdirs[0])
+    found = tested.result
+    if values.json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    net = found.models[0] if len(found.models) == 1 else f"{len(found.models)} nets"
+    print(f"{net} on {found.examples} {found.evaluated_on} images of {found.dataset}{_grey(found.unreadable)}, "
+          f"{name.replace('_', ' ')}: {in_words(Detection, found.metrics, found.evaluated_on)}"
           + ("" if path is None else f"; written to {path}"))  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         ("string", "out", None, "folder for the pictures that --explain, or a net that segments or detects, writes; "
          "unset: beside the images"),
         ("float", "least", 0.5, "least score of the objects that are drawn and named, of a net that detects"),
+        ("bool", "refine", False, "see each box as a region again, of a net that detects (docs/detection.md)"),
         ("string", "embed", None, "write `images`, their names, and `embeddings` (n, features) to this .npz"),
     )  # fmt: skip
     images = parse(values, USAGE, arguments)
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
 
     weights = load_weights(values.weights)
     net: Any = weights.create_model()
+    if values.refine and net.task != "detection":
+        raise UserError(f"--refine is for nets that detect, not for {weights.model}")
     if net.task == "segmentation":
         answers = answer_masks(weights, images, values)
     elif net.task == "detection":

@@ -28,7 +28,7 @@ def answer_boxes(weights: "Weights", images: Sequence[str], values: flags.FlagVa
 
     from resnet_jax.evaluation.predict_boxes import BoxPredictor
 
-    predictor, written = BoxPredictor(weights), set[Path]()
+    predictor, written = BoxPredictor(weights, values.refine), set[Path]()
     return answer_each(images, values, lambda image: _answer(predictor, image, values, written), _lines)
 
 

@@ -11,6 +11,7 @@ from resnet_jax.data.buckets import without_padding
 from resnet_jax.data.detection.batches import resized_size
 from resnet_jax.data.imagenet.decode import resize
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.find_objects import Member, Shown, find_objects
 from resnet_jax.interop.weights import Weights
 from resnet_jax.models.detection.regions import Detections
 
@@ -29,8 +30,12 @@ class Box(NamedTuple):
 class BoxPredictor:
     """Detects by a net that is compiled once for each size of images, rounded up to `MULTIPLE`."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, refine: bool = False) -> None:
         """Puts the weights on the device.
+
+        Args:
+          weights: of a detector.
+          refine: see `find_objects.find_objects`.
 
         Raises:
           UserError: for weights of another task.
@@ -44,7 +49,8 @@ class BoxPredictor:
 
         def forward(variables: Any, pixels: jax.Array, size: jax.Array) -> Detections:
             images = without_padding(normalize(pixels[None], mean, std), size[None])
-            return jax.tree.map(lambda x: x[0], model.apply(variables, {"images": images, "sizes": size[None]}))
+            found = find_objects([Member(model, variables, Shown(images, size[None]))], refine)
+            return jax.tree.map(lambda x: x[0], found)
 
         self._forward = jax.jit(forward)
 

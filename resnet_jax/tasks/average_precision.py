@@ -68,8 +68,12 @@ def area_under(curve: Curve) -> float:
     """Returns the area under the curve, its precision made falling, as in the challenges from 2010 on."""
     recall = np.concatenate([[0.0], curve.recall, [1.0]])
     precision = np.concatenate([[0.0], curve.precision, [0.0]])
-    falling = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall) * falling[1:]))
+    return float(np.sum(np.diff(recall) * falling(precision)[1:]))
+
+
+def falling(precision: np.ndarray) -> np.ndarray:
+    """Returns the best precision at each recall or beyond it."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def eleven_points(curve: Curve) -> float:

@@ -103,11 +103,21 @@ class Trainer:
             for inputs in pipeline.test_inputs()
         ]
         metrics = self.task.eval_metrics(jax.device_get(batches))
-        unreadable = int(in_any(pipeline.unreadable()).sum())
-        if not isinstance(pipeline, ResidentPipeline) and unreadable == pipeline.test_size:
-            why = pipeline.test_loader.unreadable.first("test")
-            raise UserError(f"none of the {unreadable:,} {pipeline.evaluated_on} images can be read: {why}")
+        unreadable = self.unreadable()
         return metrics | ({"unreadable": unreadable} if unreadable else {})
+
+    def unreadable(self) -> int:
+        """Returns how many images of the last evaluation could not be read; all processes call it together.
+
+        Raises:
+          UserError: if none could.
+        """
+        pipeline = self.pipeline
+        count = int(in_any(pipeline.unreadable()).sum())
+        if not isinstance(pipeline, ResidentPipeline) and count == pipeline.test_size:
+            why = pipeline.test_loader.unreadable.first("test")
+            raise UserError(f"none of the {count:,} {pipeline.evaluated_on} images can be read: {why}")
+        return count
 
     def dataset_info(self) -> DatasetInfo:
         """Returns what the net's weights need of the data set."""

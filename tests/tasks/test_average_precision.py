@@ -72,6 +72,68 @@ def test_voc(seed: int, threshold: float) -> None:
             assert (area_under(curve), eleven_points(curve)) == pytest.approx(expected, abs=1e-9)
 
 
+def devkit_overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """VOCevaldet.m: pixels are counted from 1, both ends of a box included."""
+    width = min(box[2], other[2]) - max(box[0], other[0]) + 1
+    height = min(box[3], other[3]) - max(box[1], other[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (box, other)]
+    return width * height / (sum(areas) - width * height)
+
+
+def devkit(found: list[Found], truth: list[Truth], label: int) -> tuple[float, float]:
+    """VOCevaldet.m and VOCap.m, line by line, on boxes that count pixels from 1, both ends: AP of 2010 and of 2007."""
+    boxes = [np.stack([one.boxes[:, 0] + 1, one.boxes[:, 1] + 1, one.boxes[:, 2], one.boxes[:, 3]], 1) for one in truth]
+    positives = sum(((one.labels == label) & ~one.ignored).sum() for one in truth)
+    detected = [np.zeros(len(one.labels), bool) for one in truth]
+    ranked = sorted(((one.scores[k], i, k) for i, one in enumerate(found) for k in np.flatnonzero(one.labels == label)),
+                    key=lambda one: -one[0])  # fmt: skip
+    right, wrong = np.zeros(len(ranked)), np.zeros(len(ranked))
+    for d, (_, i, k) in enumerate(ranked):
+        box = found[i].boxes[k] + np.array([1, 1, 0, 0])
+        most, which = -np.inf, -1
+        for j in np.flatnonzero(truth[i].labels == label):
+            if (overlap := devkit_overlap(box, boxes[i][j])) > most:
+                most, which = overlap, j
+        if most >= 0.5:
+            if not truth[i].ignored[which]:
+                (wrong if detected[i][which] else right)[d] = 1
+                detected[i][which] = True
+        else:
+            wrong[d] = 1
+    recall = np.cumsum(right) / positives
+    precision = np.cumsum(right) / np.maximum(np.cumsum(right) + np.cumsum(wrong), 1e-12)
+    mrec, mpre = [0.0, *recall, 1.0], [0.0, *precision, 0.0]
+    for i in range(len(mpre) - 2, -1, -1):
+        mpre[i] = max(mpre[i], mpre[i + 1])
+    area = sum((mrec[i] - mrec[i - 1]) * mpre[i] for i in range(1, len(mrec)) if mrec[i] != mrec[i - 1])
+    points = [max((p for r, p in zip(recall, precision, strict=True) if r >= t - 1e-9), default=0) for t in
+              np.linspace(0, 1, 11)]  # fmt: skip
+    return area, sum(points) / 11
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_devkit_by_its_code(seed: int) -> None:
+    """Boxes of whole pixels, of which some are exactly one half of an object; some objects are difficult."""
+    rng = np.random.default_rng(seed)
+    found, truth = made(seed + 100, images=12)
+    whole = [one._replace(boxes=one.boxes.round()) for one in truth]
+    halves = []
+    for one, objects in zip(found, whole, strict=True):
+        boxes = one.boxes.round()
+        for k in range(min(len(boxes), len(objects.boxes))):
+            if rng.random() < 0.3:
+                x1, y1, x2, y2 = objects.boxes[k]
+                boxes[k] = x1, y1, x2 - (x2 - x1) // 2, y2
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        halves.append(one._replace(boxes=boxes))
+    for label in (0, 1):
+        curve = precision_recall(halves, whole, label)
+        assert curve.objects
+        assert (area_under(curve), eleven_points(curve)) == pytest.approx(devkit(halves, whole, label), abs=1e-9)
+
+
 def test_difficult_objects_count_neither_way() -> None:
     """As in the devkit: a difficult object is no miss, and whatever finds it is no mistake, twice as well."""
     boxes = np.array([[0.0, 0, 10, 10], [20, 20, 30, 30]])
@@ -82,6 +144,54 @@ def test_difficult_objects_count_neither_way() -> None:
     assert area_under(curve) == 1
     nothing = precision_recall([Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))], truth, 0)
     assert area_under(nothing) == 0 == eleven_points(nothing)
+
+
+def coco_by_definition(found: list[Found], truth: list[Truth], threshold: float) -> float:
+    """COCO's AP at one IoU: each detection, the best first, has the object that it overlaps most of those left; one
+    that has none, but lies in a crowd, does not count; precision at 101 recalls, averaged over classes."""
+    values = []
+    for label in (0, 1):
+        events = []
+        positives = 0
+        for one, objects in zip(found, truth, strict=True):
+            mine = objects.labels == label
+            boxes, crowd = objects.boxes[mine], objects.ignored[mine]
+            positives += int((~crowd).sum())
+            left = [k for k in range(len(boxes)) if not crowd[k]]
+            own = np.flatnonzero(one.labels == label)
+            for k in own[np.argsort(-one.scores[own], kind="stable")]:
+                overlaps = {j: iou(one.boxes[k], boxes[j]) for j in left}
+                best = max(overlaps, key=lambda j: overlaps[j], default=None)
+                if best is not None and overlaps[best] >= threshold:
+                    left.remove(best)
+                    events.append((one.scores[k], True))
+                elif not any(inside(one.boxes[k], boxes[j]) >= threshold for j in np.flatnonzero(crowd)):
+                    events.append((one.scores[k], False))
+        events.sort(key=lambda event: -event[0])
+        right = np.cumsum([hit for _, hit in events])
+        recall, precision = right / positives, right / np.arange(1, len(events) + 1)
+        points = np.linspace(0, 1, 101)
+        values.append(np.mean([max((p for r, p in zip(recall, precision, strict=True) if r >= t), default=0)
+                               for t in points]))  # fmt: skip
+    return float(np.mean(values))
+
+
+def inside(box: np.ndarray, crowd: np.ndarray) -> float:
+    """The share of a box that lies in a crowd, which is COCO's overlap with it."""
+    sides = np.minimum(box[2:], crowd[2:]) - np.maximum(box[:2], crowd[:2])
+    return float(np.prod(np.maximum(sides, 0)) / np.prod(box[2:] - box[:2]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pycocotools") is None, reason="pycocotools is not installed")
+@pytest.mark.parametrize("seed", range(4))
+def test_coco_against_the_definition(seed: int) -> None:
+    """AP, AP50 and AP75 with crowds, in which what is found counts neither way, several times as well."""
+    found, truth = made(seed, images=20)
+    measured = coco_metrics(found, truth, 2)
+    for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
+        assert measured[name] == pytest.approx(coco_by_definition(found, truth, threshold), abs=1e-6)
+    every = [coco_by_definition(found, truth, threshold) for threshold in np.arange(50, 100, 5) / 100]
+    assert measured["ap"] == pytest.approx(np.mean(every), abs=1e-6)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pycocotools") is None, reason="pycocotools is not installed")

@@ -1,5 +1,6 @@
 """A detector is trained, stopped and resumed, shared by devices, tested and asked for boxes, as users do it."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -66,14 +67,47 @@ def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_p
     assert again["test_ap50"] == pytest.approx(result.metrics["test_ap50"])
     assert {"test_ap50_red", "test_ap50_green", "test_ap50_blue"} <= again.keys()
 
+    check_protocols(tmp_path / "run", result.metrics["test_ap50"], capsys)
     image = folder / "JPEGImages" / "image3.png"
-    assert main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--json"]) == 0
-    (answer,) = json.loads(capsys.readouterr().out)["images"]
+    answers = []
+    for flags in (["--refine"], []):
+        assert (
+            main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--json", *flags]) == 0
+        )
+        answers += json.loads(capsys.readouterr().out)["images"]
+    refined, answer = answers
+    assert refined["objects"][0]["name"] == answer["objects"][0]["name"]
+    assert refined["objects"][0]["box"] != answer["objects"][0]["box"]
     assert json.loads((tmp_path / "image3.png.boxes.json").read_text()) == answer
     assert (tmp_path / "image3.png.boxes.png").stat().st_size > 500
     best = answer["objects"][0]
     boxes = [box for name, box in made.rectangles(3) if name == best["name"]]
     assert max(definitions.iou(np.array(best["box"]), np.array(box)) for box in boxes) > 0.5
+
+
+def check_protocols(workdir: Path, ap50: float, capsys: Any) -> None:
+    """In two rounds and at other sizes the net finds most; an ensemble of it with itself finds what it finds."""
+    protocol = ["--protocol=refined_multi_scale", "--scales=64,40", "--num_processes=1"]
+    assert main(["evaluate", f"--workdir={workdir}", *protocol]) == 0
+    record, classes = written(workdir, "refined_multi_scale")
+    assert f"AP50 {record['metrics']['test_ap50']:.2f} %; written to" in capsys.readouterr().out
+    assert record["shorter_sides"] == [40, 64] and record["examples"] == 8 and record["step"] == 160
+    assert [(one["class"], int(one["objects"]) > 0) for one in classes] == [(c, True) for c in ("blue", "green", "red")]
+    own = np.mean([float(one["ap50_percent"]) for one in classes])
+    assert record["metrics"]["test_ap50"] == pytest.approx(own, abs=1e-3) and own > 60
+
+    assert main(["evaluate", f"--workdir={workdir},{workdir}", "--json", "--num_processes=1"]) == 0
+    record, _ = written(workdir, "ensemble")
+    assert json.loads(capsys.readouterr().out) == record and record["step"] == [160, 160]
+    assert record["protocol"] == "whole_image" and record["metrics"]["test_ap50"] == pytest.approx(ap50, abs=0.5)
+
+
+def written(workdir: Path, name: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    folder = workdir / "evaluations"
+    for ending in ("png", "svg"):
+        assert (folder / f"{name}.{ending}").stat().st_size > 5000
+    with (folder / f"{name}_classes.csv").open() as file:
+        return json.loads((folder / f"{name}.json").read_text()), list(csv.DictReader(file))
 
 
 def test_resumed_bitwise(config: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,12 +144,15 @@ def test_four_devices_agree_with_one(config: ConfigDict, tmp_path: Path) -> None
 
 
 def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: Path, tiny_config: Callable) -> None:
-    """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked."""
+    """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked.
+
+    Also with global context, whose vector stands beside that of each region.
+    """
     classifier = tiny_config(steps=2, eval_every=2, data__name="synthetic", data__normalization="imagenet")
     fit(classifier, tmp_path / "classifier", devices=jax.devices()[:1])
     config.model.widths, config.init_from = None, str(tmp_path / "classifier")
     config.model.stage_sizes, config.model.name = None, "init_from"
-    config.finetune.frozen, config.steps, config.eval_every = "*/bn*", 2, 2
+    config.finetune.frozen, config.steps, config.eval_every, config.model.context = "*/bn*", 2, 2, True
     fit(config, tmp_path / "detector", devices=jax.devices()[:1])
     before, after = weights_of(tmp_path / "classifier"), weights_of(tmp_path / "detector")
     for part in ("stem", "stage1", "stage2", "stage3"):
@@ -130,6 +167,7 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
         change = np.abs(old[kernel]["kernel"] - new[kernel]["kernel"]).max()
         assert 0 < change < 0.1, part
     jax.tree.map(np.testing.assert_array_equal, before["batch_stats"], after["batch_stats"])
+    assert after["params"]["head"]["kernel"].shape[0] == 2 * before["params"]["head"]["kernel"].shape[0]
 
 
 def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:

@@ -45,12 +45,58 @@ class Remarks:
         return tuple(f"{count:,} {kind}, as in {first}" for kind, (count, first) in self._found.items())
 
 
+def turned(boxes: np.ndarray, turn: int, height: int, width: int) -> np.ndarray:
+    """Returns boxes (n, 4) of an image as its file stores it in the image upright.
+
+    Args:
+      boxes: (x1, y1, x2, y2) of each.
+      turn: EXIF's number for how the camera was held, 1 to 8.
+      height, width: of the image as it is stored.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, np.float32).reshape(-1, 4).T
+    if turn > 4:  # rows are columns
+        x1, y1, x2, y2, height, width = y1, x1, y2, x2, width, height
+    if turn in (2, 3, 6, 7):
+        x1, x2 = width - x2, width - x1
+    if turn in (3, 4, 7, 8):
+        y1, y2 = height - y2, height - y1
+    return np.stack([x1, y1, x2, y2], axis=1)
+
+
+def upright(boxes: Sequence[Sequence[float]], said: tuple[int, int], size: tuple[int, int], turn: int, name: str,
+            remarks: Remarks) -> np.ndarray:  # fmt: skip
+    """Returns boxes in the image upright; those that were drawn on the file as it is stored are turned with it.
+
+    The size that the annotations say tells which it was, for an image that EXIF turns by a quarter. Of one that it
+    turns by half or mirrors, boxes are taken as drawn upright.
+
+    Args:
+      boxes: (x1, y1, x2, y2) of each.
+      said: (height, width) of the image by its annotations; 0 where they do not say.
+      size: (height, width) of the image upright.
+      turn: EXIF's number for how the camera was held.
+      name: of the image, in remarks.
+      remarks: where images are counted that are turned, or of another size than said.
+    """
+    found = np.asarray(boxes, np.float32).reshape(-1, 4)
+    if turn > 4 and said == size[::-1] and said != size:
+        remarks.add("images are turned by their EXIF note, and their boxes with them: the size that the annotations "
+                    "say is that of the file as it is stored", name)  # fmt: skip
+        return turned(found, turn, *said)
+    if turn > 1 and len(found) and (turn <= 4 or size[0] == size[1] or min(said) <= 0):
+        remarks.add("images are turned by their EXIF note in a way that no size tells, and their boxes are taken as "
+                    "drawn on the turned ones", name)  # fmt: skip
+    if min(said) > 0 and said != size:
+        remarks.add("images have another size than their annotations say; boxes are taken as pixels of the image", name)
+    return found
+
+
 #: Pixels by which a box may reach beyond its image without a remark: some tools count from 0, and others from 1.
 SLACK = 1.0
 
 
-def usable(boxes: Sequence[Sequence[float]], height: int, width: int, name: str, remarks: Remarks, empty: float = 0.0
-           ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
+def usable(boxes: Sequence[Sequence[float]] | np.ndarray, height: int, width: int, name: str, remarks: Remarks,
+           empty: float = 0.0) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
     """Yields the index of each box that can be used, and the box within its image; the others are counted.
 
     Args:

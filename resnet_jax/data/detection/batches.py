@@ -125,12 +125,21 @@ class BoxLoader(Loader):
             found.update(image.boxes.tobytes() + image.labels.tobytes() + image.ignored.tobytes())
         return found.hexdigest()[:12]
 
-    def begin(self, which: int, indices: np.ndarray, mirrored: np.ndarray) -> PendingBatch[Batch]:
-        """Begins to load images of one bucket; `mirrored` says which of them are flipped, bool (n,)."""
-        batch = Batch.empty(len(indices), self.groups[which].shape, self.most)
+    def begin(self, which: int, indices: np.ndarray, mirrored: np.ndarray, shorter_side: int | None = None
+              ) -> PendingBatch[Batch]:  # fmt: skip
+        """Begins to load images of one bucket.
+
+        Args:
+          which: the bucket.
+          indices: of the images.
+          mirrored: which of them are flipped, bool (n,).
+          shorter_side: in pixels, if it is not that of training.
+        """
+        side = shorter_side or self.shorter_side
+        batch = Batch.empty(len(indices), self._shape(which, side), self.most)
 
         def fill(row: int) -> None:
-            self._fill(batch, row, int(indices[row]), bool(mirrored[row]))
+            self._fill(batch, row, int(indices[row]), bool(mirrored[row]), side)
 
         return self._begin_rows(batch, len(indices), fill)
 
@@ -141,9 +150,17 @@ class BoxLoader(Loader):
         mirrored = (batch_draws(seed, number, batch_size)[:, 0] < 0.5) & flip
         return self.begin(which, indices[slice(*rows)], mirrored[slice(*rows)])
 
-    def _fill(self, batch: Batch, row: int, index: int, mirrored: bool) -> None:
+    def _shape(self, which: int, side: int) -> tuple[int, int]:
+        """Returns the (height, width) that the images of a bucket are padded to, resized to a shorter side."""
+        if side == self.shorter_side:
+            return self.groups[which].shape
+        images = (self.images[index] for index in self.groups[which].indices)
+        heights, widths = zip(*(resized_size(image.height, image.width, side) for image in images), strict=True)
+        return max(heights), max(widths)
+
+    def _fill(self, batch: Batch, row: int, index: int, mirrored: bool, side: int) -> None:
         image = self.images[index]
-        height, width = resized_size(image.height, image.width, self.shorter_side)
+        height, width = resized_size(image.height, image.width, side)
         batch.sizes[row] = height, width
         batch.scales[row] = height / image.height, width / image.width
         count = min(len(image.labels), self.most)

@@ -1,5 +1,6 @@
 """Reads boxes in COCO's JSON: ROOT/annotations/instances_train2017.json beside the folder train2017 of images."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, usable
+from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, upright, usable
 from resnet_jax.data.held_out_split import choose_split
+from resnet_jax.data.image_files import DecodeError, image_size, orientation
+from resnet_jax.data.jpeg import is_jpeg
 from resnet_jax.errors import UserError
+
+#: Bytes of a JPEG that hold its header, but for one with much else ahead of it.
+HEAD = 2**17
 
 #: Names that a part's file and folder may begin with.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
@@ -104,8 +110,10 @@ def _images(record: dict[str, Any], folder: Path, classes: Sequence[str], remark
 
 def _image(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, label_of: dict[Any, Any],
            remarks: Remarks) -> AnnotatedImage:  # fmt: skip
-    height, width = int(image["height"]), int(image["width"])
-    corners = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in objects)]
+    path, said = folder / Path(image["file_name"]).name, (int(image["height"]), int(image["width"]))
+    (height, width), turn = _size_and_turn(path) or (said, 1)
+    drawn = [[x, y, x + w, y + h] for x, y, w, h in (one["bbox"] for one in objects)]
+    corners = upright(drawn, said, (height, width), turn, path.name, remarks)
     kept = list(usable(corners, height, width, image["file_name"], remarks))
     if not kept:
         remarks.add("images show no object and are background", image["file_name"])
@@ -113,7 +121,25 @@ def _image(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, l
     boxes = np.array([box for _, box in kept], np.float32).reshape(-1, 4)
     areas = [one.get("area", float(np.prod(box[2:] - box[:2]))) for one, box in zip(chosen, boxes, strict=True)]
     return AnnotatedImage(
-        folder / Path(image["file_name"]).name, height, width, boxes,
+        path, height, width, boxes,
         np.array([label_of[one["category_id"]] for one in chosen], np.int32),
         np.array([bool(one.get("iscrowd", 0)) for one in chosen], bool), np.array(areas, np.float32),
     )  # fmt: skip
+
+
+def _size_and_turn(path: Path) -> tuple[tuple[int, int], int] | None:
+    """Returns (height, width) of a JPEG upright and EXIF's number for how the camera was held.
+
+    None for a file that cannot be read, and for other formats, of which the whole file would have to be decoded.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            if not is_jpeg(head):
+                return None
+            with contextlib.suppress(DecodeError):
+                return image_size(head), orientation(head)
+            whole = head + file.read()
+        return image_size(whole), orientation(whole)
+    except (OSError, DecodeError):
+        return None

@@ -131,15 +131,24 @@ class BoxPipeline(BoxBatches, Streamed):
 
     def test_inputs(self) -> Iterator[tuple[Batch, np.ndarray]]:
         """Yields (inputs, mask) of every batch of the test set; each example has mask 1 once."""
+        return ((batch, mask) for (batch,), mask in self.test_pyramids([self.test_loader.shorter_side]))
+
+    def test_pyramids(self, sides: Sequence[int]) -> Iterator[tuple[tuple[Batch, ...], np.ndarray]]:
+        """Yields every batch of the test set at several sizes, and its mask; each example has mask 1 once.
+
+        Args:
+          sides: the shorter side of the images at each size, in pixels.
+        """
         size = -(-self.batch_size // self.mesh.size) * self.mesh.size
         here = slice(*rows_here(self.mesh, size))
         begun = (
-            (self.test_loader.begin(which, bucket.indices[places[here]], np.zeros(size, bool)), mask[here])
+            ([self.test_loader.begin(which, bucket.indices[places[here]], np.zeros(size, bool), side)
+              for side in sides], mask[here])
             for which, bucket in enumerate(self.test_loader.groups)
             for places, mask in padded_batches(len(bucket.indices), size)
-        )
+        )  # fmt: skip
         for pending, present in one_ahead(begun):
-            yield pending.result(), present
+            yield tuple(one.result() for one in pending), present
 
 
 def open_boxes(data: ConfigDict) -> BoxSplits:

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, usable
+from resnet_jax.data.detection.annotations import AnnotatedImage, BoxSplits, Remarks, upright, usable
 from resnet_jax.data.folders import split_folders
 from resnet_jax.data.held_out_split import choose_split
-from resnet_jax.data.image_files import DecodeError, image_size
+from resnet_jax.data.image_files import DecodeError, image_size, orientation
 from resnet_jax.data.label_files import read_text
 from resnet_jax.data.listing import ENDINGS, list_folder
 from resnet_jax.errors import UserError
@@ -137,7 +137,8 @@ def _read(pairs: Pairs, remarks: Remarks) -> list[Named]:
 def _read_one(boxes: Path, image: Path, remarks: Remarks) -> Named | None:
     """Returns an image with its boxes; None, and a remark, if one of the files cannot be read."""
     try:
-        height, width = image_size(image.read_bytes())
+        file = image.read_bytes()
+        height, width = image_size(file)
     except FileNotFoundError:
         remarks.add("images are missing and left out", image.name)
         return None
@@ -145,12 +146,13 @@ def _read_one(boxes: Path, image: Path, remarks: Remarks) -> Named | None:
         remarks.add("images cannot be read and are left out", image.name)
         return None
     try:
-        with boxes.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        with boxes.open("rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
         # Entities could make gigabytes of a small file; no tool that writes boxes has any.
         if len(data) > MOST_BYTES or b"<!" in data.replace(b"<!--", b""):
             raise ValueError("too large, or with entities")
-        parsed = [_object(element) for element in ElementTree.fromstring(data).iter("object")]
+        root = ElementTree.fromstring(data)
+        parsed = [_object(element) for element in root.iter("object")]
     except FileNotFoundError:
         remarks.add("images have no file of boxes and are left out", image.name)
         return None
@@ -158,13 +160,21 @@ def _read_one(boxes: Path, image: Path, remarks: Remarks) -> Named | None:
         remarks.add("files of boxes cannot be read, and their images are left out", boxes.name)
         return None
     # VOC counts pixels from 1, both ends of a box included.
-    corners = [[x1 - 1, y1 - 1, x2, y2] for _, (x1, y1, x2, y2), _ in parsed]
+    drawn = [[x1 - 1, y1 - 1, x2, y2] for _, (x1, y1, x2, y2), _ in parsed]
+    corners = upright(drawn, _size(root), (height, width), orientation(file), image.name, remarks)
     kept = list(usable(corners, height, width, boxes.name, remarks, empty=1.0))
     indices = [i for i, _ in kept]
     return Named(
         image, height, width, np.array([box for _, box in kept], np.float32).reshape(-1, 4),
         tuple(parsed[i][0] for i in indices), np.array([parsed[i][2] for i in indices], bool),
     )  # fmt: skip
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int]:
+    """Returns (height, width) of an annotation's <size>; 0 for what it does not say."""
+    texts = [(root.findtext(f"size/{name}") or "").strip() for name in ("height", "width")]
+    height, width = (int(text) if text.isdecimal() else 0 for text in texts)
+    return height, width
 
 
 def _object(element: ElementTree.Element) -> tuple[str, list[float], bool]:

@@ -37,14 +37,15 @@ def draw(path: Path, shown: Shown, size: tuple[int, int] = (48, 64), seed: int =
     Image.fromarray(pixels).save(path)
 
 
-def xml(shown: Shown, difficult: Sequence[int] = ()) -> str:
-    """Returns VOC's XML: pixels counted from 1, both ends of a box included."""
+def xml(shown: Shown, difficult: Sequence[int] = (), size: tuple[int, int] | None = None) -> str:
+    """Returns VOC's XML: pixels counted from 1, both ends of a box included; `size` is (height, width)."""
+    said = f"<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>" if size else ""
     objects = "".join(
         f"<object><name>{name}</name><difficult>{int(i in difficult)}</difficult><bndbox><xmin>{x1 + 1}</xmin>"
         f"<ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
         for i, (name, (x1, y1, x2, y2)) in enumerate(shown)
     )
-    return f"<annotation>{objects}</annotation>"
+    return f"<annotation>{said}{objects}</annotation>"
 
 
 def write_voc(root: Path, lists: dict[str, Sequence[str]], shown: dict[str, Any], tall: Sequence[str] = ()) -> Path:

@@ -1,9 +1,11 @@
 """VOC's and COCO's files: what is read, and that whatever is left out is counted and said."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageOps
 
 from resnet_jax.data.detection.annotations import BoxSplits
 from resnet_jax.data.detection.coco import open_coco
@@ -154,6 +156,76 @@ def test_blood_cells() -> None:
     assert (len(splits.train), len(splits.test)) == (292, 72) and splits.classes == ("Platelets", "RBC", "WBC")
     assert sum(len(image.labels) for image in (*splits.train, *splits.test)) == 4886
     assert splits.remarks == ("2 boxes without area are left out, as in BloodImage_00338.xml",)
+
+
+#: A rectangle in a photograph as its file stores it: whole blocks of a JPEG.
+STORED = [8, 16, 40, 32]
+
+
+def photograph(path: Path, turn: int) -> list[int]:
+    """Writes a JPEG of 48 rows of 64 pixels that EXIF turns, with a white rectangle; returns its corners upright."""
+    stored = np.zeros((48, 64), np.uint8)
+    stored[16:32, 8:40] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turn
+    Image.fromarray(stored).convert("RGB").save(path, exif=exif, quality=95)
+    shown = ImageOps.exif_transpose(Image.open(path)).convert("L").point(lambda value: 255 * (value > 128))
+    return list(shown.getbbox())
+
+
+def opened(root: Path, layout: str, box: list[int], size: tuple[int, int]) -> BoxSplits:
+    """Opens a set whose training image, train/a.jpg, has one box, and an image of that size by its annotations."""
+    shown = ("red", tuple(box))
+    if layout == "coco":
+        made.write_coco(root, {"train": {"a": [shown]}, "val": {"c": SHOWN["c"]}})
+        file = root / "annotations" / "instances_train.json"
+        record = json.loads(file.read_text())
+        record["images"][0] |= {"file_name": "a.jpg", "height": size[0], "width": size[1]}
+        file.write_text(json.dumps(record))
+        return open_coco(root)
+    (root / "train" / "a.xml").write_text(made.xml([shown], size=size))
+    made.draw(root / "val" / "c.png", SHOWN["c"])
+    (root / "val" / "c.xml").write_text(made.xml(SHOWN["c"]))
+    return open_voc(root)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_photographs_that_exif_turns(tmp_path: Path, layout: str, turn: int) -> None:
+    """A box that was drawn on the file as it is stored is turned with it, and one that was drawn upright stays.
+
+    The size in the annotations tells, of a turn by a quarter. Of other turns it does not, and that is said.
+    """
+    (tmp_path / "train").mkdir()
+    upright = photograph(tmp_path / "train" / "a.jpg", turn)
+    size = (64, 48) if turn > 4 else (48, 64)
+    for drawn, said_size in ((STORED, (48, 64)), (upright, size)):
+        splits = opened(tmp_path, layout, drawn, said_size)
+        (image,) = splits.train
+        assert (image.height, image.width) == size
+        assert image.boxes.tolist() == [upright if turn > 4 else drawn]
+        with_them = turn > 4 and drawn is STORED
+        assert len(splits.remarks) == (with_them or 1 < turn <= 4)
+        assert said(splits, "1 images are turned by their EXIF note, and their boxes with them") == with_them
+        assert said(splits, "in a way that no size tells") == (1 < turn <= 4)
+
+
+def test_a_turned_photograph_whose_size_is_not_said(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    upright = photograph(tmp_path / "train" / "a.jpg", 6)
+    splits = opened(tmp_path, "voc", upright, (0, 0))
+    assert splits.train[0].boxes.tolist() == [upright] and said(splits, "in a way that no size tells")
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_images_of_another_size_than_said(tmp_path: Path, layout: str) -> None:
+    (tmp_path / "train").mkdir()
+    photograph(tmp_path / "train" / "a.jpg", 1)
+    splits = opened(tmp_path, layout, STORED, (96, 128))
+    assert (splits.train[0].height, splits.train[0].width) == (48, 64) and splits.train[0].boxes.tolist() == [STORED]
+    assert splits.remarks == (
+        "1 images have another size than their annotations say; boxes are taken as pixels of the image, as in a.jpg",
+    )
 
 
 def test_what_other_systems_leave_in_a_folder(tmp_path: Path) -> None:
