@@ -126,7 +126,7 @@ def _model() -> dict[str, Any]:
         "head": placeholder(str),
         "head_width": placeholder(int),
         "aux_head": placeholder(bool),
-        # Of detectors; see models/detection/detector.py.
+        "hidden": placeholder(int),  # of VGG, as the next ones are of detectors; see models/
         "shared_stages": placeholder(int),
         "anchor_sizes": placeholder(tuple),
         "anchor_ratios": placeholder(tuple),
