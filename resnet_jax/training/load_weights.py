@@ -138,7 +138,7 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         mean, std = facts.mean, facts.std
         notes.append(f"images are normalised by mean {_numbers(mean)} and deviation {_numbers(std)}, by {said}")
     elif mean is None or std is None:
-        small = converted.structure.fields["stem"] == "cifar"
+        small = converted.structure.fields.get("stem") == "cifar"
         more = "; many nets for small images are trained with those of their own set: --mean, --std" if small else ""
         notes.append(
             f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
