@@ -142,6 +142,7 @@ def _model() -> dict[str, Any]:
         "foreground": placeholder(float),
         "region_pool": placeholder(str),
         "region_size": placeholder(int),
+        "context": placeholder(bool),
         "nms_threshold": placeholder(float),
         "least_score": placeholder(float),
         "detections": placeholder(int),

@@ -1,6 +1,6 @@
 """Faster R-CNN on any features (Ren et al. 2015): proposals, their classes and boxes, what both are trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +11,18 @@ from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
-from resnet_jax.models.detection.regions import Objects, Trained, detect, propose, train_anchors, train_regions
+from resnet_jax.models.detection.pyramid import nearest_pair
+from resnet_jax.models.detection.regions import (
+    Boxes,
+    Objects,
+    Predictions,
+    Trained,
+    predict,
+    propose,
+    select,
+    train_anchors,
+    train_regions,
+)
 from resnet_jax.models.detection.roi import roi_align, roi_max_pool
 from resnet_jax.models.detection.rpn import RPN
 
@@ -38,6 +49,18 @@ class Losses(NamedTuple):
     deltas: Array
 
 
+class View(NamedTuple):
+    """Holds what the net sees of a batch of images at one size.
+
+    Attributes:
+      features: of `Detector.image_features`.
+      scales: (batch, 2), factors on the heights and widths of regions at this size.
+    """
+
+    features: Any
+    scales: Array
+
+
 class Detector(nn.Module):
     """Finds objects: a subclass says what sees the image (`image_features`) and what sees a region (`see_regions`).
 
@@ -59,7 +82,9 @@ class Detector(nn.Module):
       regions, foreground: regions of an image that a step is trained on, and the share of objects among them, at most.
       region_pool, region_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last
         stage.
-      nms_threshold, least_score, detections: of what is found in testing; see `regions.detect`.
+      context: whether the whole image is seen as a region, too, whose features stand beside those of each region ahead
+        of the classes and boxes (He et al. 2015, appendix B, "global context").
+      nms_threshold, least_score, detections: of what is found in testing; see `regions.select`.
     """
 
     num_classes: int = 20
@@ -77,6 +102,7 @@ class Detector(nn.Module):
     foreground: float = 0.25
     region_pool: str = "max"
     region_size: int = 14
+    context: bool = False
     nms_threshold: float = 0.3
     least_score: float = 0.05
     detections: int = 100
@@ -100,6 +126,11 @@ class Detector(nn.Module):
         """Returns the pixels from one position of the shared features to the next."""
         raise NotImplementedError
 
+    @property
+    def classified_side(self) -> int:
+        """Returns the side of the images that such a net is trained on as a classifier, in pixels."""
+        return 32 if getattr(self, "stem", "imagenet") == "cifar" else 224
+
     def image_features(self, images: Array, train: bool) -> Array:
         """Returns the shared features of images, (batch, height, width, channels)."""
         raise NotImplementedError
@@ -109,7 +140,7 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     @nn.compact
-    def __call__(self, x: Array | Mapping[str, Any], train: bool = False) -> Any:
+    def __call__(self, x: Any, train: bool = False, part: str | None = None) -> Any:
         """Finds objects; in training it gives what the losses need instead.
 
         Args:
@@ -117,25 +148,26 @@ class Detector(nn.Module):
             without padding, {"images": ..., "sizes": ...}; in training also with `objects`, of `regions.Objects`. All
             have a first axis for the images.
           train: whether this is training, which needs an rng named "dropout" to draw anchors and regions by.
+          part: a method that is called instead, with the arguments x: "propose_regions", "image_features" or
+            "predict_regions". Tests by several nets or at several sizes are made of them.
 
         Returns:
           `regions.Detections` with a first axis for the images; in training `Losses`.
         """
+        if part is not None:
+            return getattr(self, part)(*x)
         images = x["images"] if isinstance(x, Mapping) else x
         batch, height, width, _ = images.shape
         sizes = x["sizes"] if isinstance(x, Mapping) else jnp.tile(jnp.array([height, width], jnp.int32), (batch, 1))
-        features = self.image_features(images, train)
-
-        anchors, objectness, anchor_deltas = self._rpn(features)
-        before, after = self.train_proposals if train else self.test_proposals
-        proposals = jax.vmap(partial(propose, anchors, before=before, after=after, threshold=self.rpn_threshold,
-                                     smallest=self.smallest_proposal))(
-            *jax.lax.stop_gradient((objectness, anchor_deltas)), sizes)  # fmt: skip
         if not train:
-            logits, deltas = self._classify(features, proposals.boxes, train)
-            find = partial(detect, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
-            return jax.vmap(find)(proposals, logits, deltas, sizes)
+            features, proposals = self.propose_regions(images, sizes)
+            predictions = self.predict_regions([View(features, jnp.ones((batch, 2)))], proposals, sizes)
+            choose = partial(select, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
+            return jax.vmap(choose)(predictions)
 
+        features = self.image_features(images, train)
+        anchors, objectness, anchor_deltas = self._rpn(features)
+        proposals = self._propose(anchors, objectness, anchor_deltas, sizes, self.train_proposals)
         assert isinstance(x, Mapping)
         objects: Objects = x["objects"]
         keys = jax.random.split(self.make_rng("dropout"), (2, batch))
@@ -147,10 +179,47 @@ class Detector(nn.Module):
         boxes, regions = jax.vmap(
             lambda key, proposed, one: train_regions(key, proposed, one, count=self.regions, share=self.foreground)
         )(keys[1], proposals, objects)
-        logits, deltas = self._classify(features, boxes, train)
+        pooled = self._pool(features, self._looked_at(boxes, sizes))
+        logits, deltas = self._classify(self._see(pooled, train))
         take = jax.vmap(lambda values, indices: values[indices])
         own = jnp.take_along_axis(deltas, regions.labels[..., None, None], axis=2)[:, :, 0]
         return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own)
+
+    def propose_regions(self, images: Array, sizes: Array) -> tuple[Any, Boxes]:
+        """Returns the shared features of images, and up to `test_proposals` regions of each.
+
+        Args:
+          images: (batch, height, width, channels).
+          sizes: int32 (batch, 2), their heights and widths without padding.
+        """
+        features = self.image_features(images, False)
+        return features, self._propose(*self._rpn(features), sizes, self.test_proposals)
+
+    def predict_regions(self, views: Sequence[View], regions: Boxes, sizes: Array) -> Predictions:
+        """Predicts the classes and boxes of regions of images.
+
+        Args:
+          views: what the net sees of the images; at several sizes, the smallest first. Of these, the two at which a
+            region is nearest to `classified_side` are merged by maxout: of its features, the larger ones count.
+          regions: of the images.
+          sizes: int32 (batch, 2), heights and widths of the images in which the regions are.
+        """
+        boxes = self._looked_at(regions.boxes, sizes)
+        pooled = [self._pool(view.features, boxes * jnp.tile(view.scales[:, None, ::-1], 2)) for view in views]
+        if len(views) > 1:
+            scales = jnp.stack([view.scales for view in views], axis=1)
+            first = jax.vmap(partial(nearest_pair, side=self.classified_side))(boxes, scales)[..., None, None, None]
+            pairs = [sum(jnp.where(first + second == k, one, 0) for k, one in enumerate(pooled)) for second in (0, 1)]
+            x = jnp.maximum(*(self._see(one, False) for one in pairs))
+        else:
+            x = self._see(pooled[0], False)
+        return jax.vmap(predict)(regions, *self._classify(x), sizes)
+
+    def _propose(self, anchors: Array, objectness: Array, deltas: Array, sizes: Array, counts: tuple[int, int]
+                 ) -> Boxes:  # fmt: skip
+        find = partial(propose, anchors, before=counts[0], after=counts[1], threshold=self.rpn_threshold,
+                       smallest=self.smallest_proposal)  # fmt: skip
+        return jax.vmap(find)(*jax.lax.stop_gradient((objectness, deltas)), sizes)
 
     def _rpn(self, features: Array) -> tuple[Array, Array, Array]:
         """Returns the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
@@ -160,16 +229,33 @@ class Detector(nn.Module):
         anchors = jnp.asarray(grid_anchors(height, width, self.shared_stride * self.rpn_stride, shapes))
         return anchors, logits.reshape(len(features), -1), deltas.reshape(len(features), -1, 4)
 
-    def _classify(self, features: Array, boxes: Array, train: bool) -> tuple[Array, Array]:
-        """Returns the logits (batch, n, 1 + classes) and the regression (batch, n, 1 + classes, 4) of regions."""
-        pool = POOLS[self.region_pool]
-        pooled = jax.vmap(partial(pool, size=self.region_size, scale=1 / self.shared_stride))(features, boxes)
-        pooled = pooled.reshape(-1, *pooled.shape[2:])
-        x = self.see_regions(pooled, train)
+    def _pool(self, features: Any, boxes: Array) -> Array:
+        """Returns the features in the bins of regions, (batch, n, size, size, channels)."""
+        pool = partial(POOLS[self.region_pool], size=self.region_size, scale=1 / self.shared_stride)
+        return jax.vmap(pool)(features, boxes)
+
+    def _looked_at(self, boxes: Array, sizes: Array) -> Array:
+        """Returns the regions (batch, n, 4) and, with `context`, the whole image behind them."""
+        if not self.context:
+            return boxes
+        whole = jnp.concatenate([jnp.zeros_like(sizes), sizes[:, ::-1]], axis=-1)
+        return jnp.concatenate([boxes, whole[:, None].astype(boxes.dtype)], axis=1)
+
+    def _see(self, pooled: Array, train: bool) -> Array:
+        """Returns the vectors of regions, (batch, n, features)."""
+        return self.see_regions(pooled.reshape(-1, *pooled.shape[2:]), train).reshape(*pooled.shape[:2], -1)
+
+    def _classify(self, x: Array) -> tuple[Array, Array]:
+        """Returns the logits (batch, n, 1 + classes) and the regression (batch, n, 1 + classes, 4) of vectors.
+
+        With `context` the last vector of each image is that of the whole image.
+        """
+        if self.context:
+            x = jnp.concatenate([x[:, :-1], jnp.broadcast_to(x[:, -1:], x[:, :-1].shape)], axis=-1)
         outputs = self.num_classes + 1
         logits = _dense(outputs, 0.01, "head")(x)
         deltas = _dense(4 * outputs, 0.001, "head_boxes")(x)
-        return logits.reshape(*boxes.shape[:2], outputs), deltas.reshape(*boxes.shape[:2], outputs, 4)
+        return logits, deltas.reshape(*x.shape[:2], outputs, 4)
 
 
 def _dense(features: int, deviation: float, name: str) -> nn.Dense:

@@ -9,6 +9,7 @@ from jax import Array
 from resnet_jax.models.detection.boxes import area, clip, decode, encode, intersection, iou
 from resnet_jax.models.detection.matching import NEGATIVE, NEITHER, match, sample
 from resnet_jax.models.detection.nms import nms
+from resnet_jax.models.detection.voting import vote
 
 #: Deviations of a region's shifts and scales, by which targets are divided (py-faster-rcnn).
 DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
@@ -54,6 +55,20 @@ class Trained(NamedTuple):
     valid: Array
     labels: Array
     targets: Array
+
+
+class Predictions(NamedTuple):
+    """Holds what is predicted of the regions of an image.
+
+    Attributes:
+      boxes: (n, classes, 4), the box of each class, within the image.
+      scores: (n, classes), probabilities, that of the background left out.
+      valid: bool (n,), which regions are any.
+    """
+
+    boxes: Array
+    scores: Array
+    valid: Array
 
 
 class Detections(NamedTuple):
@@ -137,29 +152,41 @@ def train_regions(key: Array, proposals: Boxes, objects: Objects, *, count: int,
     return boxes[trained.indices], trained
 
 
-def detect(regions: Boxes, logits: Array, deltas: Array, size: Array, *, threshold: float, least: float, most: int
-           ) -> Detections:  # fmt: skip
-    """Returns the detections of an image: NMS in each class by itself, then the best of all classes.
+def predict(regions: Boxes, logits: Array, deltas: Array, size: Array) -> Predictions:
+    """Returns what is predicted of the regions of an image.
 
     Args:
       regions: (n, 4).
       logits: (n, 1 + classes), background first.
       deltas: (n, 1 + classes, 4).
       size: (height, width) of the image without its padding.
+    """
+    boxes = clip(decode(deltas[:, 1:], regions.boxes[:, None], DEVIATIONS), size)
+    return Predictions(boxes, jax.nn.softmax(logits)[:, 1:], regions.valid)
+
+
+def select(predictions: Predictions, *, threshold: float, least: float, most: int, voting: float | None = None
+           ) -> Detections:  # fmt: skip
+    """Returns the detections of an image: NMS in each class by itself, then the best of all classes.
+
+    Args:
+      predictions: of its regions.
       threshold: of NMS.
       least: score that a detection has at least.
       most: number of detections.
+      voting: IoU of boxes that vote on a box that is kept, see `voting.vote`; None: there is no voting.
     """
-    scores = jax.nn.softmax(logits)[:, 1:].T
-    boxes = clip(decode(deltas[:, 1:], regions.boxes[:, None], DEVIATIONS), size)
 
     def of_class(boxes: Array, scores: Array) -> tuple[Array, Array]:
-        valid = regions.valid & (scores >= least) & (area(boxes) > 0)
+        valid = predictions.valid & (scores >= least) & (area(boxes) > 0)
         kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid)
-        return boxes[kept.indices], jnp.where(kept.valid, scores[kept.indices], -1)
+        found = boxes[kept.indices]
+        if voting is not None:
+            found = vote(found, boxes, scores * valid, voting)
+        return found, jnp.where(kept.valid, scores[kept.indices], -1)
 
-    found, kept_scores = jax.vmap(of_class)(boxes.swapaxes(0, 1), scores)
-    labels = jnp.broadcast_to(jnp.arange(len(scores), dtype=jnp.int32)[:, None], kept_scores.shape)
+    found, kept_scores = jax.vmap(of_class, in_axes=1)(predictions.boxes, predictions.scores)
+    labels = jnp.broadcast_to(jnp.arange(len(found), dtype=jnp.int32)[:, None], kept_scores.shape)
     best, order = jax.lax.top_k(kept_scores.ravel(), min(most, kept_scores.size))
     valid = best >= 0
     return Detections(
