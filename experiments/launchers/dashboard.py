@@ -33,7 +33,7 @@ class Progress:
     Attributes:
       state: "waiting", "running", "done", "failed" or "stopped".
       step: steps done.
-      values: the newest train_error, test_error and images_per_second.
+      values: the newest train_error, test_error or test_ap50, and images_per_second.
       log_line: the last line of its log.
       text: how it failed.
       first: (time, step) at the first look in this launch.
@@ -200,7 +200,7 @@ class Board:
 def errors(progress: Progress) -> str:
     """Returns what is known of a run's errors and speed."""
     forms = (("train_error", "train error {:.2f} %"), ("test_error", "test error {:.2f} %"),
-             ("images_per_second", "{:,.0f} images/s"))  # fmt: skip
+             ("test_ap50", "test AP50 {:.2f} %"), ("images_per_second", "{:,.0f} images/s"))  # fmt: skip
     known = [form.format(progress.values[name]) for name, form in forms if name in progress.values]
     return "  ".join(known) or "no step is recorded yet"
 

@@ -176,7 +176,9 @@ def variable_shapes(net: ResNet | VGG, channels: int, side: int = 64) -> dict[st
     return {name: array.shape for name, array in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
 
-def expected_tensors(layout: Any, net: ResNet | VGG, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple]]:
+def expected_tensors(
+    layout: Any, net: ResNet | VGG, ours: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[str, tuple]]:
     """Returns the name and shape in a layout of each of our variables.
 
     Raises:

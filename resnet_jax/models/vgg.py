@@ -67,7 +67,9 @@ class VGG(nn.Module):
         if part != "hidden":
             pools = len(self.stage_sizes) - (part == "convolutions")
             if min(x.shape[1:3]) < 2**pools:
-                raise UserError(f"images of {x.shape[1]}x{x.shape[2]} are too small for VGG: {2**pools} pixels at least")
+                raise UserError(
+                    f"images of {x.shape[1]}x{x.shape[2]} are too small for VGG: {2**pools} pixels at least"
+                )
             for i, (size, width) in enumerate(zip(self.stage_sizes, self.widths, strict=True), start=1):
                 stage = VGGStage(size, width, i <= pools, self.init_mode, self.dtype, self.precision, name=f"stage{i}")
                 x = stage(x)

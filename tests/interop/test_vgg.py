@@ -1,7 +1,7 @@
 """torchvision's VGG nets, converted: the same logits, on weights that both sides draw by name.
 
-Recorded by vgg_nets.py from torchvision's own code, in narrow widths: the first fully connected layer takes 7x7 positions
-flattened with their channels first there and last here, which nothing but equal logits can show to be right.
+Recorded by vgg_nets.py from torchvision's own code, in narrow widths: the first fully connected layer takes 7x7
+positions flattened with their channels first there and last here, which nothing but equal logits can show to be right.
 """
 
 import json
@@ -85,7 +85,9 @@ def test_other_nets_are_refused(name, change, message):
 
 
 def test_a_name_that_does_not_fit():
-    with pytest.raises(UserError, match=r"no vgg19: .* it is vgg16 \(widths 4-6-8-9-9, 10 hidden features\); give --mo"):
+    with pytest.raises(
+        UserError, match=r"no vgg19: .* it is vgg16 \(widths 4-6-8-9-9, 10 hidden features\); give --mo"
+    ):
         convert(file_of(tensors_of("vgg16")), "vgg19")
     weights = convert(file_of(tensors_of("vgg16"))).weights
     with pytest.raises(UserError, match="vgg19 has no net of 2-2-3-3-3 convolutions"):

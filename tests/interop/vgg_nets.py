@@ -24,7 +24,9 @@ def record() -> None:
     for name, letter, norm in (("vgg16", "D", False), ("vgg19", "E", False), ("vgg16_bn", "D", True),
                                ("vgg11", "A", False)):  # fmt: skip
         with torch.device("meta"):
-            published = {key: tuple(value.shape) for key, value in getattr(vgg, name)(weights=None).state_dict().items()}
+            published = {
+                key: tuple(value.shape) for key, value in getattr(vgg, name)(weights=None).state_dict().items()
+            }
         net = vgg.VGG(vgg.make_layers([WIDTHS[width] for width in vgg.cfgs[letter]], norm), CLASSES)
         net.classifier[0] = torch.nn.Linear(7 * 7 * WIDTHS[512], HIDDEN)
         net.classifier[3], net.classifier[6] = torch.nn.Linear(HIDDEN, HIDDEN), torch.nn.Linear(HIDDEN, CLASSES)
