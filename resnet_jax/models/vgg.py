@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -44,9 +43,6 @@ class VGG(nn.Module):
     dtype: Dtype = jnp.float32
     precision: str = "default"
 
-    #: What the net is for; see `ResNet.task`.
-    task: ClassVar[str] = "classification"
-
     def __post_init__(self) -> None:
         if len(self.stage_sizes) != len(self.widths):
             raise UserError(f"stage_sizes {self.stage_sizes} and widths {self.widths} need one entry for each stage")
@@ -55,6 +51,11 @@ class VGG(nn.Module):
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         super().__post_init__()
+
+    @property
+    def task(self) -> str:
+        """Returns what the net is for; see `ResNet.task`."""
+        return "classification"
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False, part: str | None = None) -> Array:

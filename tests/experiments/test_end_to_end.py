@@ -31,7 +31,7 @@ TINY_DETECTOR = {
     "model.name": "faster_rcnn_cifar_resnet20", "model.stage_sizes": (1, 1), "model.widths": (4, 4),
     "model.anchor_sizes": (13,), "model.anchor_ratios": (1.0,), "model.rpn_features": 4, "model.region_size": 2,
     "model.train_proposals": (40, 10), "model.test_proposals": (40, 10), "model.regions": 8, "model.rpn_anchors": 8,
-    "model.detections": 5, "data.image_size": 32, "data.most_objects": 4, "finetune.frozen": "", "batch_size": 2,
+    "model.detections": 5, "data.image_size": 32, "data.most_objects": 4, "finetune.frozen": "", "batch_size": 8,
     "data.name": "voc", "steps": 2, "log_every": 1, "eval_every": 2, "checkpoint_every": 2,
 }  # fmt: skip
 

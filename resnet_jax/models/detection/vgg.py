@@ -6,7 +6,7 @@ from resnet_jax.models.detection.detector import Detector
 from resnet_jax.models.vgg import VGG
 
 
-class VGGDetector(Detector, VGG):  # type: ignore[misc]  # one maps to detections, the other to logits
+class VGGDetector(Detector, VGG):
     """A VGG whose convolutions see the image, and whose two hidden layers see each region that is proposed.
 
     RoI pooling takes the place of the last max-pool, so that `region_size` must be what that pool gives of the images
