@@ -12,7 +12,8 @@ from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError, unknown_name
 
 #: What an experiment's `columns` may be, and their headings. The first three are computed from the net; the next two
-#: say how an ImageNet net is shown its images; the others are measured.
+#: say how an ImageNet net is shown its images; those of test-dev, whose labels are not public, are the paper's alone;
+#: the others are measured.
 COLUMNS = {
     "layers": "layers",
     "params": "parameters (M)",
@@ -24,8 +25,15 @@ COLUMNS = {
     "std": "std",
     "top1": "top-1 error (%)",
     "top5": "top-5 error (%)",
+    "ap50": "AP at 0.5 (%)",
+    "ap": "AP at 0.5 to 0.95 (%)",
+    "test_dev_ap50": "test-dev AP at 0.5, paper (%)",
+    "test_dev_ap": "test-dev AP at 0.5 to 0.95, paper (%)",
 }
 COMPUTED = ("layers", "params", "flops")
+
+#: Columns that are measured, and of these the ones where more is better.
+MEASURED, HIGHER_IS_BETTER = ("error", "top1", "top5", "ap50", "ap"), ("ap50", "ap")
 
 #: What can be measured in finished runs, by the names behind `python -m resnet_jax analyze`.
 ANALYSES = ("responses", "gradients", "surface", "lesion")
@@ -92,6 +100,8 @@ class Experiment:
       seeds: how many runs of each row the paper made.
       recompute_bn: training images over which batch norm's statistics are averaged before a run is evaluated; 0: the
         running statistics of training are kept.
+      evaluated_on: what the numbers are of: "test", or "validation" where the paper has those; numbers of other images
+        are marked.
       note: what a reader must know.
       form: one of `FORMS`.
       options: arguments of the analysis, where the form is one.
@@ -105,6 +115,7 @@ class Experiment:
     protocol: str = "single"
     seeds: int = 1
     recompute_bn: int = 0
+    evaluated_on: str = "test"
     note: str = ""
     form: str = "table"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -8,24 +8,27 @@ from pathlib import Path
 
 from experiments.experiment import ANALYSES, asked_metric
 from experiments.plan import Plan, State, Status
-from experiments.scores import evaluation, mismatch, of_others, paper_protocols
+from experiments.scores import IN_RESULT, evaluation, mismatch, of_others, paper_protocols
 from resnet_jax.report.analysis.figures import is_measured
 from resnet_jax.training.run_folder import RunFolder
 
 
 def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
-    """Tests finished runs on ImageNet by their tables' protocols, unless that is done."""
+    """Tests finished runs by their tables' protocols, unless that is done."""
     from resnet_jax.cli import evaluate
 
     for line in plan.lines:
         metric, recompute_bn = asked_metric(line.experiment, line.row)
         for trial in line.trials:
-            done = statuses[trial.folder].state is State.DONE and trial.config.data.name == "imagenet"
-            if not done or metric not in paper_protocols():
+            detects = trial.config.task == "detection"
+            if statuses[trial.folder].state is not State.DONE or metric in IN_RESULT:
                 continue
-            found, result = evaluation(trial.folder, metric), RunFolder(trial.folder).result()
+            if not detects and (trial.config.data.name != "imagenet" or metric not in paper_protocols()):
+                continue
+            found = evaluation(trial.folder, metric, line.experiment.evaluated_on)
+            result = RunFolder(trial.folder).result()
             if found is None or mismatch(found, metric, recompute_bn) or (result and of_others(found, result)):
-                protocol = f"--protocol={paper_protocols()[metric].name}"
+                protocol = f"--protocol={metric if detects else paper_protocols()[metric].name}"
                 again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []
                 data_dir = trial.config.data.data_dir  # may have moved since the run
                 moved = [f"--data_dir={data_dir}"] if data_dir else []

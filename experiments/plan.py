@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.experiment import Experiment, Row, paper_seeds, row_config, run_folder, runnable
-from experiments.run_index import RunIndex
+from experiments.run_index import RunIndex, as_asked
 from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
@@ -162,9 +162,13 @@ def status(trial: Trial) -> Status:
     """Returns how far a run is, read from its folder alone."""
     record = RunFolder(trial.folder)
     step = newest_checkpoint(trial.folder)
+    config = trial.config
     try:
-        if record.holds(trial.config) and (result := record.result()) is not None:
-            if result.config_hash != config_hash(trial.config):
+        if (trial.folder / "config.json").exists():
+            there = record.config()  # with what it took from its weights, if it began with any
+            config = there if config_hash(as_asked(there)) == config_hash(config) else config
+        if record.holds(config) and (result := record.result()) is not None:
+            if result.config_hash != config_hash(config):
                 raise UserError(f"{trial.folder}/result.json is of another config: {result.config_hash}")
             if result.changes:
                 raise UserError(f"{trial.folder} is no run of this row: {changed(result.changes)}; move it away")

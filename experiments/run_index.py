@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from experiments.experiment import Row, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
+from resnet_jax.models.detection.detector import Detector
 from resnet_jax.training.result import changed
 from resnet_jax.training.run_folder import RunFolder
 
@@ -63,6 +66,23 @@ def seedless_hash(row: Row, steps_scale: float, changes: Mapping[str, Any] | Non
     return config_hash(row_config(row, 0, steps_scale, changes))
 
 
+def as_asked(config: ConfigDict) -> ConfigDict:
+    """Returns a run's config as it was before the run took from its weights what it left to them.
+
+    Those are digests, the mean and deviation of pixels, and fields of the net that the weights are of: not those that
+    a detector has besides. Without weights it is the config itself.
+    """
+    if config.init_hash is None:
+        return config
+    own = {"name", *(field.name for field in dataclasses.fields(Detector))}
+    asked = config.copy_and_resolve_references()
+    asked.init_hash = asked.detection.proposals_hash = None
+    asked.data.mean = asked.data.std = ()
+    for field in set(asked.model) - own:
+        asked.model[field] = None
+    return asked
+
+
 def is_finished(found: Found) -> bool:
     """Returns whether the run has its result."""
     return (found.folder / "result.json").exists()
@@ -97,6 +117,7 @@ def index_runs(root: str | Path) -> RunIndex:
             unreadable.append(f"{folder}: {changed(changes)}")
             continue
         seed, scale = config.seed, config.steps_scale
+        config = as_asked(config)
         config.seed = 0
         runs.setdefault(config_hash(config), []).append(Found(Path(folder), seed, scale))
     return RunIndex(top, {key: tuple(found) for key, found in runs.items()}, tuple(unreadable))

@@ -1,8 +1,8 @@
-"""Reads a run's errors by the names that experiments use.
+"""Reads a run's errors, or average precisions, by the names that experiments use.
 
-`test_error` is in the run's result. Errors by other ways of testing (ten crops, several scales, one crop of a size)
-are read from `evaluations/<metric>.json` in the run's folder, as `python -m resnet_jax evaluate --protocol` writes it,
-and taken only if it tested as the papers did.
+`test_error` is in the run's result, as are the metrics of a detector. Numbers by other ways of testing (ten crops,
+several scales, one crop of a size, refined boxes) are read from `evaluations/<metric>.json` in the run's folder, as
+`python -m resnet_jax evaluate --protocol` writes it, and taken only if it tested as the papers did.
 """
 
 import functools
@@ -17,10 +17,15 @@ from resnet_jax.report.run_data import Run
 from resnet_jax.training.result import Result
 
 #: Field of an evaluation for each column of a table.
-FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error"}
+FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error", "ap50": "test_ap50", "ap": "test_ap"}
 
-#: Metrics that a run's own result has, for which nothing else is read.
-IN_RESULT = ("test_error", "train_error")
+#: Metrics that a run's own result has, for which nothing else is read: its field for each column.
+IN_RESULT: Mapping[str, Mapping[str, str]] = {
+    "test_error": {"error": "test_error", "top1": "test_error"},
+    "train_error": {"error": "train_error", "top1": "train_error"},
+    "test_ap50_11_point": {"ap50": "test_ap50_11_point"},
+    "test_ap": {"ap50": "test_ap50", "ap": "test_ap"},
+}
 
 
 @functools.cache
@@ -30,24 +35,25 @@ def paper_protocols() -> Mapping[str, PhotographProtocol]:
     return {protocol.metric: protocol for protocol in chosen}
 
 
-def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[str, float], str]:
-    """Returns a run's errors in percent, by column; and a sentence if its evaluation is not what its row asks for.
+def run_errors(run: Run, metric: str, recompute_bn: int = 0, evaluated_on: str = "test"
+               ) -> tuple[Mapping[str, float], str]:  # fmt: skip
+    """Returns a run's numbers in percent, by column; and a sentence if its evaluation is not what its row asks for.
 
     There are none if the run is not finished or was not tested so. An error that was chosen as the best of several on
     the test set is never taken.
 
     Args:
       run: the run.
-      metric: "test_error", "train_error" or a way of testing.
-      recompute_bn: what the row asks for, see `experiment.Experiment`.
+      metric: one of `IN_RESULT`, or a way of testing.
+      recompute_bn, evaluated_on: what the row asks for, see `experiment.Experiment`.
     """
     if run.result is None:
         return {}, ""
     if metric in IN_RESULT:
-        error = run.result.metrics.get(metric)
-        return {} if error is None else {"error": error, "top1": error}, ""
+        metrics = run.result.metrics
+        return {column: metrics[name] for column, name in IN_RESULT[metric].items() if name in metrics}, ""
     try:
-        found = evaluation(run.workdir, metric)
+        found = evaluation(run.workdir, metric, evaluated_on)
     except UserError as error:
         return {}, f"Left out: {error}."
     if found is None:
@@ -57,13 +63,13 @@ def run_errors(run: Run, metric: str, recompute_bn: int = 0) -> tuple[Mapping[st
     return {column: found[field] for column, field in FIELDS.items() if found.get(field) is not None}, ""
 
 
-def held_out(run: Run) -> bool:
-    """Returns whether a finished run was tested on a part of the training set."""
-    return run.result is not None and run.result.evaluated_on != "test"
+def held_out(run: Run, evaluated_on: str = "test") -> bool:
+    """Returns whether a finished run was tested on other images than its table is of."""
+    return run.result is not None and run.result.evaluated_on != evaluated_on
 
 
-def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
-    """Returns a run's evaluation by that metric, None if there is none on the test set.
+def evaluation(folder: Path, metric: str, evaluated_on: str = "test") -> Mapping[str, Any] | None:
+    """Returns a run's evaluation by that metric, None if there is none on those images. A detector's metrics lie flat.
 
     Raises:
       UserError: if it cannot be read.
@@ -73,15 +79,18 @@ def evaluation(folder: Path, metric: str) -> Mapping[str, Any] | None:
         found = read_json_object(path)
     except FileNotFoundError:
         return None
+    if isinstance(metrics := found.get("metrics"), Mapping):
+        found = {**found, **metrics}
     for name in (*FIELDS.values(), "recompute_bn"):
         if type(found.get(name, 0)) not in (int, float):
             raise UserError(f"{path} is damaged: {name} is no number")
-    return found if found.get("evaluated_on") == "test" else None
+    return found if found.get("evaluated_on") == evaluated_on else None
 
 
 def of_others(found: Mapping[str, Any], result: Result) -> str:
     """Returns how an evaluation is not of the run's last weights, as a part of a sentence; empty if it is."""
-    if "config_hashes" in found and list(found["config_hashes"]) != [result.config_hash]:
+    hashes = found.get("config_hashes", [found.get("config_hash", result.config_hash)])
+    if list(hashes) != [result.config_hash]:
         return "it is of another config than the run"
     last = result.steps if result.kept_step is None else result.kept_step
     step = found.get("step", last)

@@ -5,7 +5,18 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.experiment import COLUMNS, COMPUTED, Experiment, Row, asked_metric, paper_seeds, row_config, statistic
+from experiments.experiment import (
+    COLUMNS,
+    COMPUTED,
+    HIGHER_IS_BETTER,
+    MEASURED,
+    Experiment,
+    Row,
+    asked_metric,
+    paper_seeds,
+    row_config,
+    statistic,
+)
 from experiments.run_index import RunIndex
 from experiments.scores import held_out, run_errors
 from resnet_jax.config import model_overrides
@@ -15,8 +26,10 @@ from resnet_jax.report.comparison import Computed, Entry, Measure
 from resnet_jax.report.run_data import Run, load_run
 from resnet_jax.report.run_statistics import Spread, difference, spread
 
-#: Digits after the decimal point of what is computed from a net, or says how it is shown images.
-DIGITS = {"layers": 0, "params": 2, "flops": 2, "train_crop": 0, "test_crop": 0}
+#: Digits after the decimal point of what is computed from a net, or is the paper's alone.
+DIGITS = {
+    "layers": 0, "params": 2, "flops": 2, "train_crop": 0, "test_crop": 0, "test_dev_ap50": 1, "test_dev_ap": 1
+}  # fmt: skip
 
 #: Classes of the sets with another number than the net was published for.
 CLASSES = {"cifar100": 100}
@@ -56,9 +69,11 @@ def fill(
     runs: dict[str, tuple[Run, ...]] = {}
     sentences: list[str] = []
     for row in experiment.rows:
-        found = _runs_by_kind(row, index, changes or {}) if row.config and experiment.metric else {}
+        runnable = row.config and experiment.metric
+        found = _runs_by_kind(row, index, changes or {}, experiment.evaluated_on) if runnable else {}
         for (scale, is_held_out), members in found.items() or [((1.0, False), ())]:
-            tests = [run_errors(run, *asked_metric(experiment, row)) for run in members]
+            asked = (*asked_metric(experiment, row), experiment.evaluated_on)
+            tests = [run_errors(run, *asked) for run in members]
             errors = [found for found, _ in tests]
             entry = _entry(experiment, row, scale, is_held_out, members, errors, with_computed)
             entries.append(entry)
@@ -84,13 +99,15 @@ def _summary(name: str, data: str, overrides: tuple[tuple[str, Any], ...]) -> Su
     return summarize(create_model(name, **dict(overrides), **classes), name, get_variant(name).image_size)
 
 
-def _runs_by_kind(row: Row, index: RunIndex, changes: Mapping[str, Any]) -> dict[tuple[float, bool], list[Run]]:
+def _runs_by_kind(row: Row, index: RunIndex, changes: Mapping[str, Any], evaluated_on: str
+                  ) -> dict[tuple[float, bool], list[Run]]:  # fmt: skip
     """Returns a row's runs by length and by whether they were tested on held-out examples; the paper's length first."""
     kinds: dict[tuple[float, bool], list[Run]] = {}
     for scale in index.scales:
         for found in index.find(row, scale, changes):
             run = load_run(row.label, row.group, found.folder)
-            kinds.setdefault((scale, held_out(run) or bool(changes.get("data.held_out"))), []).append(run)
+            other = held_out(run, evaluated_on) or bool(changes.get("data.held_out"))
+            kinds.setdefault((scale, other), []).append(run)
     return dict(sorted(kinds.items(), key=lambda item: (item[0][0] != 1, -item[0][0], item[0][1])))
 
 
@@ -137,7 +154,8 @@ def _measures(
 
     def measure(heading: str, found: Sequence[Mapping[str, float]], column: str, **fields: Any) -> Measure:
         values = [one[column] for one in found if column in one]
-        return Measure(heading, statistic=statistic(experiment, row), ours=spread(values), **fields)
+        ours = spread(values, lower_is_better=column not in HIGHER_IS_BETTER)
+        return Measure(heading, statistic=statistic(experiment, row), ours=ours, **fields)
 
     if not experiment.metric:
         return ()
@@ -146,7 +164,7 @@ def _measures(
         train = measure("training error (%)", training, "train_error", above=row.above)
         return (train, measure("test error (%)", errors, "error"))
     found = []
-    for column in ("error", "top1", "top5"):
+    for column in MEASURED:
         if column in experiment.columns:
             fields: dict[str, Any] = {"paper": paper.get(column), "above": row.above}
             if column == "error":

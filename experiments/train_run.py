@@ -36,16 +36,15 @@ def carry_out(request: dict[str, Any]) -> None:
       UserError, Stopped: see `training.loop.fit`.
     """
     from resnet_jax.config import from_dict
+    from resnet_jax.tasks.choose import task_type
+    from resnet_jax.tasks.task import in_words
     from resnet_jax.training.loop import fit
     from resnet_jax.training.progress import make_progress
 
     folder = Path(request["folder"])
     with locked(folder), make_progress() as progress:
         result = fit(from_dict(request["config"]), folder, progress)
-    print(
-        f"done: training error {result.metrics['train_error']:.2f} %, test error {result.metrics['test_error']:.2f} %",
-        flush=True,
-    )
+    print(f"done: {in_words(task_type(result.task), result.metrics, result.evaluated_on)}", flush=True)
 
 
 @contextlib.contextmanager

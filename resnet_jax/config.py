@@ -13,6 +13,7 @@ from resnet_jax.errors import UserError
 EXECUTION_FIELDS = frozenset(
     {
         "init_from",  # a place; init_hash says what lies there
+        "detection.proposals_from",
         "data.data_dir",
         "data.workers",
         "model.scan",
@@ -46,6 +47,15 @@ def base_config() -> ConfigDict:
             "segmentation": {
                 "auxiliary_weight": 0.4,  # of the loss of model.aux_head (Zhao et al. 2017, section 3.3)
                 "class_weights": (),  # factor on the loss of each class's pixels; unset: 1
+            },
+            "detection": {
+                # Whose losses count: "joint": of the RPN and of regions; "rpn" or "regions": those alone, in the four
+                # steps of alternating training.
+                "trained": "joint",
+                # Weights, or a run, whose net proposes the regions, and what they are, filled in when the run begins;
+                # unset: the net itself does.
+                "proposals_from": placeholder(str),
+                "proposals_hash": placeholder(str),
             },
             "dtype": "float32",  # of the computation: float32 or bfloat16; parameters and statistics are float32
             # Of products on a TPU or GPU: "default", "high" or "highest", as in jax.lax.Precision (docs/fidelity.md).
@@ -126,7 +136,7 @@ def _model() -> dict[str, Any]:
         "head": placeholder(str),
         "head_width": placeholder(int),
         "aux_head": placeholder(bool),
-        # Of detectors; see models/detection/detector.py.
+        "hidden": placeholder(int),  # of VGG, as the next ones are of detectors; see models/
         "shared_stages": placeholder(int),
         "anchor_sizes": placeholder(tuple),
         "anchor_ratios": placeholder(tuple),

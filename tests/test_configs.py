@@ -3,14 +3,19 @@
 import importlib
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import traverse_util
 
-from configs import imagenet_modern
+from configs import faster_rcnn, imagenet_modern
 from resnet_jax.__main__ import main
 from resnet_jax.config import flatten, model_overrides
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model, list_models
+from resnet_jax.training.alternating import check_losses
 from resnet_jax.training.config_checks import validate_config
+from resnet_jax.training.finetune import check_parts, is_frozen
 from resnet_jax.training.optimizer import base_rate
 from tests.cli.conftest import no_launcher  # noqa: F401
 from tests.data.imagenet.conftest import tiny_folder  # noqa: F401
@@ -97,3 +102,45 @@ def test_recipes_train_from_the_command_line(recipe, tiny_folder, tmp_path, caps
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 2 and all(0 < loss < (2 if "rsb" in recipe else 20) for loss in losses)
+
+
+@pytest.mark.parametrize("net", ["resnet50", "resnet101", "vgg16"])
+def test_every_step_of_every_detector_leaves_out_what_has_no_loss(net):
+    """As a run of the step is refused otherwise. Shared layers are fixed in the last two. By shapes of shallow nets."""
+    tuned = {}
+    for step in ("joint", "step1", "step2", "step3", "step4"):
+        config = faster_rcnn.get_config(f"{net},{step},coco")
+        config.init_from = "weights"
+        validate_config(config)
+        shallow = {} if net == "vgg16" else {"stage_sizes": (1, 1, 1, 1)}
+        model = create_model(config.model.name, **model_overrides(config), **shallow, num_classes=80)
+        check_losses(config, model, (64, 64, 3))
+        params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+        check_parts(config, params)
+        names = traverse_util.flatten_dict(params, sep="/")
+        tuned[step] = {name.split("/")[0] for name in names if not is_frozen(config.finetune, name)}
+        assert not any("/bn" in name for name in names if not is_frozen(config.finetune, name))
+    shared, regions = ({"stage3", "stage4", "stage5"}, {"fc1", "fc2"}) if net == "vgg16" else (
+        {"stage2", "stage3"}, {"stage4"})  # fmt: skip
+    regions = regions | {"head", "head_boxes"}
+    assert tuned == {
+        "joint": shared | {"rpn"} | regions, "step1": shared | {"rpn"}, "step2": shared | regions, "step3": {"rpn"},
+        "step4": regions,
+    }  # fmt: skip
+
+
+def test_detectors_rates_are_those_of_the_papers():
+    """Ren et al. 2015, section 3.1.3, py-faster-rcnn, and 2015, appendix A: (steps, drop, images, rate)."""
+    expected = {
+        "voc": (110_000, 80_000, 2), "voc07": (70_000, 50_000, 2), "coco": (320_000, 240_000, 8),
+        "voc,step1": (80_000, 60_000, 1), "voc,step2": (40_000, 30_000, 2), "coco,step4": (320_000, 240_000, 16),
+    }  # fmt: skip
+    for words, (steps, drop, images) in expected.items():
+        config = faster_rcnn.get_config(f"vgg16,{words}")
+        assert (config.steps, config.schedule.boundaries, config.batch_size) == (steps, (drop / steps,), images)
+        assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (0.001, 5e-4)
+    assert faster_rcnn.get_config("step2").model.regions == 64
+    assert faster_rcnn.get_config("coco").model.anchor_sizes == (64, 128, 256, 512)
+    for words, said in (("resnet51", "unknown net, images or step"), ("vgg16,resnet50", "give one of them")):
+        with pytest.raises(UserError, match=said):
+            faster_rcnn.get_config(words)

@@ -135,6 +135,7 @@ def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:
     from experiments.launchers.timing import measure
     from experiments.plan import State
     from experiments.plan_table import plan_table
+    from experiments.scores import IN_RESULT
 
     console, rates, at_once, statuses = Console(), Rates(), 1, plan.statuses()
     missing = [trial.config for trial in plan.trials if statuses[trial.folder].state is not State.DONE]
@@ -154,7 +155,7 @@ def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:
     if missing and options.launcher == "local" and not options.measure:
         print("nothing was trained for this; --measure times some steps of the nets that have no record")
     metrics = {asked_metric(line.experiment, line.row)[0] for line in plan.lines}
-    if tests := sorted(metrics - {"test_error"}):
+    if tests := sorted(metrics - IN_RESULT.keys()):
         print(f"then, of finished runs as far as it is not done, on the validation images: {', '.join(tests)}")
     forms = dict.fromkeys(line.experiment.form for line in plan.lines)
     if analyses := [form for form in forms if form in ANALYSES]:

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from resnet_jax.data.shapes import StepShapes, step_shapes
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.choose import make_task
+from resnet_jax.training.alternating import proposed_by
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import check_batch, make_mesh
-from resnet_jax.training.load_weights import resolve
+from resnet_jax.training.load_weights import load_proposer, resolve
 from resnet_jax.training.step import init_state, make_eval_step, make_train_step
 from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import build_model, check_net
@@ -72,6 +73,9 @@ def lower_steps(
     mesh = make_mesh(devices)
     check_batch(mesh, config.batch_size, config.accumulate)
     shapes = step_shapes(config, mesh, num_classes)
+    batches, proposer = proposed_by(load_proposer(config), config, shapes.batches)
+    proposer = jax.eval_shape(lambda: proposer)
+    shapes = dataclasses.replace(shapes, batches=batches, train=shapes.train | proposer, test=shapes.test | proposer)
     check_net(config)
     model = build_model(config, shapes.num_classes, shapes.image_shape)
     task = make_task(config, shapes.num_classes)

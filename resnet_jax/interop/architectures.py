@@ -27,7 +27,9 @@ BY_TENSORS: tuple[tuple[str, str], ...] = (
     ("a Vision Transformer", r"cls_token|pos_embed|position_embeddings|\.attn\.qkv"),
     ("a DenseNet", r"denseblock1\."),
     ("an Inception net", r"Mixed_5b|inception3a"),
-    ("a VGG or AlexNet of PyTorch", r"(^|\.)features\.0\.(weight|bias)"),
+    ("a VGG with batch norm, which no net here has", r"(^|\.)features\.1\.running_mean"),
+    ("an AlexNet, a SqueezeNet, or a VGG of other layers than VGG-16 and VGG-19",
+     r"(^|\.)features\.0\.(weight|bias)"),
 )  # fmt: skip
 
 #: A net by what files and configs call it, where its tensors are those of a plain ResNet.

@@ -23,6 +23,7 @@ from resnet_jax.models.layers import PADDINGS
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.shortcuts import SHORTCUTS
+from resnet_jax.models.vgg import VGG
 
 #: Fields that neither names nor shapes tell, which a user can set, and their values.
 UNTOLD: dict[str, Sequence[str]] = {
@@ -83,16 +84,16 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     if num_classes is not None and outputs != num_classes:
         has = f"{outputs} classes" if outputs else "no classifier"
         raise UserError(f"{what} has {has}, not the {num_classes} classes that were asked for")
-    name = model or nearest_name(structure.fields)
+    name = model or nearest_name(structure)
     chosen, notes = _fields(structure, name, file, fields or {})
     net = create_model(name, **chosen)
-    assert isinstance(net, ResNet)
-    ours = variable_shapes(net, structure.channels)
+    assert isinstance(net, ResNet | VGG)
+    ours = variable_shapes(net, structure.channels, structure.image_size or 64)
     flat, more = _carry_over(file, found, net, ours)
     mean, std = (np.array(v, np.float32) for v in _statistics(structure))
     if structure.channels != 3:
         mean, std = np.zeros(structure.channels, np.float32), np.ones(structure.channels, np.float32)
-    size = 32 if structure.fields["stem"] == "cifar" else get_variant(name).image_size
+    size = structure.image_size or get_variant(name).image_size
     source: dict[str, Any] = {"file": file.path.name, "format": file.kind, "layout": structure.layout.name}
     if file.sha256:
         source["sha256"] = file.sha256
@@ -127,9 +128,12 @@ def _fields(structure: Structure, name: str, file: TensorFile,
             raise unknown_name("field that a file does not tell", field, UNTOLD)
         if value not in UNTOLD[field]:
             raise UserError(f"{field}={value} must be one of {', '.join(UNTOLD[field])}")
-    variant = get_variant(name)
-    own = {f.name: f.default for f in dataclasses.fields(ResNet)} | dict(variant.fields)
-    fields, layout = dict(structure.fields), structure.layout
+    variant, layout = get_variant(name), structure.layout
+    own = {f.name: f.default for f in dataclasses.fields(layout.net)} | dict(variant.fields)
+    fields = dict(structure.fields)
+    if layout.net is VGG:
+        fields |= given
+        return {key: value for key, value in fields.items() if key == "num_classes" or value != own.get(key)}, ()
     notes: list[str] = []
     if not file.config:
         what = "a stride of 1 and no max-pool behind a 3x3 stem" if fields["stem"] == "cifar" else "strides and pools"
@@ -160,19 +164,21 @@ def _fields(structure: Structure, name: str, file: TensorFile,
 
 
 def _statistics(structure: Structure) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if structure.fields["stem"] == "cifar":
+    if structure.fields.get("stem") == "cifar":
         return IMAGENET_MEAN, IMAGENET_STD  # the reference weights' for CIFAR, too
     return structure.layout.mean, structure.layout.std
 
 
-def variable_shapes(net: ResNet, channels: int) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of the net's variables by name; nothing is computed."""
-    images = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
+def variable_shapes(net: ResNet | VGG, channels: int, side: int = 64) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the net's variables by name, for images of a side in pixels; nothing is computed."""
+    images = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
     variables = jax.eval_shape(lambda x: net.init(jax.random.key(0), x), images)
     return {name: array.shape for name, array in traverse_util.flatten_dict(dict(variables), sep="/").items()}
 
 
-def expected_tensors(layout: Any, net: ResNet, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[str, tuple]]:
+def expected_tensors(
+    layout: Any, net: ResNet | VGG, ours: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[str, tuple]]:
     """Returns the name and shape in a layout of each of our variables.
 
     Raises:
@@ -185,11 +191,16 @@ def expected_tensors(layout: Any, net: ResNet, ours: Mapping[str, tuple[int, ...
             raise UserError(f"{layout.projects} has no net with {name}; the layout {layout.name} cannot hold it")
         # An array of nothing but its shape: strides of zero.
         probe = np.broadcast_to(np.zeros((), np.float32), shape)
-        expected[name] = (theirs, to_theirs(layout, name, probe).shape)
+        expected[name] = (theirs, to_theirs(layout, name, probe, _flattened(net, name)).shape)
     return expected
 
 
-def _carry_over(file: TensorFile, found: FoundNet, net: ResNet, ours: Mapping[str, tuple[int, ...]]
+def _flattened(net: ResNet | VGG, name: str) -> int:
+    """Returns the channels of the feature map that a variable's layer takes flattened; 0 if it takes none."""
+    return net.widths[-1] if name == "params/fc1/kernel" else 0
+
+
+def _carry_over(file: TensorFile, found: FoundNet, net: ResNet | VGG, ours: Mapping[str, tuple[int, ...]]
                 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:  # fmt: skip
     structure, names = found.structure, found.names
     expected = expected_tensors(structure.layout, net, ours)
@@ -212,7 +223,7 @@ def _carry_over(file: TensorFile, found: FoundNet, net: ResNet, ours: Mapping[st
     if missing or extra or misshapen:
         raise UserError(
             f"{file.path} looks like {structure.describe()} in {structure.layout.name}'s names, but its tensors do not "
-            f"fit: {_misfit(file, missing, extra, misshapen)}"
+            f"fit: {_misfit(file, missing, extra, misshapen, structure.layout.net is ResNet)}"
         )
     _check_claims(file, shapes)
     flat: dict[str, np.ndarray] = {}
@@ -226,7 +237,7 @@ def _carry_over(file: TensorFile, found: FoundNet, net: ResNet, ours: Mapping[st
             raise UserError(f"{file.path}: tensor {theirs} is of type {array.dtype}, not of floating point")
         if array.dtype != np.float32:
             changed[str(array.dtype.newbyteorder("="))] = changed.get(str(array.dtype.newbyteorder("=")), 0) + 1
-        array = to_ours(structure.layout, name, array.reshape(shape))
+        array = to_ours(structure.layout, name, array.reshape(shape), _flattened(net, name))
         flat[name] = np.ascontiguousarray(array, np.float32)
         if not np.isfinite(flat[name]).all():
             raise UserError(f"{file.path}: tensor {theirs} has numbers that are not finite")
@@ -234,7 +245,8 @@ def _carry_over(file: TensorFile, found: FoundNet, net: ResNet, ours: Mapping[st
     return flat, tuple(notes)
 
 
-def _misfit(file: TensorFile, missing: Sequence[str], extra: Sequence[str], misshapen: Sequence[str]) -> str:
+def _misfit(file: TensorFile, missing: Sequence[str], extra: Sequence[str], misshapen: Sequence[str], normed: bool
+            ) -> str:  # fmt: skip
     """Returns what does not fit, in words, and which other net that may be."""
     parts = [
         f"{len(names)} {kind}: {some(names, MOST)}"
@@ -242,7 +254,7 @@ def _misfit(file: TensorFile, missing: Sequence[str], extra: Sequence[str], miss
         if names
     ]
     unread = _unread_tensors(file) if missing else ""
-    if not any(name.endswith("running_mean") for name in file.tensors) and missing and not unread:
+    if normed and not any(name.endswith("running_mean") for name in file.tensors) and missing and not unread:
         parts.append("there are no statistics of batch norm, as in nets with group norm")
     return "; ".join(parts) + unread + named_by_tensors([*extra, *misshapen])
 
@@ -268,8 +280,10 @@ def tensors_of(weights: Weights, layout: Any) -> dict[str, np.ndarray]:
       UserError: if the layout has no place for one.
     """
     net = weights.create_model()
-    if not isinstance(net, ResNet):
-        raise UserError(f"{weights.model} is no ResNet: no layout here has a place for it")
+    assert isinstance(net, ResNet | VGG), weights.model
     flat = flatten_variables(weights.variables)
     expected = expected_tensors(layout, net, {name: array.shape for name, array in flat.items()})
-    return {expected[name][0]: np.ascontiguousarray(to_theirs(layout, name, array)) for name, array in flat.items()}
+    return {
+        expected[name][0]: np.ascontiguousarray(to_theirs(layout, name, array, _flattened(net, name)))
+        for name, array in flat.items()
+    }

@@ -12,6 +12,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
 from resnet_jax.interop.weights import Weights
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.vgg import VGG
 
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
@@ -22,6 +24,8 @@ TORCH_LAYOUTS = tuple(layout.name for layout in LAYOUTS if not layout.flax)
 def natural_layout(weights: Weights) -> str:
     """Returns the layout of the PyTorch code that has a net: torchvision's for ImageNet, akamaster's for CIFAR."""
     net: Any = weights.create_model()
+    if isinstance(net, VGG):
+        return "torchvision_vgg19" if sum(net.stage_sizes) > 13 else "torchvision_vgg16"
     if net.task == "segmentation":
         return f"torchvision_{net.head}"
     if getattr(net, "activation", "original") != "original":
@@ -71,6 +75,8 @@ def _check_net(weights: Weights, layout: Layout) -> None:
     net: Any = weights.create_model()
     if net.task == "detection":
         raise UserError(f"{layout.projects} has no net like {weights.model}; --format=stablehlo writes it as a program")
+    if isinstance(net, VGG) and tuple(net.stage_sizes) != layout.fields.get("stage_sizes"):
+        raise UserError(f"{layout.projects} has no net of {'-'.join(map(str, net.stage_sizes))} convolutions")
     for field, own in (("activation", "original"), ("stem_norm", True)):
         wanted, value = layout.fields.get(field, own), getattr(net, field, own)
         if value != wanted:
@@ -84,7 +90,9 @@ def _check_net(weights: Weights, layout: Layout) -> None:
 
 def _notes(weights: Weights, layout: Layout) -> tuple[str, ...]:
     net: Any = weights.create_model()
-    notes = []
+    notes: list[str] = []
+    if not isinstance(net, ResNet):
+        return ()
     if net.block == "bottleneck" and net.stride_on == "1x1":
         notes.append(f"this net strides in its 1x1 convolutions, and the nets of {layout.projects} in their 3x3")
     if net.shortcut in ("A", "none"):

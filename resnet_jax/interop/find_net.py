@@ -90,7 +90,7 @@ def _without_wrappers(shapes: Shapes) -> dict[str, str]:
 
 
 def _candidates(plain: Mapping[str, str]) -> list[_Candidate]:
-    """Returns what may be a net: all that has a first convolution and a unit. Of each, the layout that names most."""
+    """Returns what may be a net: all that has a first convolution and another. Of each, the layout that names most."""
     groups: dict[tuple[int, str], dict[str, Place]] = defaultdict(dict)
     for name in plain:
         for number, layout in enumerate(LAYOUTS):
@@ -99,10 +99,10 @@ def _candidates(plain: Mapping[str, str]) -> list[_Candidate]:
     best: dict[str, _Candidate] = {}
     for (number, prefix), places in sorted(groups.items(), key=lambda group: -len(group[1])):
         modules = {place.module: name for name, place in places.items() if place.leaf in ("weight", "kernel")}
-        if "stem/conv" in modules and any("/conv{i}" in module for module in modules):
+        first = LAYOUTS[number].first
+        if modules.keys() >= set(first) and any("/conv" in module for module in modules.keys() - {"stem/conv"}):
             # `resnet.` is a part of one layout's names and a wrapper of another's: it is the same net.
-            stem = prefix + modules["stem/conv"]
-            best.setdefault(stem, _Candidate(LAYOUTS[number], prefix, places))
+            best.setdefault(prefix + modules[first[0]], _Candidate(LAYOUTS[number], prefix, places))
     return list(best.values())
 
 
@@ -157,7 +157,7 @@ def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shap
            notes: list[str]) -> FoundNet:  # fmt: skip
     """Returns the net with its classifier, and what of the file is left out."""
     # A head that segments is of the layout; a classifier may have any name.
-    segments = structure.fields["head"] != "classifier"
+    segments = structure.fields.get("head", "classifier") != "classifier"
     names = {n: plain[one.prefix + n] for n, place in one.places.items() if segments or place.module != "head"}
     taken = set(names.values())
     rest = {name: own for name, own in plain.items() if own not in taken}

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.models.registry import VARIANTS
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.vgg import VGG
+
 #: Of RGB in [0, 1], as in `data.augment`, which this room does not import.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -27,6 +31,7 @@ class Layout:
       projects: whose it is, in words.
       rows: see the module.
       fields: fields of the net that this project's code has, where they differ from ours.
+      net: class of the net.
       flax: whether leaves and axes are Flax's: `params/conv_init/kernel`; else PyTorch's: `conv1.weight`, OIHW.
       conv_head: whether the classifier is a 1x1 convolution.
       mean, std: of pixels in [0, 1], which its weights for ImageNet take images normalised by.
@@ -36,10 +41,16 @@ class Layout:
     projects: str
     rows: Rows
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    net: type[ResNet] | type[VGG] = ResNet
     flax: bool = False
     conv_head: bool = False
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Returns the modules that a net of this layout begins with."""
+        return ("stem/conv",) if self.net is ResNet else ("stage1/conv1", "stage1/conv2")
 
 
 def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: str) -> Rows:
@@ -64,6 +75,19 @@ def _segmentation(head: str, *decoder: tuple[str, str]) -> Layout:
         f"torchvision_{head}", f"torchvision's {head}", (*_torch("classifier.4", "downsample", "backbone."), *rows,
         *auxiliary), fields={"head": head, "output_stride": 8},
     )  # fmt: skip
+
+
+def _vgg(name: str) -> Layout:
+    """Returns the layout of torchvision's net: convolutions and pools are numbered in one sequence, ReLUs too."""
+    sizes = VARIANTS[name].fields["stage_sizes"]
+    rows, number = [], 0
+    for stage, size in enumerate(sizes, start=1):
+        for i in range(1, size + 1):
+            rows.append((f"stage{stage}/conv{i}", f"features.{number}"))
+            number += 2
+        number += 1
+    dense = (("fc1", "classifier.0"), ("fc2", "classifier.3"), ("head", "classifier.6"))
+    return Layout(f"torchvision_{name}", f"torchvision's {name}", (*rows, *dense), {"stage_sizes": sizes}, VGG)
 
 
 def _flax(block: str) -> Rows:
@@ -116,6 +140,7 @@ LAYOUTS: tuple[Layout, ...] = (
         *((f"project_{kind}", f"0.project.{i}") for i, kind in enumerate(("conv", "bn"))),
         *((f"last_{kind}", f"{i}") for i, kind in ((1, "conv"), (2, "bn"))),
     ),
+    *(_vgg(name) for name in ("vgg16", "vgg19")),
     *(
         Layout(name, "flax/examples/imagenet", _flax(block), {"padding": "same"}, flax=True)
         for name, block in (("flax_bottleneck", "BottleneckResNetBlock"), ("flax_basic", "ResNetBlock"))
@@ -200,19 +225,31 @@ def their_name(layout: Layout, name: str, stage_sizes: Sequence[int]) -> str | N
     return f"{collection}/{theirs}/{leaf}" if layout.flax else f"{theirs}.{_TORCH_LEAVES[leaf]}"
 
 
-def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
-    """Returns one of our variables with their axes."""
+def to_theirs(layout: Layout, name: str, array: np.ndarray, channels: int = 0) -> np.ndarray:
+    """Returns one of our variables with their axes.
+
+    Args:
+      layout: theirs.
+      name, array: of the variable.
+      channels: of the feature map that a dense layer takes flattened, with channels last here and first in PyTorch; 0:
+        it takes none.
+    """
     if layout.flax or not name.endswith("/kernel"):
         return array
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
+    if channels:
+        array = array.reshape(-1, channels, array.shape[1]).transpose(1, 0, 2).reshape(array.shape)
     return array.T[:, :, None, None] if layout.conv_head else array.T
 
 
-def to_ours(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
-    """Returns the tensor of theirs that is our variable `name`, with our axes."""
+def to_ours(layout: Layout, name: str, array: np.ndarray, channels: int = 0) -> np.ndarray:
+    """Returns the tensor of theirs that is our variable `name`, with our axes; `channels`: see `to_theirs`."""
     if layout.flax or not name.endswith("/kernel"):
         return array
-    if name == "params/head/kernel" and (array.ndim == 2 or layout.conv_head):
-        return (array[:, :, 0, 0] if layout.conv_head else array).T
-    return array.transpose(2, 3, 1, 0)
+    if name == "params/head/kernel" and layout.conv_head:
+        return array[:, :, 0, 0].T
+    if array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    array = array.T
+    return array.reshape(channels, -1, array.shape[1]).transpose(1, 0, 2).reshape(array.shape) if channels else array

@@ -1,6 +1,7 @@
 """Tells which net a file's names and shapes are of."""
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from resnet_jax.interop.layouts import Layout, Place
 from resnet_jax.models.heads import ASPP_WIDTH
 from resnet_jax.models.registry import VARIANTS, get_variant, list_models
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.vgg import VGG
 
 #: Fields by which a named net is found.
 KEYS = (
@@ -29,23 +31,29 @@ class Structure:
 
     Attributes:
       layout: whose names they are.
-      fields: of `ResNet`: `KEYS`, and `num_classes`.
+      fields: of `ResNet`: `KEYS`, and `num_classes`; of `VGG`: `stage_sizes`, `widths`, `hidden` and `num_classes`.
       channels: of the images.
+      image_size: side of the images in pixels, where the shapes say it; 0: that of the named net.
     """
 
     layout: Layout
     fields: Mapping[str, Any]
     channels: int
+    image_size: int = 0
 
     @property
     def features(self) -> int:
-        """Returns how many features the average pool gives the classifier."""
+        """Returns how many features the classifier gets."""
+        if self.layout.net is VGG:
+            return self.fields["hidden"]
         return self.fields["widths"][-1] * (4 if self.fields["block"] == "bottleneck" else 1)
 
     def describe(self) -> str:
         """Says it in words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
         fields = self.fields
-        name = nearest_name(fields) if _named(fields) else "a net of its own"
+        if self.layout.net is VGG:
+            return f"{nearest_name(self)} (widths {_dashes(fields['widths'])}, {fields['hidden']} hidden features)"
+        name = nearest_name(self) if _named(fields) else "a net of its own"
         kind = "pre-activation " if fields["activation"] != "original" else ""
         sizes, widths = (_dashes(fields[key]) for key in ("stage_sizes", "widths"))
         return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
@@ -76,6 +84,8 @@ def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...
             part = place.module.rpartition("block{b}/")[2].replace("{i}", str(place.numbers.get("i", 0)))
             unit = (0, place.numbers["n"]) if "n" in place.numbers else (place.numbers["s"], place.numbers["b"])
             units[unit][part] = shape
+    if layout.net is VGG:
+        return _vgg(layout, kernels)
     if "stem/conv" not in kernels:
         raise LookupError("there is no first convolution")
     stages = _stages(units)
@@ -102,7 +112,24 @@ def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...
     }
     if fields["head"] != "classifier":
         fields |= {"aux_head": "aux_head" in kernels, "head_width": _head_width(kernels)}
-    return Structure(layout, fields, kernels["stem/conv"][1])
+    return Structure(layout, fields, kernels["stem/conv"][1], 32 if stem == "cifar" else 0)
+
+
+def _vgg(layout: Layout, kernels: Mapping[str, tuple[int, ...]]) -> Structure:
+    sizes = layout.fields["stage_sizes"]
+    names = [f"stage{s}/conv{i}" for s, size in enumerate(sizes, start=1) for i in range(1, size + 1)]
+    if lacking := [name for name in (*names, "fc1", "fc2") if name not in kernels]:
+        raise LookupError(f"there is no {lacking[0]}")
+    widths = tuple(kernels[f"stage{s}/conv1"][0] for s in range(1, len(sizes) + 1))
+    hidden, inputs = kernels["fc1"][:2]
+    side = math.isqrt(inputs // max(widths[-1], 1))
+    if side**2 * widths[-1] != inputs or not side:
+        raise LookupError(f"fc1 takes {inputs} numbers, and no square map has so many of {widths[-1]} features")
+    fields = {
+        "stage_sizes": tuple(sizes), "widths": widths, "hidden": hidden,
+        "num_classes": kernels["head"][0] if "head" in kernels else 0,
+    }  # fmt: skip
+    return Structure(layout, fields, kernels["stage1/conv1"][1], side * 2 ** len(sizes))
 
 
 def _head_width(kernels: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -163,8 +190,12 @@ def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, i
     raise LookupError("a stage has no second convolution")
 
 
-def nearest_name(fields: Mapping[str, Any]) -> str:
-    """Returns the named net that agrees in most of `KEYS`, the first of which weigh more."""
+def nearest_name(structure: Structure) -> str:
+    """Returns the named net that agrees in most of `KEYS`, the first of which weigh more; a VGG in its layers."""
+    fields = structure.fields
+    if structure.layout.net is VGG:
+        same = ("stage_sizes", fields["stage_sizes"])
+        return next(name for name, one in VARIANTS.items() if one.net is VGG and same in one.fields.items())
 
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
@@ -192,10 +223,11 @@ def agree(structure: Structure, model: str, what: str) -> None:
     Raises:
       UserError: naming what the file looks like, if it is of another.
     """
-    variant = get_variant(model)
-    own = _DEFAULTS | dict(variant.fields)
-    if variant.net is not ResNet or any(own[key] != structure.fields[key] for key in MUST_AGREE):
-        right = f"--model={nearest_name(structure.fields)}, or none" if _named(structure.fields) else "no --model"
+    variant, net = get_variant(model), structure.layout.net
+    own, keys = _DEFAULTS | dict(variant.fields), MUST_AGREE if net is ResNet else ("stage_sizes",)
+    if variant.net is not net or any(own[key] != structure.fields[key] for key in keys):
+        named = net is VGG or _named(structure.fields)
+        right = f"--model={nearest_name(structure)}, or none" if named else "no --model"
         raise UserError(
             f"{what} is no {model}: by its names ({structure.layout.name}) and shapes it is {structure.describe()}; "
             f"give {right}"

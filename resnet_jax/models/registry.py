@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.detection.faster_rcnn import FasterRCNN
+from resnet_jax.models.detection.vgg import VGGDetector
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -132,6 +133,9 @@ VARIANTS: dict[str, Variant] = {
         f"faster_rcnn_resnet{d}": _faster_rcnn(_imagenet(d), 600, "2015 appendix A", num_classes=20)
         for d in (18, 34, 50, 101)
     },
+    "faster_rcnn_vgg16": Variant(
+        VGGDetector, {**_vgg(16).fields, "num_classes": 20}, 600, "Ren et al. 2015; 2015 tables 7 and 8"
+    ),
     **{
         f"faster_rcnn_cifar_resnet{d}": _faster_rcnn(_cifar(d), 128, "2015 appendix A, in small", **_SMALL_OBJECTS)
         for d in (20, 32, 56)

@@ -30,7 +30,7 @@ class Computed:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """An error in percent, the paper's and ours.
+    """An error or an average precision in percent, the paper's and ours.
 
     Attributes:
       heading: what it is.

@@ -12,11 +12,11 @@ WITHIN = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """Errors of runs that differ in nothing but their seed.
+    """Errors, or other numbers, of runs that differ in nothing but their seed.
 
     Attributes:
       values: in the runs' order.
-      best: the lowest.
+      best: the lowest, or the highest where more is better.
       mean, median: of all.
       std: sample standard deviation (n - 1), None for a single run.
     """
@@ -50,12 +50,13 @@ class Difference:
     high: float | None
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """Returns the spread of some errors, None if there are none."""
+def spread(values: Sequence[float], lower_is_better: bool = True) -> Spread | None:
+    """Returns the spread of some numbers, None if there are none."""
     if not values:
         return None
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(tuple(values), min(values), float(np.mean(values)), float(np.median(values)), std)
+    best = min(values) if lower_is_better else max(values)
+    return Spread(tuple(values), best, float(np.mean(values)), float(np.median(values)), std)
 
 
 def difference(one: Spread, other: Spread, confidence: float = 0.95, resamples: int = 9999) -> Difference:

@@ -22,22 +22,32 @@ from resnet_jax.tasks.task import Task
 ANCHOR_BETA, REGION_BETA = 1 / 9, 1.0
 
 
+#: Which losses count, by `config.detection.trained`.
+TRAINED: Mapping[str, Sequence[str]] = {
+    "joint": ("objectness_loss", "proposal_loss", "class_loss", "box_loss"),
+    "rpn": ("objectness_loss", "proposal_loss"),
+    "regions": ("class_loss", "box_loss"),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Detection(Task):
     """Trains a net to find objects. Outputs are `Losses` in training and `Detections` in testing; targets a `Batch`.
 
     The RPN and the classifier of regions are trained by one step, with no gradient through the proposals' places:
-    "approximate joint training" (Ren et al. 2015, section 3.2).
+    "approximate joint training" (Ren et al. 2015, section 3.2). In a step of alternating training one of the two is.
 
     Attributes:
       num_classes: number of classes.
       classes: their names; empty: numbers.
       coco: whether COCO's metrics are measured.
+      trained: which losses count, a key of `TRAINED`.
     """
 
     num_classes: int
     classes: tuple[str, ...] = ()
     coco: bool = False
+    trained: str = "joint"
 
     best_metric: ClassVar[str] = "test_ap50"
     lower_is_better: ClassVar[bool] = False
@@ -52,7 +62,7 @@ class Detection(Task):
         """
         if config.data.name == "coco":
             check_installed()
-        return cls(num_classes, tuple(classes), config.data.name == "coco")
+        return cls(num_classes, tuple(classes), config.data.name == "coco", config.detection.trained)
 
     @property
     def chance_loss(self) -> float:
@@ -60,7 +70,7 @@ class Detection(Task):
         return math.log(2) + math.log(1 + self.num_classes)
 
     def loss(self, outputs: Losses, inputs: Any, targets: Any) -> tuple[Array, dict[str, Array]]:
-        """Returns the sum of four losses, each a mean over what was drawn, these, and the `error` of regions."""
+        """Returns the sum of the losses that count, each a mean over what was drawn, these, and `error`, of regions."""
         anchors, regions = outputs.anchors, outputs.regions
         wrong = jnp.argmax(outputs.logits, axis=-1) != regions.labels
         of_anchors = optax.sigmoid_binary_cross_entropy(outputs.objectness, (anchors.labels > 0).astype(jnp.float32))
@@ -71,11 +81,13 @@ class Detection(Task):
             "class_loss": _mean(of_regions, regions.valid),
             "box_loss": _box_loss(outputs.deltas, regions, REGION_BETA),
         }
-        return jnp.sum(jnp.stack(list(found.values()))), found | {"error": _mean(wrong, regions.valid)}
+        found = {name: found[name] for name in TRAINED[self.trained]}
+        error = {"error": _mean(wrong, regions.valid)} if "class_loss" in found else {}
+        return jnp.sum(jnp.stack(list(found.values()))), found | error
 
     def train_metrics(self, means: Mapping[str, float]) -> dict[str, float]:
         """Returns the losses, and `train_error`, the share of the drawn regions that were put in another class."""
-        return super().train_metrics(means) | {"train_error": 100 * means["error"]}
+        return super().train_metrics(means) | ({"train_error": 100 * means["error"]} if "error" in means else {})
 
     def evaluate(self, outputs: Detections, inputs: Any, targets: Batch, mask: Array) -> dict[str, Any]:
         """Returns what was found and what there is, in pixels of the files."""

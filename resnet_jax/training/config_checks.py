@@ -17,6 +17,7 @@ from resnet_jax.data.segmentation import SETS
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.layers import PRECISIONS
 from resnet_jax.tasks.choose import TASKS
+from resnet_jax.tasks.detection import TRAINED
 
 #: The values that a field can have.
 CHOICES = {
@@ -32,6 +33,7 @@ CHOICES = {
     "data.eval_split": EVAL_SPLITS,
     "data.rand_augment.variant": tuple(VARIANTS),
     "on_nan": ("stop", "rollback"),
+    "detection.trained": TRAINED,
     "finetune.head": ("auto", "new", "keep"),
 }
 
@@ -174,6 +176,7 @@ FOLDERS = ("image_folder", "image_masks")
 OF_TASK = {
     "segmentation": ("segmentation.auxiliary_weight", "segmentation.class_weights", "data.mask_values",
                      "data.instances", "data.sbd", "data.scale", "data.scale_from"),
+    "detection": ("detection.trained", "detection.proposals_from"),
     "classification": ("loss", "regularization.label_smoothing", "regularization.mixup", "regularization.cutmix",
                        "data.held_out", "data.random_erasing", "data.rand_augment.operations"),
 }  # fmt: skip
@@ -194,6 +197,10 @@ def _check_task(flat: Mapping[str, Any]) -> None:
         raise UserError(f"config.data.classes={flat['data.classes']} is for segmentation and detection")
     if flat["data.repeats"] > 1 and task == "detection":
         raise UserError(f"config.data.repeats={flat['data.repeats']} is not for config.task=detection")
+    if flat["detection.proposals_from"] is not None and flat["detection.trained"] != "regions":
+        raise UserError(
+            f"config.detection.proposals_from is for config.detection.trained=regions, not {flat['detection.trained']}"
+        )
     scale = tuple(flat["data.scale"])
     if not (len(scale) == 2 and all(isinstance(v, int | float) for v in scale) and 0 < scale[0] <= scale[1]):
         raise UserError(f"config.data.scale={scale} must be the least and the largest factor, as 0.5,2.0")

@@ -138,7 +138,7 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
         mean, std = facts.mean, facts.std
         notes.append(f"images are normalised by mean {_numbers(mean)} and deviation {_numbers(std)}, by {said}")
     elif mean is None or std is None:
-        small = converted.structure.fields["stem"] == "cifar"
+        small = converted.structure.fields.get("stem") == "cifar"
         more = "; many nets for small images are trained with those of their own set: --mean, --std" if small else ""
         notes.append(
             f"images are taken to be normalised by mean {_numbers(weights.mean if mean is None else mean)} and "
@@ -226,6 +226,7 @@ def resolve(config: ConfigDict, folder: RunFolder | None = None, force: Collecti
             weights = _load(config.init_from)
             _fill_in(config, digest(weights), weights.model, weights.fields, _of_channels(weights.mean),
                      _of_channels(weights.std), weights.image_size, weights.shorter_side)  # fmt: skip
+    config.detection.proposals_hash = _proposals_hash(config)
     if config.data.eval_shorter_side == 0:
         config.data.eval_shorter_side = round(SIDE_OF_CROP * config.data.image_size)
     if recorded is not None and "init_hash" in force:
@@ -233,15 +234,20 @@ def resolve(config: ConfigDict, folder: RunFolder | None = None, force: Collecti
     return config, weights
 
 
-def _load(path: str) -> Weights:
+def _proposals_hash(config: ConfigDict) -> str | None:
+    path, known = config.detection.proposals_from, config.detection.proposals_hash
+    return digest(_load(path, "detection.proposals_from")) if path is not None and known is None else known
+
+
+def _load(path: str, field: str = "init_from") -> Weights:
     """Loads weights in every process at once: all of them read a run's checkpoint together."""
     weights, error = None, None
     try:
         weights = load_weights(path)
     except UserError as raised:
-        error = UserError(f"config.init_from: {raised}")
+        error = UserError(f"config.{field}: {raised}")
     if not all_agree(weights is not None) or weights is None:
-        raise error or UserError(f"another process cannot read config.init_from={path}; what it prints says why")
+        raise error or UserError(f"another process cannot read config.{field}={path}; what it prints says why")
     return weights
 
 
@@ -251,11 +257,24 @@ def load_recorded_weights(config: ConfigDict) -> Weights:
     Raises:
       UserError: if they cannot be read, or are others by now.
     """
-    weights = _load(config.init_from)
-    if digest(weights) != config.init_hash:
+    return _unchanged(_load(config.init_from), config.init_from, config.init_hash, "init_from")
+
+
+def load_proposer(config: ConfigDict) -> Weights | None:
+    """Loads the weights of the net that proposes the regions of a resolved config, if it is another than is trained.
+
+    Raises:
+      UserError: if they cannot be read, or are others by now.
+    """
+    path, field = config.detection.proposals_from, "detection.proposals_from"
+    return None if path is None else _unchanged(_load(path, field), path, config.detection.proposals_hash, field)
+
+
+def _unchanged(weights: Weights, path: str, recorded: str, field: str) -> Weights:
+    if digest(weights) != recorded:
         raise UserError(
-            f"config.init_from={config.init_from} holds weights {digest(weights)}, and the run began with "
-            f"{config.init_hash}; they have changed since"
+            f"config.{field}={path} holds weights {digest(weights)}, and the run began with {recorded}; they have "
+            "changed since"
         )
     return weights
 

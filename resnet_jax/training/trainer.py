@@ -18,11 +18,13 @@ from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError, some
 from resnet_jax.interop.weights import Weights
 from resnet_jax.kernels.build import in_use as kernels_in_use
+from resnet_jax.models.detection.detector import Detector
 from resnet_jax.models.registry import create_model, list_models
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.models.vgg import VGG
 from resnet_jax.tasks.choose import make_task
 from resnet_jax.tasks.task import Task
+from resnet_jax.training.alternating import check_losses, proposed_by
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import batch_sharded, in_any, make_mesh, platform, replicated
 from resnet_jax.training.finetune import (
@@ -31,7 +33,7 @@ from resnet_jax.training.finetune import (
     check_weights,
     with_weights,
 )
-from resnet_jax.training.load_weights import load_recorded_weights, resolve
+from resnet_jax.training.load_weights import load_proposer, load_recorded_weights, resolve
 from resnet_jax.training.result import DatasetInfo
 from resnet_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 
@@ -172,6 +174,11 @@ def make_trainer(
     if model is None:
         check_net(config)  # a misspelt net should not wait for the data
     pipeline = make_pipeline(config, mesh)
+    pipeline, proposer = proposed_by(load_proposer(config), config, pipeline)
+    if proposer:
+        shown: Any = pipeline
+        proposer = place(proposer, replicated(mesh))
+        pipeline = dataclasses.replace(shown, train=shown.train | proposer, test=shown.test | proposer)
     if config.early_stopping.patience and pipeline.evaluated_on == "test":
         raise UserError(
             f"config.early_stopping would choose the weights on the test images of {config.data.name}; evaluate on "
@@ -182,6 +189,8 @@ def make_trainer(
         model = build_model(config, pipeline.num_classes, pipeline.image_shape)
     height, _, channels = pipeline.image_shape
     summary = summarize(model, config.model.name, height, channels)
+    if isinstance(model, Detector):
+        check_losses(config, model, pipeline.image_shape)
     if changes_training(config) or weights is not None:
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *pipeline.image_shape))))
         check_parts(config, shapes["params"])

@@ -37,6 +37,7 @@ NOT_RUN = {
     r"IMAGENET|TARS|--workdir=RUN|--workdir=A,B,C|--from=FILE|init_from=runs/weights": "it needs ImageNet's weights",
     r"akamaster|resnet20-12fca82f": "tests/interop has these weights",
     r"he2015\.table4": "it needs ImageNet",
+    r"configs/faster_rcnn\.py": "it needs ImageNet's weights; tests/training/test_alternating.py does it in small",
     r"export --weights=DIR": "the layout is that of an ImageNet net",
     r"evaluate --weights=DIR": "it needs ImageNet",
 }

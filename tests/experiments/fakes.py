@@ -20,8 +20,9 @@ BEST = 0.1234
 
 
 def write_run(
-    out: Path, config: ConfigDict, test_error: float, train_error: float = 1.0, depth: int = 20, finished: bool = True
-) -> Path:
+    out: Path, config: ConfigDict, test_error: float, train_error: float = 1.0, depth: int = 20, finished: bool = True,
+    evaluated_on: str = "test",
+) -> Path:  # fmt: skip
     """A run whose errors fall from 90 % to these; returns its folder."""
     record = RunFolder(run_folder(out, config))
     record.open(config)
@@ -30,7 +31,7 @@ def write_run(
         train, test = (90 + part**0.3 * (end - 90) for end in (train_error, test_error))
         step = round(part * config.steps)
         record.append(step, {"loss": 1.0, "train_error": train, "learning_rate": 0.1, "images_per_second": 1000.0})
-        record.append(step, {"test_error": test, "test_loss": 1.0})
+        record.append(step, {"test_error": test, "test_ap50": test, "test_loss": 1.0})
     if finished:
         record.finish(
             Result(
@@ -49,8 +50,11 @@ def write_run(
                 depth=depth,
                 params=269722,
                 flops=41000000,
-                metrics={"train_error": train_error, "test_error": test_error, "best_test_error": BEST},
-                evaluated_on="held_out" if config.data.held_out else "test",
+                metrics={"train_error": train_error, "best_test_error": BEST, "best_test_ap50": BEST}
+                | dict.fromkeys(("test_ap50", "test_ap50_11_point", "test_error"), test_error)
+                | {"test_ap": test_error - 20},
+                evaluated_on="held_out" if config.data.held_out else evaluated_on,
+                task=config.task,
             )
         )
     return record.workdir
@@ -70,6 +74,9 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
                 "test_error": error + 10, "top5_error": error, "evaluated_on": "test",
             }  # fmt: skip
             (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
+        for metric in ("box_refinement", "refined_multi_scale"):
+            values = {"evaluated_on": "validation", "metrics": {"test_ap50": error + 1, "test_ap": error - 19}}
+            (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
         responses = [{"layer": f"stage1/block{i}/conv1", "std": 1 / i} for i in range(1, depth)]
         (folder / "responses.json").write_text(json.dumps(responses))
         folders.append(folder)
@@ -78,6 +85,8 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
 
 def write_experiment(out: Path, name: str, seeds: int = 2) -> None:
     """All runs of a table or figure, with errors near the paper's where it prints any."""
-    for i, row in enumerate(runnable(registry.load(name))):
+    experiment = registry.load(name)
+    for i, row in enumerate(runnable(experiment)):
         base = next((value for value in reversed(row.paper) if value is not None and value > 3), 6 + i / 10)
-        write_row(out, row, [base + seed / 10 for seed in range(seeds)], depth=20 + 12 * i)
+        write_row(out, row, [base + seed / 10 for seed in range(seeds)], depth=20 + 12 * i,
+                  evaluated_on=experiment.evaluated_on)  # fmt: skip

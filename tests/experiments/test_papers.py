@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import registry
-from experiments.experiment import COLUMNS, FORMS, Row, row_config, runnable, statistic
+from experiments.experiment import COLUMNS, FORMS, HIGHER_IS_BETTER, Row, row_config, runnable, statistic
 from experiments.registry import load
 from resnet_jax.config import config_hash, flatten
 from resnet_jax.errors import UserError
@@ -47,6 +47,23 @@ def test_numbers_of_the_abstracts_and_the_authors_pages():
         assert found == pytest.approx(printed, abs=0.051)
 
 
+def test_detection_is_as_the_paper_prints_it():
+    """The issue's and the summary's numbers: ResNet-101 against VGG-16, 3.2 on VOC 2007 and 28 % of COCO's AP."""
+    assert numbers("he2015.table7", "ap50") == {
+        "vgg16": 73.2, "resnet101": 76.4, "vgg16_12": 70.4, "resnet101_12": 73.8
+    }  # fmt: skip
+    for column in ("ap50", "ap"):
+        table8, table9 = numbers("he2015.table8", column), numbers("he2015.table9", column)
+        assert table8.items() <= table9.items()
+    ap = numbers("he2015.table8", "ap")
+    assert ap["resnet101"] - ap["vgg16"] == pytest.approx(6.0)
+    assert [numbers("he2015.table9", column)["multi_scale"] for column in ("ap50", "ap", "test_dev_ap50", "test_dev_ap")
+            ] == [53.8, 32.5, 55.7, 34.9]  # fmt: skip
+    assert numbers("he2015.table9", "test_dev_ap") == {"context": 32.2, "multi_scale": 34.9, "ensemble": 37.4}
+    measured = {"he2015.table7", "he2015.table8", "he2015.table9"}
+    assert {name for name in registry.NAMES if set(load(name).columns) & set(HIGHER_IS_BETTER)} == measured
+
+
 def test_rows_that_the_paper_says_fail_have_a_bound_and_no_number():
     failing = {row.name: (row.paper, row.above) for row in load("he2016.table1").rows if row.above is not None}
     assert set(failing) == {"constant_scaling_0_1", "constant_scaling_0.5_1", "exclusive_gating_-5", "dropout_shortcut"}
@@ -83,6 +100,10 @@ def test_rows_make_sense(name):
         assert "/" not in row.name and " " not in row.name
         if row.config:
             config = row_config(row)
+            if config.finetune.frozen:
+                with pytest.raises(UserError, match="need config.init_from: the weights"):
+                    validate_config(config)
+                config.init_from = "weights"
             validate_config(config)
             defaults = flatten(row_config(Row("", "", row.config)))
             assert set(row.changes) <= set(defaults)
@@ -99,6 +120,9 @@ def test_figures_share_the_tables_runs():
     for figure in ("he2015.figure1", "he2015.figure7"):
         assert set(hashes(figure).values()) <= set(figure6.values())
     assert hashes("he2015.figure4") == hashes("he2015.table2")
+    table8, table9 = hashes("he2015.table8"), hashes("he2015.table9")
+    assert table8.items() <= table9.items() and table9["box_refinement"] == table9["resnet101"]
+    assert table9["multi_scale"] == table9["context"] != table9["resnet101"]
     table2, table3 = hashes("he2016.table2"), hashes("he2016.table3")
     for net in ("resnet110", "resnet164"):
         assert table2[f"original_{net}"] == table3[f"cifar10_{net}_original_unit"]
@@ -126,8 +150,8 @@ def test_rows_of_different_experiments_do_not_share_a_config_by_accident():
 
 
 def test_names_that_are_not_there():
-    with pytest.raises(UserError, match="table7 .detection on PASCAL VOC. is not there yet"):
-        load("he2015.table7")
+    with pytest.raises(UserError, match="table12 .detection on ImageNet's 200 classes. is not there yet"):
+        load("he2015.table12")
     with pytest.raises(UserError, match="did you mean he2015.table6"):
         load("he2015.tabel6")
     with pytest.raises(UserError, match="did you mean resnet56"):

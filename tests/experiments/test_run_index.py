@@ -1,5 +1,6 @@
 """Runs found by their config, and the rows that they fill."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from experiments.experiment import RECOMPUTE_BN, Row, row_config, run_folder
+from experiments.plan import State, Trial, status
 from experiments.registry import load
 from experiments.run_index import index_runs
 from experiments.scores import run_errors
 from experiments.tables import fill, net_summary
+from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.report.run_data import load_run
 from tests.experiments.fakes import BEST, write_row, write_run
@@ -191,3 +194,41 @@ def test_a_shrunk_row_says_so_in_its_config():
     config = row_config(RESNET20, 1, 0.05)
     assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
     assert run_folder(Path("x"), config) != run_folder(Path("x"), row_config(RESNET20, 1))
+
+
+def test_a_run_that_began_with_weights_is_its_rows(tmp_path):
+    """What a run took from its weights stands in its record: their digest, pixels' mean, fields of their net."""
+    experiment = load("he2015.table7")
+    resnet101 = row("he2015.table7", "resnet101")
+    config = row_config(resnet101)
+    asked = config_hash(config)
+    config.init_from, config.init_hash = "/somewhere", "0123456789ab"
+    config.data.mean, config.model.stride_on = (0.4, 0.4, 0.4), "3x3"
+    assert config_hash(config) != asked
+    folder = write_run(tmp_path, config, 77.0)
+    trial = Trial(row_config(resnet101, changes={"init_from": "/elsewhere"}), folder, "resnet101")
+    assert status(trial).state is State.DONE
+    filled = {entry.name: entry for entry in fill(experiment, index_runs(tmp_path), with_computed=False).entries}
+    (measure,) = filled["resnet101"].measures
+    assert (measure.ours.values, measure.paper, measure.difference) == ((77.0,), 76.4, pytest.approx(0.6))
+    assert filled["vgg16"].measures[0].ours is None
+    config.model.context = True  # no row of this table has it
+    other = write_run(tmp_path / "other", config, 78.0)
+    assert status(dataclasses.replace(trial, folder=other)).state is State.FAILED
+    entries_of_others = fill(experiment, index_runs(tmp_path / "other"), with_computed=False).entries
+    assert all(entry.done == 0 for entry in entries_of_others)
+
+
+def test_average_precision_is_better_the_higher_and_of_the_validation_images(tmp_path):
+    """The best of several is the highest; numbers of COCO's validation images are what tables 8 and 9 print."""
+    box_refinement = row("he2015.table9", "box_refinement")
+    write_row(tmp_path, box_refinement, [48.0, 49.0], evaluated_on="validation")
+    write_row(tmp_path / "test", row("he2015.table9", "context"), [60.0])
+    found = entries("he2015.table9", tmp_path)
+    assert {(m.heading, m.ours.best, m.ours.mean) for m in found["resnet101-1"].measures} == {
+        ("AP at 0.5 (%)", 49.0, 48.5), ("AP at 0.5 to 0.95 (%)", 29.0, 28.5)
+    }  # fmt: skip
+    assert [measure.ours.values for measure in found["box_refinement-1"].measures] == [(49.0, 50.0), (29.0, 30.0)]
+    assert found["box_refinement-1"].difference.mean == pytest.approx(1.0)
+    assert found["context-1-held-out"].held_out and "context-1" not in found
+    assert [fact.paper for fact in found["context-1-held-out"].computed] == []

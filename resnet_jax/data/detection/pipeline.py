@@ -39,27 +39,37 @@ class BoxBatches:
       crowds: whether `ignored` boxes are crowds, around which nothing is background (COCO); in PASCAL VOC they are
         single objects that are difficult, and are not trained on.
       most: boxes of a training image.
+      proposer: a detector that proposes the regions, instead of the one that is trained; its variables are "proposer"
+        among what is on the devices. None: there is none.
     """
 
     augmentation: Augmentation
     crowds: bool
     most: int
+    proposer: Any = dataclasses.field(default=None, kw_only=True)
 
     #: Batches of several steps may differ in size.
     steps_per_dispatch: ClassVar[int] = 1
 
-    def train_batch(self, resident: Normalizer, inputs: Batch, key: Array) -> tuple[dict[str, Any], Any]:
+    def train_batch(self, resident: Any, inputs: Batch, key: Array) -> tuple[dict[str, Any], Any]:
         """Returns what a detector is trained on, and no targets: it gives what the losses need itself."""
         objects = (inputs.labels >= 0) & ~inputs.ignored
         crowd = (inputs.labels >= 0) & inputs.ignored if self.crowds else None
         found = Objects(inputs.boxes, jnp.maximum(inputs.labels, 0), objects, crowd)
         images = without_padding(augmented(self.augmentation, resident, inputs.images, key), inputs.sizes)
-        return {"images": images, "sizes": inputs.sizes, "objects": found}, ()
+        return self._with_proposals(resident, {"images": images, "sizes": inputs.sizes, "objects": found}), ()
 
-    def eval_batch(self, resident: Normalizer, inputs: Batch) -> tuple[dict[str, Any], Batch]:
+    def eval_batch(self, resident: Any, inputs: Batch) -> tuple[dict[str, Any], Batch]:
         """Returns normalised images with their sizes, and the batch."""
-        images = normalize(inputs.images, resident["mean"], resident["std"])
-        return {"images": without_padding(images, inputs.sizes), "sizes": inputs.sizes}, inputs
+        images = without_padding(normalize(inputs.images, resident["mean"], resident["std"]), inputs.sizes)
+        return self._with_proposals(resident, {"images": images, "sizes": inputs.sizes}), inputs
+
+    def _with_proposals(self, resident: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.proposer is None:
+            return batch
+        counts = self.proposer.train_proposals if "objects" in batch else self.proposer.test_proposals
+        arguments = (batch["images"], batch["sizes"], counts)
+        return batch | {"proposals": self.proposer.apply(resident["proposer"], arguments, part="propose_regions")[1]}
 
     def input_shapes(self, shape: tuple[int, ...], side: int) -> Batch:
         """Returns the shapes of what is sent for examples of `shape`, (batch,) or (steps, batch): the widest images."""
@@ -72,7 +82,7 @@ class BoxPipeline(BoxBatches, Streamed):
     """Feeds steps with images that are decoded meanwhile; the methods are those of `ResidentPipeline`.
 
     Attributes:
-      train, test: what images are normalised by, on the devices.
+      train, test: what images are normalised by, on the devices, and the variables of the proposer.
       train_loader, test_loader: decode the images.
       mesh: devices that share a batch.
       image_shape: (height, width, channels) of the widest images.
@@ -85,8 +95,8 @@ class BoxPipeline(BoxBatches, Streamed):
       source: what the images are read from.
     """
 
-    train: Normalizer
-    test: Normalizer
+    train: Any
+    test: Any
     train_loader: BoxLoader
     test_loader: BoxLoader
     mesh: Mesh

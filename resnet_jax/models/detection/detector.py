@@ -145,8 +145,9 @@ class Detector(nn.Module):
 
         Args:
           x: images (batch, height, width, channels); or with `sizes`, int32 (batch, 2), their heights and widths
-            without padding, {"images": ..., "sizes": ...}; in training also with `objects`, of `regions.Objects`. All
-            have a first axis for the images.
+            without padding, {"images": ..., "sizes": ...}; in training also with `objects`, of `regions.Objects`. With
+            `proposals`, of `regions.Boxes`, these are the regions that are seen, instead of the net's own. All have a
+            first axis for the images.
           train: whether this is training, which needs an rng named "dropout" to draw anchors and regions by.
           part: a method that is called instead, with the arguments x: "propose_regions", "image_features" or
             "predict_regions". Tests by several nets or at several sizes are made of them.
@@ -159,15 +160,18 @@ class Detector(nn.Module):
         images = x["images"] if isinstance(x, Mapping) else x
         batch, height, width, _ = images.shape
         sizes = x["sizes"] if isinstance(x, Mapping) else jnp.tile(jnp.array([height, width], jnp.int32), (batch, 1))
+        given: Boxes | None = x.get("proposals") if isinstance(x, Mapping) else None
         if not train:
-            features, proposals = self.propose_regions(images, sizes)
+            features, own_proposals = self.propose_regions(images, sizes)
+            proposals = own_proposals if given is None else given
             predictions = self.predict_regions([View(features, jnp.ones((batch, 2)))], proposals, sizes)
             choose = partial(select, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
             return jax.vmap(choose)(predictions)
 
         features = self.image_features(images, train)
         anchors, objectness, anchor_deltas = self._rpn(features)
-        proposals = self._propose(anchors, objectness, anchor_deltas, sizes, self.train_proposals)
+        own_proposals = self._propose(anchors, objectness, anchor_deltas, sizes, self.train_proposals)
+        proposals = own_proposals if given is None else given
         assert isinstance(x, Mapping)
         objects: Objects = x["objects"]
         keys = jax.random.split(self.make_rng("dropout"), (2, batch))
@@ -185,15 +189,17 @@ class Detector(nn.Module):
         own = jnp.take_along_axis(deltas, regions.labels[..., None, None], axis=2)[:, :, 0]
         return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own)
 
-    def propose_regions(self, images: Array, sizes: Array) -> tuple[Any, Boxes]:
-        """Returns the shared features of images, and up to `test_proposals` regions of each.
+    def propose_regions(self, images: Array, sizes: Array, counts: tuple[int, int] | None = None
+                        ) -> tuple[Any, Boxes]:  # fmt: skip
+        """Returns the shared features of images, and regions of each.
 
         Args:
           images: (batch, height, width, channels).
           sizes: int32 (batch, 2), their heights and widths without padding.
+          counts: how many regions ahead of NMS and behind it, at most; None: `test_proposals`.
         """
         features = self.image_features(images, False)
-        return features, self._propose(*self._rpn(features), sizes, self.test_proposals)
+        return features, self._propose(*self._rpn(features), sizes, counts or self.test_proposals)
 
     def predict_regions(self, views: Sequence[View], regions: Boxes, sizes: Array) -> Predictions:
         """Predicts the classes and boxes of regions of images.
