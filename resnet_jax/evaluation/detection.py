@@ -118,8 +118,8 @@ def evaluate_detection(workdirs: Sequence[str | Path | OpenRun], protocol: str =
     def test(variables: Sequence[Any], normalizers: Sequence[Any], batches: Sequence[Batch], mask: Array) -> Any:
         members = []
         for run, pipeline, own, normalizer in zip(runs, pipelines, variables, normalizers, strict=True):
-            shown = {side: Shown(**pipeline.eval_batch(normalizer, batch)[0])
-                     for side, batch in zip(sides, batches, strict=True)}  # fmt: skip
+            inputs = (pipeline.eval_batch(normalizer, batch)[0] for batch in batches)
+            shown = {side: Shown(one["images"], one["sizes"]) for side, one in zip(sides, inputs, strict=True)}
             members.append(Member(run.trainer.model, own, shown[base], [shown[side] for side in pyramid]))
         found = find_objects(members, refine="refine" in protocol)
         return task.evaluate(found, None, batches[sides.index(base)], mask)
