@@ -10,14 +10,10 @@ from flax import linen as nn
 from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
-from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
+from resnet_jax.models.detection.anchors import GRIDS, anchor_shapes, grid_anchors
 from resnet_jax.models.detection.regions import Objects, Trained, detect, propose, train_anchors, train_regions
-from resnet_jax.models.detection.roi import roi_align, roi_max_pool
+from resnet_jax.models.detection.roi_levels import POOLS, pool_levels
 from resnet_jax.models.detection.rpn import RPN
-
-#: Ways to take the features of a region.
-POOLS = {"max": roi_max_pool, "align": roi_align}
-
 
 class Losses(NamedTuple):
     """Holds what the losses of a batch need.
@@ -28,6 +24,7 @@ class Losses(NamedTuple):
       anchor_deltas: (batch, anchors, 4).
       logits: (batch, regions, 1 + classes).
       deltas: (batch, regions, 4), those of each region's own class.
+      region_beta: see `Detector`.
     """
 
     anchors: Trained
@@ -36,10 +33,14 @@ class Losses(NamedTuple):
     anchor_deltas: Array
     logits: Array
     deltas: Array
+    region_beta: float
 
 
 class Detector(nn.Module):
     """Finds objects: a subclass says what sees the image (`image_features`) and what sees a region (`see_regions`).
+
+    The image is seen at one or more levels, the finest first. All of them propose regions, by one RPN, and each region
+    is pooled from one of them.
 
     Its parameters are those of the subclass's net by the same names, `rpn` (a 3x3 convolution, and two 1x1 for objects
     and boxes), `head` (the classes, background first) and `head_boxes`. So weights of a classifier fit it.
@@ -48,7 +49,9 @@ class Detector(nn.Module):
 
     Attributes:
       num_classes: classes of objects, without the background.
-      anchor_sizes, anchor_ratios: see `anchors.anchor_shapes`.
+      anchor_sizes, anchor_ratios: see `anchors.anchor_shapes`. Levels share the sizes out among them, the finest has
+        the first.
+      anchor_grid: how they lie, "caffe" or "torchvision"; see `anchors.grid_anchors`.
       rpn_stride: positions of the shared features from one anchor's to the next.
       rpn_features: features of the RPN's 3x3 convolution.
       rpn_anchors: anchors of an image that a step is trained on.
@@ -57,14 +60,16 @@ class Detector(nn.Module):
       train_proposals, test_proposals: (anchors ahead of NMS, proposals behind it) in training and in testing.
       smallest_proposal: side in pixels.
       regions, foreground: regions of an image that a step is trained on, and the share of objects among them, at most.
-      region_pool, region_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last
-        stage.
+      region_beta: where the smooth L1 loss of a region's box turns from a square into a line.
+      region_pool, region_size: "max" (RoI pooling), "align" (RoIAlign) or "align_v1" (RoIAlign as it first was;
+        see `roi_levels.POOLS`), and its bins on a side.
       nms_threshold, least_score, detections: of what is found in testing; see `regions.detect`.
     """
 
     num_classes: int = 20
     anchor_sizes: tuple[float, ...] = (128, 256, 512)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_grid: str = "caffe"
     rpn_stride: int = 1
     rpn_features: int = 512
     rpn_anchors: int = 256
@@ -75,6 +80,7 @@ class Detector(nn.Module):
     smallest_proposal: float = 16.0
     regions: int = 128
     foreground: float = 0.25
+    region_beta: float = 1.0
     region_pool: str = "max"
     region_size: int = 14
     nms_threshold: float = 0.3
@@ -83,12 +89,16 @@ class Detector(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.region_pool not in POOLS:
-            raise unknown_name("region_pool", self.region_pool, POOLS)
+        for field, known in (("region_pool", POOLS), ("anchor_grid", GRIDS)):
+            if getattr(self, field) not in known:
+                raise unknown_name(field, getattr(self, field), known)
         numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
-                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections)  # fmt: skip
+                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections, self.region_beta)  # fmt: skip
         if min(numbers) <= 0:
             raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
+        if len(self.anchor_sizes) % len(self.strides):
+            raise UserError(f"{len(self.anchor_sizes)} anchor_sizes cannot be shared out among {len(self.strides)} "
+                            "levels of features: as many for each")  # fmt: skip
 
     @property
     def task(self) -> str:
@@ -96,12 +106,22 @@ class Detector(nn.Module):
         return "detection"
 
     @property
-    def shared_stride(self) -> int:
-        """Returns the pixels from one position of the shared features to the next."""
+    def strides(self) -> tuple[int, ...]:
+        """Returns the pixels from one position of each level to the next."""
         raise NotImplementedError
 
-    def image_features(self, images: Array, train: bool) -> Array:
-        """Returns the shared features of images, (batch, height, width, channels)."""
+    @property
+    def region_strides(self) -> tuple[int, ...]:
+        """Returns the strides of the levels that regions are pooled from, the finest ones."""
+        return self.strides
+
+    @property
+    def side_multiple(self) -> int:
+        """Returns what the sides of a batch of images are rounded up to, so that images of many sizes share few."""
+        return 64
+
+    def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
+        """Returns the features of images at each level, (batch, height, width, channels)."""
         raise NotImplementedError
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
@@ -126,11 +146,11 @@ class Detector(nn.Module):
         sizes = x["sizes"] if isinstance(x, Mapping) else jnp.tile(jnp.array([height, width], jnp.int32), (batch, 1))
         features = self.image_features(images, train)
 
-        anchors, objectness, anchor_deltas = self._rpn(features)
+        by_level = self._rpn(features)
         before, after = self.train_proposals if train else self.test_proposals
-        proposals = jax.vmap(partial(propose, anchors, before=before, after=after, threshold=self.rpn_threshold,
+        proposals = jax.vmap(partial(propose, by_level[0], before=before, after=after, threshold=self.rpn_threshold,
                                      smallest=self.smallest_proposal))(
-            *jax.lax.stop_gradient((objectness, anchor_deltas)), sizes)  # fmt: skip
+            *jax.lax.stop_gradient(by_level[1:]), sizes)  # fmt: skip
         if not train:
             logits, deltas = self._classify(features, proposals.boxes, train)
             find = partial(detect, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
@@ -138,6 +158,8 @@ class Detector(nn.Module):
 
         assert isinstance(x, Mapping)
         objects: Objects = x["objects"]
+        anchors = jnp.concatenate(by_level[0])
+        objectness, anchor_deltas = (jnp.concatenate(values, axis=1) for values in by_level[1:])
         keys = jax.random.split(self.make_rng("dropout"), (2, batch))
         drawn = jax.vmap(
             lambda key, size, one: train_anchors(
@@ -150,20 +172,32 @@ class Detector(nn.Module):
         logits, deltas = self._classify(features, boxes, train)
         take = jax.vmap(lambda values, indices: values[indices])
         own = jnp.take_along_axis(deltas, regions.labels[..., None, None], axis=2)[:, :, 0]
-        return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own)
+        return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own,
+                      self.region_beta)  # fmt: skip
 
-    def _rpn(self, features: Array) -> tuple[Array, Array, Array]:
-        """Returns the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
-        shapes = anchor_shapes(self.anchor_sizes, self.anchor_ratios)
-        logits, deltas = RPN(self.rpn_features, len(shapes), self.rpn_stride, self.dtype, name="rpn")(features)
-        height, width = logits.shape[1:3]
-        anchors = jnp.asarray(grid_anchors(height, width, self.shared_stride * self.rpn_stride, shapes))
-        return anchors, logits.reshape(len(features), -1), deltas.reshape(len(features), -1, 4)
+    def _rpn(self, features: tuple[Array, ...]) -> tuple[list[Array], list[Array], list[Array]]:
+        """Returns of each level the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
+        share = len(self.anchor_sizes) // len(features)
+        rpn = RPN(self.rpn_features, share * len(self.anchor_ratios), self.rpn_stride, self.dtype, name="rpn")
+        anchors, logits, deltas = [], [], []
+        for level, x in enumerate(features):
+            shapes = anchor_shapes(self.anchor_sizes[level * share : (level + 1) * share], self.anchor_ratios)
+            objectness, boxes = rpn(x)
+            height, width = objectness.shape[1:3]
+            strides = (self.strides[level] * self.rpn_stride,) * 2
+            if self.anchor_grid == "torchvision":
+                # 13 positions on a side of 800 pixels are 61 pixels apart there, though the net's stride is 64.
+                rows, columns = (positions * self.strides[0] for positions in features[0].shape[1:3])
+                strides = rows // height, columns // width
+            anchors.append(jnp.asarray(grid_anchors(height, width, strides, shapes, self.anchor_grid)))
+            logits.append(objectness.reshape(len(x), -1))
+            deltas.append(boxes.reshape(len(x), -1, 4))
+        return anchors, logits, deltas
 
-    def _classify(self, features: Array, boxes: Array, train: bool) -> tuple[Array, Array]:
+    def _classify(self, features: tuple[Array, ...], boxes: Array, train: bool) -> tuple[Array, Array]:
         """Returns the logits (batch, n, 1 + classes) and the regression (batch, n, 1 + classes, 4) of regions."""
-        pool = POOLS[self.region_pool]
-        pooled = jax.vmap(partial(pool, size=self.region_size, scale=1 / self.shared_stride))(features, boxes)
+        pool = partial(pool_levels, kind=self.region_pool, size=self.region_size, strides=self.region_strides)
+        pooled = jax.vmap(pool)(features[: len(self.region_strides)], boxes)
         pooled = pooled.reshape(-1, *pooled.shape[2:])
         x = self.see_regions(pooled, train)
         outputs = self.num_classes + 1

@@ -1,5 +1,6 @@
 """From scores and shifts of anchors to proposals, from regions to detections, and what each is trained on."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -72,24 +73,32 @@ class Detections(NamedTuple):
     valid: Any
 
 
-def propose(anchors: Array, logits: Array, deltas: Array, size: Array, *, before: int, after: int, threshold: float,
-            smallest: float) -> Boxes:  # fmt: skip
+def propose(anchors: Sequence[Array], logits: Sequence[Array], deltas: Sequence[Array], size: Array, *, before: int,
+            after: int, threshold: float, smallest: float) -> Boxes:  # fmt: skip
     """Returns up to `after` proposals of an image (Ren et al. 2015, section 3.3), the best first.
 
+    With several levels of features, each has its own candidates and its own NMS (Lin et al. 2017, section 4.1, as in
+    Detectron); then the best of all are taken.
+
     Args:
-      anchors: (n, 4).
-      logits: (n,), of each anchor being an object.
-      deltas: (n, 4), its regression.
+      anchors: of each level, (n, 4).
+      logits: of each level, (n,), of each anchor being an object.
+      deltas: of each level, (n, 4), its regression.
       size: (height, width) of the image without its padding.
-      before: number of the best anchors that are looked at.
+      before: number of the best anchors of a level that are looked at.
       after: number of proposals.
       threshold: of NMS among them.
       smallest: side in pixels below which a proposal is dropped.
     """
-    scores, order = jax.lax.top_k(logits, min(before, len(anchors)))
-    boxes = clip(decode(deltas[order], anchors[order]), size)
+    candidates, scores = [], []
+    for of_level, level_logits, level_deltas in zip(anchors, logits, deltas, strict=True):
+        best, order = jax.lax.top_k(level_logits, min(before, len(of_level)))
+        candidates.append(decode(level_deltas[order], of_level[order]))
+        scores.append(best)
+    boxes = clip(jnp.concatenate(candidates), size)
+    levels = jnp.concatenate([jnp.full(len(best), level, jnp.int32) for level, best in enumerate(scores)])
     valid = jnp.all(boxes[:, 2:] - boxes[:, :2] >= smallest, axis=-1)
-    kept = nms(boxes, scores, threshold, after, valid)
+    kept = nms(boxes, jnp.concatenate(scores), threshold, after, valid, levels)
     return Boxes(boxes[kept.indices] * kept.valid[:, None], kept.valid)
 
 
@@ -150,20 +159,14 @@ def detect(regions: Boxes, logits: Array, deltas: Array, size: Array, *, thresho
       least: score that a detection has at least.
       most: number of detections.
     """
-    scores = jax.nn.softmax(logits)[:, 1:].T
-    boxes = clip(decode(deltas[:, 1:], regions.boxes[:, None], DEVIATIONS), size)
-
-    def of_class(boxes: Array, scores: Array) -> tuple[Array, Array]:
-        valid = regions.valid & (scores >= least) & (area(boxes) > 0)
-        kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid)
-        return boxes[kept.indices], jnp.where(kept.valid, scores[kept.indices], -1)
-
-    found, kept_scores = jax.vmap(of_class)(boxes.swapaxes(0, 1), scores)
-    labels = jnp.broadcast_to(jnp.arange(len(scores), dtype=jnp.int32)[:, None], kept_scores.shape)
-    best, order = jax.lax.top_k(kept_scores.ravel(), min(most, kept_scores.size))
-    valid = best >= 0
+    scores = jax.nn.softmax(logits)[:, 1:].T.ravel()  # class by class
+    boxes = clip(decode(deltas[:, 1:], regions.boxes[:, None], DEVIATIONS), size).swapaxes(0, 1).reshape(-1, 4)
+    labels = jnp.repeat(jnp.arange(logits.shape[1] - 1, dtype=jnp.int32), len(logits))
+    valid = jnp.tile(regions.valid, logits.shape[1] - 1) & (scores >= least) & (area(boxes) > 0)
+    kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid, labels)
+    there = kept.valid
     return Detections(
-        found.reshape(-1, 4)[order] * valid[:, None], jnp.maximum(best, 0), labels.ravel()[order] * valid, valid
+        boxes[kept.indices] * there[:, None], scores[kept.indices] * there, labels[kept.indices] * there, there
     )
 
 
