@@ -11,7 +11,14 @@ import numpy as np
 from flax import traverse_util
 
 from resnet_jax.errors import UserError, some, unknown_name
-from resnet_jax.interop.architectures import CAFFE, TENSORFLOW, TIMM_OPTIONS, named_by_tensors, pools_before_strides
+from resnet_jax.interop.architectures import (
+    CAFFE,
+    NO_EPSILON,
+    TENSORFLOW,
+    TIMM_OPTIONS,
+    named_by_tensors,
+    pools_before_strides,
+)
 from resnet_jax.interop.facts import is_timm
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.find_net import FoundNet, find_net
@@ -27,6 +34,7 @@ from resnet_jax.models.shortcuts import SHORTCUTS
 #: Fields that neither names nor shapes tell, which a user can set, and their values.
 UNTOLD: dict[str, Sequence[str]] = {
     "stride_on": STRIDE_ON, "shortcut": tuple(SHORTCUTS), "shortcut_zeros": ZEROS, "padding": PADDINGS,
+    "norm_epsilon": ("0", "1e-5"),
 }  # fmt: skip
 
 #: How many names of each kind an error has.
@@ -83,7 +91,7 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     if num_classes is not None and outputs != num_classes:
         has = f"{outputs} classes" if outputs else "no classifier"
         raise UserError(f"{what} has {has}, not the {num_classes} classes that were asked for")
-    name = model or nearest_name(structure.fields)
+    name = model or nearest_name(structure.fields, structure.layout.net)
     chosen, notes = _fields(structure, name, file, fields or {})
     net = create_model(name, **chosen)
     assert isinstance(net, ResNet)
@@ -92,11 +100,14 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     mean, std = (np.array(v, np.float32) for v in _statistics(structure))
     if structure.channels != 3:
         mean, std = np.zeros(structure.channels, np.float32), np.ones(structure.channels, np.float32)
-    size = 32 if structure.fields["stem"] == "cifar" else get_variant(name).image_size
+    small = structure.fields["stem"] == "cifar" and structure.layout.net is ResNet
+    size = 32 if small else get_variant(name).image_size
     source: dict[str, Any] = {"file": file.path.name, "format": file.kind, "layout": structure.layout.name}
     if file.sha256:
         source["sha256"] = file.sha256
-    weights = Weights(name, chosen, unflatten_variables(flat), size, mean, std, (), source)
+    weights = Weights(
+        name, chosen, unflatten_variables(flat), size, mean, std, (), source, resizing=structure.layout.resizing
+    )
     parameters = sum(array.size for name, array in flat.items() if name.startswith("params/"))
     return Converted(weights, structure, len(flat), parameters, (*file.notes, *found.notes, *notes, *more))
 
@@ -128,7 +139,7 @@ def _fields(structure: Structure, name: str, file: TensorFile,
         if value not in UNTOLD[field]:
             raise UserError(f"{field}={value} must be one of {', '.join(UNTOLD[field])}")
     variant = get_variant(name)
-    own = {f.name: f.default for f in dataclasses.fields(ResNet)} | dict(variant.fields)
+    own = {f.name: f.default for f in dataclasses.fields(variant.net)} | dict(variant.fields)
     fields, layout = dict(structure.fields), structure.layout
     notes: list[str] = []
     if not file.config:
@@ -151,7 +162,14 @@ def _fields(structure: Structure, name: str, file: TensorFile,
             notes.append(f"bottlenecks stride in their {fields['stride_on']} convolution, as in {layout.projects}")
     if TENSORFLOW.search(file.path.name) and "padding" not in given and "padding" not in layout.fields:
         notes.append("its name is of TensorFlow: --fields=padding=same, if its convolutions pad as TensorFlow's do")
-    fields |= given
+    fields |= {field: float(value) if field == "norm_epsilon" else value for field, value in given.items()}
+    if variant.net is not ResNet and "norm_epsilon" not in given:
+        if NO_EPSILON.search(file.path.name):
+            fields["norm_epsilon"] = 0.0
+            notes.append("its name is of torchvision's published detectors, whose batch norm adds 0 to variances")
+        else:
+            notes.append("batch norm is taken to add 1e-5 to variances: --fields=norm_epsilon=0 for files that descend "
+                         "from torchvision's published detectors")  # fmt: skip
     if fields["shortcut"] == "A":
         where = "half on each side" if fields.get("shortcut_zeros", "sides") == "sides" else "at the end"
         notes.append(f"shortcuts without tensors are option A, new channels {where}")
@@ -226,7 +244,7 @@ def _carry_over(file: TensorFile, found: FoundNet, net: ResNet, ours: Mapping[st
             raise UserError(f"{file.path}: tensor {theirs} is of type {array.dtype}, not of floating point")
         if array.dtype != np.float32:
             changed[str(array.dtype.newbyteorder("="))] = changed.get(str(array.dtype.newbyteorder("=")), 0) + 1
-        array = to_ours(structure.layout, name, array.reshape(shape))
+        array = to_ours(structure.layout, name, array.reshape(shape), ours[name])
         flat[name] = np.ascontiguousarray(array, np.float32)
         if not np.isfinite(flat[name]).all():
             raise UserError(f"{file.path}: tensor {theirs} has numbers that are not finite")

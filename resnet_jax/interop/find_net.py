@@ -15,6 +15,7 @@ from resnet_jax.interop.architectures import named_by_tensors
 from resnet_jax.interop.classifier import Classifier, classifier_of, is_beside_the_net
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_places
 from resnet_jax.interop.structure import Structure, structure_of
+from resnet_jax.models.resnet import ResNet
 
 #: What PyTorch's wrappers of any module put into names, anywhere.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
@@ -99,7 +100,8 @@ def _candidates(plain: Mapping[str, str]) -> list[_Candidate]:
     best: dict[str, _Candidate] = {}
     for (number, prefix), places in sorted(groups.items(), key=lambda group: -len(group[1])):
         modules = {place.module: name for name, place in places.items() if place.leaf in ("weight", "kernel")}
-        if "stem/conv" in modules and any("/conv{i}" in module for module in modules):
+        needed = {"stem/conv", *LAYOUTS[number].needs}
+        if needed <= modules.keys() and any("/conv{i}" in module for module in modules):
             # `resnet.` is a part of one layout's names and a wrapper of another's: it is the same net.
             stem = prefix + modules["stem/conv"]
             best.setdefault(stem, _Candidate(LAYOUTS[number], prefix, places))
@@ -156,12 +158,12 @@ def _structure(one: _Candidate, plain: Mapping[str, str], shapes: Shapes) -> Str
 def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shapes: Shapes, what: str,
            notes: list[str]) -> FoundNet:  # fmt: skip
     """Returns the net with its classifier, and what of the file is left out."""
-    # A head that segments is of the layout; a classifier may have any name.
-    segments = structure.fields["head"] != "classifier"
-    names = {n: plain[one.prefix + n] for n, place in one.places.items() if segments or place.module != "head"}
+    # A head that segments or detects is of the layout; a classifier may have any name.
+    own_head = structure.fields["head"] != "classifier" or one.layout.net is not ResNet
+    names = {n: plain[one.prefix + n] for n, place in one.places.items() if own_head or place.module != "head"}
     taken = set(names.values())
     rest = {name: own for name, own in plain.items() if own not in taken}
-    if segments:
+    if own_head:
         classifier = Classifier({}, structure.fields["num_classes"])
     else:
         classifier = classifier_of(one.layout, one.prefix, structure.features, rest, shapes)

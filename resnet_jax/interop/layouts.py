@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.models.detection.fpn import FPNDetector
+from resnet_jax.models.resnet import ResNet
+
 #: Of RGB in [0, 1], as in `data.augment`, which this room does not import.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -29,6 +32,9 @@ class Layout:
       fields: fields of the net that this project's code has, where they differ from ours.
       flax: whether leaves and axes are Flax's: `params/conv_init/kernel`; else PyTorch's: `conv1.weight`, OIHW.
       conv_head: whether the classifier is a 1x1 convolution.
+      net: class of our nets that have this project's tensors.
+      needs: our modules without which a file's net is another one, though it has some of these names.
+      resizing: how the project resizes images ahead of its net; see `Weights.resizing`.
       mean, std: of pixels in [0, 1], which its weights for ImageNet take images normalised by.
     """
 
@@ -38,6 +44,9 @@ class Layout:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flax: bool = False
     conv_head: bool = False
+    net: type[ResNet] = ResNet
+    needs: tuple[str, ...] = ()
+    resizing: str = "area"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
@@ -64,6 +73,20 @@ def _segmentation(head: str, *decoder: tuple[str, str]) -> Layout:
         f"torchvision_{head}", f"torchvision's {head}", (*_torch("classifier.4", "downsample", "backbone."), *rows,
         *auxiliary), fields={"head": head, "output_stride": 8},
     )  # fmt: skip
+
+
+def _faster_rcnn(name: str, conv: str, lateral: str) -> Layout:
+    """Returns the layout of torchvision's detectors on a pyramid, by what they call convolutions in its parts."""
+    rows = (
+        ("fpn/lateral{i}", f"backbone.fpn.inner_blocks.{{i0}}{lateral}"),
+        ("fpn/output{i}", f"backbone.fpn.layer_blocks.{{i0}}{lateral}"),
+        ("rpn/conv", f"rpn.head.{conv}"), ("rpn/objectness", "rpn.head.cls_logits"), ("rpn/boxes", "rpn.head.bbox_pred"),
+        ("fc1", "roi_heads.box_head.fc6"), ("fc2", "roi_heads.box_head.fc7"),
+        ("head_boxes", "roi_heads.box_predictor.bbox_pred"),
+    )  # fmt: skip
+    body = _torch("roi_heads.box_predictor.cls_score", "downsample", "backbone.body.")
+    return Layout(name, "torchvision's Faster R-CNN on a feature pyramid", (*body, *rows), net=FPNDetector,
+                  needs=("fc1",), resizing="torchvision")  # fmt: skip
 
 
 def _flax(block: str) -> Rows:
@@ -116,6 +139,9 @@ LAYOUTS: tuple[Layout, ...] = (
         *((f"project_{kind}", f"0.project.{i}") for i, kind in enumerate(("conv", "bn"))),
         *((f"last_{kind}", f"{i}") for i, kind in ((1, "conv"), (2, "bn"))),
     ),
+    _faster_rcnn("torchvision_faster_rcnn_fpn", "conv.0.0", ".0"),
+    # As the published file of 2019 has them.
+    _faster_rcnn("torchvision_faster_rcnn_fpn_2019", "conv", ""),
     *(
         Layout(name, "flax/examples/imagenet", _flax(block), {"padding": "same"}, flax=True)
         for name, block in (("flax_bottleneck", "BottleneckResNetBlock"), ("flax_basic", "ResNetBlock"))
@@ -205,14 +231,17 @@ def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
     if layout.flax or not name.endswith("/kernel"):
         return array
     if array.ndim == 4:
-        return array.transpose(3, 2, 0, 1)
+        array = array.transpose(3, 2, 0, 1)
+        # A linear layer of all positions of a region.
+        return array.reshape(len(array), -1) if name == "params/fc1/kernel" else array
     return array.T[:, :, None, None] if layout.conv_head else array.T
 
 
-def to_ours(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
-    """Returns the tensor of theirs that is our variable `name`, with our axes."""
+def to_ours(layout: Layout, name: str, array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Returns the tensor of theirs that is our variable `name` of a shape, with our axes."""
     if layout.flax or not name.endswith("/kernel"):
         return array
-    if name == "params/head/kernel" and (array.ndim == 2 or layout.conv_head):
+    if len(shape) == 2:
         return (array[:, :, 0, 0] if layout.conv_head else array).T
-    return array.transpose(2, 3, 1, 0)
+    rows, columns, inputs, features = shape
+    return array.reshape(features, inputs, rows, columns).transpose(2, 3, 1, 0)

@@ -1,14 +1,16 @@
 """Tells which net a file's names and shapes are of."""
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop.layouts import Layout, Place
+from resnet_jax.models.detection.fpn import FPNDetector
 from resnet_jax.models.heads import ASPP_WIDTH
-from resnet_jax.models.registry import VARIANTS, get_variant, list_models
+from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 
 #: Fields by which a named net is found.
@@ -29,7 +31,7 @@ class Structure:
 
     Attributes:
       layout: whose names they are.
-      fields: of `ResNet`: `KEYS`, and `num_classes`.
+      fields: of the layout's class of nets: `KEYS`, `num_classes`, and what else its tensors tell.
       channels: of the images.
     """
 
@@ -45,7 +47,8 @@ class Structure:
     def describe(self) -> str:
         """Says it in words: `resnet34 (basic units 3-4-6-3, widths 64-128-256-512)`."""
         fields = self.fields
-        name = nearest_name(fields) if _named(fields) else "a net of its own"
+        net = self.layout.net
+        name = nearest_name(fields, net) if _named(fields, net) else "a net of its own"
         kind = "pre-activation " if fields["activation"] != "original" else ""
         sizes, widths = (_dashes(fields[key]) for key in ("stage_sizes", "widths"))
         return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
@@ -102,7 +105,26 @@ def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...
     }
     if fields["head"] != "classifier":
         fields |= {"aux_head": "aux_head" in kernels, "head_width": _head_width(kernels)}
+    if layout.net is FPNDetector:
+        laterals = {place.numbers["i"] for place, _ in found.values() if place.module == "fpn/lateral{i}"}
+        fields |= _detector_fields(kernels, len(stages) - len(laterals) + 1)
     return Structure(layout, fields, kernels["stem/conv"][1])
+
+
+def _detector_fields(kernels: Mapping[str, tuple[int, ...]], finest_stage: int) -> dict[str, Any]:
+    """Returns the fields of a detector on a pyramid; the background is no class."""
+    parts = ("fpn/lateral{i}", "rpn/conv", "rpn/objectness", "fc1", "head")
+    if lacking := [part for part in parts if part not in kernels]:
+        raise LookupError(f"there is no {lacking[0]}")
+    ratios = len(FPNDetector.anchor_ratios)
+    if kernels["rpn/objectness"][0] != ratios:
+        raise LookupError(f"{kernels['rpn/objectness'][0]} anchors at a position, not {ratios}, are of no net here")
+    features = kernels["fpn/lateral{i}"][0]
+    return {
+        "finest_stage": finest_stage, "fpn_features": features, "rpn_features": kernels["rpn/conv"][0],
+        "head_features": kernels["fc1"][0], "region_size": math.isqrt(kernels["fc1"][1] // features),
+        "num_classes": kernels["head"][0] - 1,
+    }  # fmt: skip
 
 
 def _head_width(kernels: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -163,8 +185,8 @@ def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, i
     raise LookupError("a stage has no second convolution")
 
 
-def nearest_name(fields: Mapping[str, Any]) -> str:
-    """Returns the named net that agrees in most of `KEYS`, the first of which weigh more."""
+def nearest_name(fields: Mapping[str, Any], net: type[ResNet] = ResNet) -> str:
+    """Returns the named net of a class that agrees in most of `KEYS`, the first of which weigh more."""
 
     def agreement(name: str) -> int:
         own = _DEFAULTS | dict(VARIANTS[name].fields)
@@ -172,17 +194,17 @@ def nearest_name(fields: Mapping[str, Any]) -> str:
         order = (*KEYS[:5], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
-    nets = [name for name in list_models("classification") if VARIANTS[name].net is ResNet]
+    nets = [name for name, variant in VARIANTS.items() if variant.net is net and variant.task != "segmentation"]
     # A net that segments may have no name with its head: then it is named after the net that has it instead of a
     # classifier.
-    return max(_named(fields) or _named({**fields, "head": "classifier"}) or nets, key=agreement)
+    return max(_named(fields, net) or _named({**fields, "head": "classifier"}, net) or nets, key=agreement)
 
 
-def _named(fields: Mapping[str, Any]) -> list[str]:
-    """Returns the named nets that agree in all of `MUST_AGREE`."""
+def _named(fields: Mapping[str, Any], net: type[ResNet]) -> list[str]:
+    """Returns the named nets of a class that agree in all of `MUST_AGREE`."""
     return [
         name for name, variant in VARIANTS.items()
-        if variant.net is ResNet and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
+        if variant.net is net and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
     ]  # fmt: skip
 
 
@@ -193,9 +215,10 @@ def agree(structure: Structure, model: str, what: str) -> None:
       UserError: naming what the file looks like, if it is of another.
     """
     variant = get_variant(model)
-    own = _DEFAULTS | dict(variant.fields)
-    if variant.net is not ResNet or any(own[key] != structure.fields[key] for key in MUST_AGREE):
-        right = f"--model={nearest_name(structure.fields)}, or none" if _named(structure.fields) else "no --model"
+    own, net = _DEFAULTS | dict(variant.fields), structure.layout.net
+    if variant.net is not net or any(own[key] != structure.fields[key] for key in MUST_AGREE):
+        named = _named(structure.fields, net)
+        right = f"--model={nearest_name(structure.fields, net)}, or none" if named else "no --model"
         raise UserError(
             f"{what} is no {model}: by its names ({structure.layout.name}) and shapes it is {structure.describe()}; "
             f"give {right}"

@@ -84,7 +84,7 @@ def _faster_rcnn(base: Variant, image_size: int, source: str, **fields: Any) -> 
 
 
 #: torchvision's values, Detectron's; `anchor_sizes` has one for each level.
-_FPN: dict[str, Any] = {
+FPN_FIELDS: dict[str, Any] = {
     "anchor_sizes": (32, 64, 128, 256, 512), "anchor_grid": "torchvision", "inside_anchors": False,
     "rpn_features": 256, "train_proposals": (2000, 2000), "test_proposals": (1000, 1000), "smallest_proposal": 1e-3,
     "regions": 512, "region_beta": 1 / 9, "region_pool": "align_v1", "region_size": 7, "nms_threshold": 0.5,
@@ -94,7 +94,7 @@ _FPN: dict[str, Any] = {
 def _faster_rcnn_fpn(base: Variant, image_size: int, **fields: Any) -> Variant:
     """Returns a detector on a pyramid of features, as torchvision's fasterrcnn_resnet50_fpn."""
     stride = {"stride_on": "3x3"} if base.fields["block"] == "bottleneck" else {}
-    return Variant(FPNDetector, {**base.fields, **stride, **_FPN, **fields}, image_size, "Lin et al. 2017, section 5.2")
+    return Variant(FPNDetector, {**base.fields, **stride, **FPN_FIELDS, **fields}, image_size, "Lin et al. 2017, section 5.2")
 
 
 #: For objects of 10 to 60 pixels, on the features of a CIFAR net's second stage, whose stride is 2.
