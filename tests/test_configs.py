@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from configs import imagenet_modern
+from configs import coco, imagenet_modern
 from resnet_jax.__main__ import main
 from resnet_jax.config import flatten, model_overrides
 from resnet_jax.errors import UserError
@@ -23,6 +23,7 @@ NAMES = {
     "imagenet": [name for name in list_models("classification") if name not in SMALL],
     "imagenet_modern": list(imagenet_modern.RECIPES),
     "voc": list_models("segmentation"),
+    "coco": [*coco.PYRAMIDS, *coco.PAPERS],
 }
 
 
@@ -31,6 +32,7 @@ def test_every_name_builds(file):
     get_config = importlib.import_module(f"configs.{file}").get_config
     for name in NAMES[file]:
         config = get_config(name)
+        config.init_from = "WEIGHTS" if config.finetune.frozen else None
         validate_config(config)
         create_model(config.model.name, **model_overrides(config))
         assert flatten(config).keys() == flatten(get_config()).keys()

@@ -80,13 +80,14 @@ def _faster_rcnn(name: str, conv: str, lateral: str) -> Layout:
     rows = (
         ("fpn/lateral{i}", f"backbone.fpn.inner_blocks.{{i0}}{lateral}"),
         ("fpn/output{i}", f"backbone.fpn.layer_blocks.{{i0}}{lateral}"),
-        ("rpn/conv", f"rpn.head.{conv}"), ("rpn/objectness", "rpn.head.cls_logits"), ("rpn/boxes", "rpn.head.bbox_pred"),
-        ("fc1", "roi_heads.box_head.fc6"), ("fc2", "roi_heads.box_head.fc7"),
+        ("rpn/conv", f"rpn.head.{conv}"), ("rpn/objectness", "rpn.head.cls_logits"),
+        ("rpn/boxes", "rpn.head.bbox_pred"),
+        ("region_head/fc1", "roi_heads.box_head.fc6"), ("region_head/fc2", "roi_heads.box_head.fc7"),
         ("head_boxes", "roi_heads.box_predictor.bbox_pred"),
     )  # fmt: skip
     body = _torch("roi_heads.box_predictor.cls_score", "downsample", "backbone.body.")
     return Layout(name, "torchvision's Faster R-CNN on a feature pyramid", (*body, *rows), net=FPNDetector,
-                  needs=("fc1",), resizing="torchvision")  # fmt: skip
+                  needs=("region_head/fc1",), resizing="torchvision")  # fmt: skip
 
 
 def _flax(block: str) -> Rows:
@@ -233,7 +234,7 @@ def to_theirs(layout: Layout, name: str, array: np.ndarray) -> np.ndarray:
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)
         # A linear layer of all positions of a region.
-        return array.reshape(len(array), -1) if name == "params/fc1/kernel" else array
+        return array.reshape(len(array), -1) if name == "params/region_head/fc1/kernel" else array
     return array.T[:, :, None, None] if layout.conv_head else array.T
 
 

@@ -113,7 +113,7 @@ def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...
 
 def _detector_fields(kernels: Mapping[str, tuple[int, ...]], finest_stage: int) -> dict[str, Any]:
     """Returns the fields of a detector on a pyramid; the background is no class."""
-    parts = ("fpn/lateral{i}", "rpn/conv", "rpn/objectness", "fc1", "head")
+    parts = ("fpn/lateral{i}", "rpn/conv", "rpn/objectness", "region_head/fc1", "head")
     if lacking := [part for part in parts if part not in kernels]:
         raise LookupError(f"there is no {lacking[0]}")
     ratios = len(FPNDetector.anchor_ratios)
@@ -122,7 +122,7 @@ def _detector_fields(kernels: Mapping[str, tuple[int, ...]], finest_stage: int) 
     features = kernels["fpn/lateral{i}"][0]
     return {
         "finest_stage": finest_stage, "fpn_features": features, "rpn_features": kernels["rpn/conv"][0],
-        "head_features": kernels["fc1"][0], "region_size": math.isqrt(kernels["fc1"][1] // features),
+        "head_features": kernels["region_head/fc1"][0], "region_size": math.isqrt(kernels["region_head/fc1"][1] // features),
         "num_classes": kernels["head"][0] - 1,
     }  # fmt: skip
 

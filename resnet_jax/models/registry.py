@@ -94,7 +94,9 @@ FPN_FIELDS: dict[str, Any] = {
 def _faster_rcnn_fpn(base: Variant, image_size: int, **fields: Any) -> Variant:
     """Returns a detector on a pyramid of features, as torchvision's fasterrcnn_resnet50_fpn."""
     stride = {"stride_on": "3x3"} if base.fields["block"] == "bottleneck" else {}
-    return Variant(FPNDetector, {**base.fields, **stride, **FPN_FIELDS, **fields}, image_size, "Lin et al. 2017, section 5.2")
+    return Variant(
+        FPNDetector, {**base.fields, **stride, **FPN_FIELDS, **fields}, image_size, "Lin et al. 2017, section 5.2"
+    )
 
 
 #: For objects of 10 to 60 pixels, on the features of a CIFAR net's second stage, whose stride is 2.

@@ -21,13 +21,13 @@ def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray
 GRIDS = ("caffe", "torchvision")
 
 
-def grid_anchors(height: int, width: int, strides: tuple[int, int], shapes: np.ndarray, grid: str = "caffe"
+def grid_anchors(height: int, width: int, strides: int | tuple[int, int], shapes: np.ndarray, grid: str = "caffe"
                  ) -> np.ndarray:  # fmt: skip
     """Returns the anchors of a feature map, float32 (height * width * len(shapes), 4): row by row.
 
     Args:
       height, width: of the feature map, in positions.
-      strides: pixels from one position to the next, downwards and to the right.
+      strides: pixels from one position to the next; or downwards and to the right.
       shapes: of `anchor_shapes`.
       grid: "caffe" has them in the middle of a position's square, as Caffe's code; "torchvision" at its upper left
         corner, with sides that are whole and even.
@@ -35,5 +35,5 @@ def grid_anchors(height: int, width: int, strides: tuple[int, int], shapes: np.n
     offset = 0.5 if grid == "caffe" else 0.0
     half = shapes / 2 if grid == "caffe" else np.round(shapes / 2)
     ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    centres = (np.stack([xs, ys], axis=-1).reshape(-1, 1, 2) + offset) * strides[::-1]
+    centres = (np.stack([xs, ys], axis=-1).reshape(-1, 1, 2) + offset) * np.broadcast_to(strides, 2)[::-1]
     return np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).astype(np.float32)

@@ -15,6 +15,7 @@ from resnet_jax.models.detection.regions import Objects, Trained, detect, propos
 from resnet_jax.models.detection.roi_levels import POOLS, pool_levels
 from resnet_jax.models.detection.rpn import RPN
 
+
 class Losses(NamedTuple):
     """Holds what the losses of a batch need.
 
@@ -93,7 +94,8 @@ class Detector(nn.Module):
             if getattr(self, field) not in known:
                 raise unknown_name(field, getattr(self, field), known)
         numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
-                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections, self.region_beta)  # fmt: skip
+                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections,
+                   self.region_beta)  # fmt: skip
         if min(numbers) <= 0:
             raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
         if len(self.anchor_sizes) % len(self.strides):

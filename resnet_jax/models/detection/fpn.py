@@ -52,11 +52,30 @@ def _enlarged(x: Array, shape: tuple[int, ...]) -> Array:
     return x
 
 
+class RegionHead(nn.Module):
+    """Two fully connected layers on all positions of a region.
+
+    Attributes:
+      features: of both.
+      dtype: of the computation; the output is float32.
+    """
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps (n, size, size, channels) to (n, features)."""
+        x = nn.DenseGeneral(self.features, (-3, -2, -1), dtype=self.dtype, kernel_init=_INIT, name="fc1")(x)
+        x = nn.Dense(self.features, dtype=self.dtype, kernel_init=_INIT, name="fc2")(nn.relu(x))
+        return nn.relu(x).astype(jnp.float32)
+
+
 class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detections, the other to logits
     """A residual net all of which sees the image; a pyramid on its stages; two fully connected layers for a region.
 
-    Its parameters are the residual net's, `fpn`, `rpn`, `fc1`, `fc2`, `head` and `head_boxes`. Images are padded to
-    multiples of the last stage's stride, at the bottom and on the right.
+    Its parameters are the residual net's, `fpn`, `rpn`, `region_head`, `head` and `head_boxes`. Images are padded
+    to multiples of the last stage's stride, at the bottom and on the right.
 
     Attributes:
       finest_stage: the first stage that has a level, from 1.
@@ -103,6 +122,4 @@ class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detect
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
         """Returns what two fully connected layers make of all positions of each region."""
-        first = nn.DenseGeneral(self.head_features, (-3, -2, -1), dtype=self.dtype, kernel_init=_INIT, name="fc1")
-        second = nn.Dense(self.head_features, dtype=self.dtype, kernel_init=_INIT, name="fc2")
-        return nn.relu(second(nn.relu(first(pooled)))).astype(jnp.float32)
+        return RegionHead(self.head_features, self.dtype, name="region_head")(pooled)

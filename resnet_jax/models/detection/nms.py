@@ -38,7 +38,7 @@ def nms(boxes: Array, scores: Array, threshold: float, most: int, valid: Array |
     """
     boxes, count = jnp.asarray(boxes), len(boxes)
     there = jnp.ones(count, bool) if valid is None else valid
-    groups = jnp.zeros(count, jnp.int32) if groups is None else groups
+    groups = jnp.zeros(count, jnp.int32) if groups is None else jnp.asarray(groups)
     order = jnp.argsort(jnp.where(there, -scores, jnp.inf), stable=True).astype(jnp.int32)
     size = min(BLOCK, count)
     padding = -count % size
