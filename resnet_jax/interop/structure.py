@@ -120,9 +120,10 @@ def _detector_fields(kernels: Mapping[str, tuple[int, ...]], finest_stage: int) 
     if kernels["rpn/objectness"][0] != ratios:
         raise LookupError(f"{kernels['rpn/objectness'][0]} anchors at a position, not {ratios}, are of no net here")
     features = kernels["fpn/lateral{i}"][0]
+    head_features, inputs = kernels["region_head/fc1"][:2]
     return {
         "finest_stage": finest_stage, "fpn_features": features, "rpn_features": kernels["rpn/conv"][0],
-        "head_features": kernels["region_head/fc1"][0], "region_size": math.isqrt(kernels["region_head/fc1"][1] // features),
+        "head_features": head_features, "region_size": math.isqrt(inputs // features),
         "num_classes": kernels["head"][0] - 1,
     }  # fmt: skip
 
