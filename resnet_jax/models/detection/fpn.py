@@ -118,6 +118,7 @@ class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detect
         padding = [(0, -side % self.side_multiple) for side in images.shape[1:3]]
         images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
         stages = ResNet.__call__(self, images, train, (1, len(self.stage_sizes)))
+        assert isinstance(stages, tuple)
         return FPN(self.fpn_features, self.dtype, name="fpn")(stages[self.finest_stage - 1 :])
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
