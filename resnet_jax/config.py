@@ -126,6 +126,7 @@ def _model() -> dict[str, Any]:
         "dropout": placeholder(float),
         "shortcut_zeros": placeholder(str),
         "stem_norm": placeholder(bool),
+        "norm_epsilon": placeholder(float),
         "padding": placeholder(str),
         "stochastic_depth": placeholder(float),
         "stochastic_depth_per": placeholder(str),
@@ -156,6 +157,12 @@ def _model() -> dict[str, Any]:
         "nms_threshold": placeholder(float),
         "least_score": placeholder(float),
         "detections": placeholder(int),
+        "anchor_grid": placeholder(str),
+        "region_beta": placeholder(float),
+        # Of those on a pyramid; see models/detection/fpn.py.
+        "finest_stage": placeholder(int),
+        "fpn_features": placeholder(int),
+        "head_features": placeholder(int),
     }
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import traverse_util
 
-from configs import faster_rcnn, imagenet_modern
+from configs import coco, faster_rcnn, imagenet_modern
 from resnet_jax.__main__ import main
 from resnet_jax.config import flatten, model_overrides
 from resnet_jax.errors import UserError
@@ -28,6 +28,7 @@ NAMES = {
     "imagenet": [name for name in list_models("classification") if name not in SMALL],
     "imagenet_modern": list(imagenet_modern.RECIPES),
     "voc": list_models("segmentation"),
+    "coco": coco.NETS,
 }
 
 
@@ -36,6 +37,7 @@ def test_every_name_builds(file):
     get_config = importlib.import_module(f"configs.{file}").get_config
     for name in NAMES[file]:
         config = get_config(name)
+        config.init_from = "WEIGHTS" if config.finetune.frozen else None
         validate_config(config)
         create_model(config.model.name, **model_overrides(config))
         assert flatten(config).keys() == flatten(get_config()).keys()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax import Array
 
 from resnet_jax.config import config_hash
@@ -174,7 +173,7 @@ def _shorter_sides(run: OpenRun, protocol: str, scales: Sequence[int]) -> tuple[
             raise UserError(f"--scales is for multi_scale and refined_multi_scale, not for {protocol}")
         return ()
     sides = tuple(sorted(set(scales or (round(run.config.data.image_size * third / 3) for third in THIRDS))))
-    least = int(np.max(run.trainer.model.shared_stride))
+    least = max(run.trainer.model.strides)
     if len(sides) < 2 or sides[0] < least:
         raise UserError(f"--scales={','.join(map(str, scales or sides))} must be two or more shorter sides of images, "
                         f"of {least} pixels at least, as 400,600,800")  # fmt: skip

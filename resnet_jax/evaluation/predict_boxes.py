@@ -8,15 +8,11 @@ import numpy as np
 
 from resnet_jax.data.augment import normalize
 from resnet_jax.data.buckets import without_padding
-from resnet_jax.data.detection.batches import resized_size
-from resnet_jax.data.imagenet.decode import resize
+from resnet_jax.data.detection.resizing import resize_photograph
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.find_objects import Member, Shown, find_objects
 from resnet_jax.interop.weights import Weights
 from resnet_jax.models.detection.regions import Detections
-
-#: Sides are padded to multiples of so many pixels, so that images of many sizes share few programs.
-MULTIPLE = 64
 
 
 class Box(NamedTuple):
@@ -28,7 +24,7 @@ class Box(NamedTuple):
 
 
 class BoxPredictor:
-    """Detects by a net that is compiled once for each size of images, rounded up to `MULTIPLE`."""
+    """Detects by a net that is compiled once for each size of images, rounded up to its `side_multiple`."""
 
     def __init__(self, weights: Weights, refine: bool = False) -> None:
         """Puts the weights on the device.
@@ -43,7 +39,7 @@ class BoxPredictor:
         model: Any = weights.create_model()
         if model.task != "detection":
             raise UserError(f"{weights.model} is a net for {model.task}, which finds no boxes")
-        self.weights = weights
+        self.weights, self._multiple = weights, model.side_multiple
         mean, std = jnp.asarray(weights.mean), jnp.asarray(weights.std)
         self._variables = jax.device_put(weights.variables)
 
@@ -57,15 +53,16 @@ class BoxPredictor:
     def __call__(self, pixels: np.ndarray) -> list[Box]:
         """Returns the objects in an image, uint8 (height, width, 3), the best first.
 
-        It is shown as in training: its shorter side has `weights.image_size` pixels, and its longer side at most 5/3 of
-        that.
+        It is resized as `weights.resizing` says: its shorter side has `weights.image_size` pixels, and its longer side
+        at most 5/3 of that.
 
         Raises:
           UserError: if the net's outputs are not finite.
         """
-        height, width = resized_size(pixels.shape[0], pixels.shape[1], self.weights.image_size)
-        padded = np.zeros((*(-(-side // MULTIPLE) * MULTIPLE for side in (height, width)), 3), np.uint8)
-        padded[:height, :width] = resize(pixels, height, width)
+        shown = resize_photograph(pixels, self.weights.image_size, self.weights.resizing)
+        height, width = shown.shape[:2]
+        padding = [(0, -side % self._multiple) for side in (height, width)]
+        padded = np.pad(shown, (*padding, (0, 0)))
         found = jax.device_get(self._forward(self._variables, padded, jnp.array([height, width], jnp.int32)))
         if not np.isfinite(found.scores).all():
             raise UserError(f"{self.weights.model} gives NaN or infinity: its weights are of no use")

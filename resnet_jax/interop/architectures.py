@@ -38,6 +38,9 @@ BY_NAME = re.compile(r"(?:^|[^a-z])(?:se|eca)?res(?:net|next)(?:v2_?)?(?:aa|blur
 #: Says that a bottleneck strides in its first convolution, by what files are called.
 CAFFE = re.compile(r"(^|[^a-z])(caffe2?|msra)([^a-z]|$)", re.IGNORECASE)
 
+#: Says that a detector adds nothing to the variances of batch norm: torchvision published such ones in 2019.
+NO_EPSILON = re.compile(r"(fasterrcnn|maskrcnn|keypointrcnn)_resnet50_fpn_coco")
+
 #: Says that a net may pad as TensorFlow does.
 TENSORFLOW = re.compile(r"(^|[^a-z])(tf|tensorflow|keras)([^a-z]|$)", re.IGNORECASE)
 

@@ -23,6 +23,9 @@ _BESIDE = re.compile(
     r"(train|val|valid|test)_\w+|dino\w*|queue\w*"
 )
 
+#: What Mask R-CNN and Keypoint R-CNN have beside a Faster R-CNN, whose boxes do not depend on it.
+MASKS = re.compile(r"roi_heads\.(mask|keypoint)_")
+
 #: Numbers that tools keep beside the tensors of each module: thop's counts, averages' lengths.
 _TOOLS = ("total_ops", "total_params", "n_averaged", "decay", "num_updates")
 
@@ -103,6 +106,8 @@ def _of_group(group: list[str], own: str, features: int, rest: Mapping[str, str]
 def is_beside_the_net(name: str) -> bool:
     """Returns whether a name under the net's own is of no layer: a number, a buffer, a loss, a head of training."""
     first, _, more = name.partition(".")
+    if MASKS.match(name):
+        return True
     if name.rpartition(".")[2] in _TOOLS or not more:
         return True
     return first not in CLASSIFIERS and bool(_BESIDE.fullmatch(first))

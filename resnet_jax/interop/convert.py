@@ -11,7 +11,14 @@ import numpy as np
 from flax import traverse_util
 
 from resnet_jax.errors import UserError, some, unknown_name
-from resnet_jax.interop.architectures import CAFFE, TENSORFLOW, TIMM_OPTIONS, named_by_tensors, pools_before_strides
+from resnet_jax.interop.architectures import (
+    CAFFE,
+    NO_EPSILON,
+    TENSORFLOW,
+    TIMM_OPTIONS,
+    named_by_tensors,
+    pools_before_strides,
+)
 from resnet_jax.interop.facts import is_timm
 from resnet_jax.interop.files import TensorFile
 from resnet_jax.interop.find_net import FoundNet, find_net
@@ -28,6 +35,7 @@ from resnet_jax.models.vgg import VGG
 #: Fields that neither names nor shapes tell, which a user can set, and their values.
 UNTOLD: dict[str, Sequence[str]] = {
     "stride_on": STRIDE_ON, "shortcut": tuple(SHORTCUTS), "shortcut_zeros": ZEROS, "padding": PADDINGS,
+    "norm_epsilon": ("0", "1e-5"),
 }  # fmt: skip
 
 #: How many names of each kind an error has.
@@ -97,7 +105,9 @@ def convert(file: TensorFile, model: str | None = None, *, fields: Mapping[str, 
     source: dict[str, Any] = {"file": file.path.name, "format": file.kind, "layout": structure.layout.name}
     if file.sha256:
         source["sha256"] = file.sha256
-    weights = Weights(name, chosen, unflatten_variables(flat), size, mean, std, (), source)
+    weights = Weights(
+        name, chosen, unflatten_variables(flat), size, mean, std, (), source, resizing=structure.layout.resizing
+    )
     parameters = sum(array.size for name, array in flat.items() if name.startswith("params/"))
     return Converted(weights, structure, len(flat), parameters, (*file.notes, *found.notes, *notes, *more))
 
@@ -129,7 +139,7 @@ def _fields(structure: Structure, name: str, file: TensorFile,
         if value not in UNTOLD[field]:
             raise UserError(f"{field}={value} must be one of {', '.join(UNTOLD[field])}")
     variant, layout = get_variant(name), structure.layout
-    own = {f.name: f.default for f in dataclasses.fields(layout.net)} | dict(variant.fields)
+    own = {f.name: f.default for f in dataclasses.fields(variant.net)} | dict(variant.fields)
     fields = dict(structure.fields)
     if layout.net is VGG:
         fields |= given
@@ -155,7 +165,14 @@ def _fields(structure: Structure, name: str, file: TensorFile,
             notes.append(f"bottlenecks stride in their {fields['stride_on']} convolution, as in {layout.projects}")
     if TENSORFLOW.search(file.path.name) and "padding" not in given and "padding" not in layout.fields:
         notes.append("its name is of TensorFlow: --fields=padding=same, if its convolutions pad as TensorFlow's do")
-    fields |= given
+    fields |= {field: float(value) if field == "norm_epsilon" else value for field, value in given.items()}
+    if variant.net is not ResNet and "norm_epsilon" not in given:
+        if NO_EPSILON.search(file.path.name):
+            fields["norm_epsilon"] = 0.0
+            notes.append("its name is of torchvision's published detectors, whose batch norm adds 0 to variances")
+        else:
+            notes.append("batch norm is taken to add 1e-5 to variances: --fields=norm_epsilon=0 for files that descend "
+                         "from torchvision's published detectors")  # fmt: skip
     if fields["shortcut"] == "A":
         where = "half on each side" if fields.get("shortcut_zeros", "sides") == "sides" else "at the end"
         notes.append(f"shortcuts without tensors are option A, new channels {where}")
@@ -237,7 +254,7 @@ def _carry_over(file: TensorFile, found: FoundNet, net: ResNet | VGG, ours: Mapp
             raise UserError(f"{file.path}: tensor {theirs} is of type {array.dtype}, not of floating point")
         if array.dtype != np.float32:
             changed[str(array.dtype.newbyteorder("="))] = changed.get(str(array.dtype.newbyteorder("=")), 0) + 1
-        array = to_ours(structure.layout, name, array.reshape(shape), _flattened(net, name))
+        array = to_ours(structure.layout, name, array.reshape(shape), ours[name], _flattened(net, name))
         flat[name] = np.ascontiguousarray(array, np.float32)
         if not np.isfinite(flat[name]).all():
             raise UserError(f"{file.path}: tensor {theirs} has numbers that are not finite")

@@ -12,6 +12,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.interop.convert import tensors_of
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout
 from resnet_jax.interop.weights import Weights
+from resnet_jax.models.detection.fpn import FPNDetector
+from resnet_jax.models.registry import FPN_FIELDS
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -28,6 +30,8 @@ def natural_layout(weights: Weights) -> str:
         return "torchvision_vgg19" if sum(net.stage_sizes) > 13 else "torchvision_vgg16"
     if net.task == "segmentation":
         return f"torchvision_{net.head}"
+    if isinstance(net, FPNDetector):
+        return "torchvision_faster_rcnn_fpn"
     if getattr(net, "activation", "original") != "original":
         return "timm_resnetv2"
     return "torchvision" if getattr(net, "stem", "imagenet") == "imagenet" else "akamaster"
@@ -73,7 +77,7 @@ def export_safetensors(weights: Weights, out: str | Path, layout: str | None = N
 
 def _check_net(weights: Weights, layout: Layout) -> None:
     net: Any = weights.create_model()
-    if net.task == "detection":
+    if net.task == "detection" and type(net) is not layout.net:
         raise UserError(f"{layout.projects} has no net like {weights.model}; --format=stablehlo writes it as a program")
     if isinstance(net, VGG) and tuple(net.stage_sizes) != layout.fields.get("stage_sizes"):
         raise UserError(f"{layout.projects} has no net of {'-'.join(map(str, net.stage_sizes))} convolutions")
@@ -90,9 +94,17 @@ def _check_net(weights: Weights, layout: Layout) -> None:
 
 def _notes(weights: Weights, layout: Layout) -> tuple[str, ...]:
     net: Any = weights.create_model()
-    notes: list[str] = []
     if not isinstance(net, ResNet):
         return ()
+    notes: list[str] = []
+    if isinstance(net, FPNDetector):
+        rest = {name: getattr(net, name) for name, value in FPN_FIELDS.items() if getattr(net, name) != value}
+        rest.pop("rpn_features", None)  # which the tensors tell
+        rest.pop("region_size", None)
+        said = ", ".join(f"{name}={value}" for name, value in rest.items())
+        notes += [f"the code that loads this must be given what no tensor tells, and is {said} here"] if rest else []
+    if net.norm_epsilon != 1e-5:
+        notes.append(f"this net's batch norm adds {net.norm_epsilon:g} to variances: the code must be told so")
     if net.block == "bottleneck" and net.stride_on == "1x1":
         notes.append(f"this net strides in its 1x1 convolutions, and the nets of {layout.projects} in their 3x3")
     if net.shortcut in ("A", "none"):

@@ -15,6 +15,8 @@ from resnet_jax.interop.architectures import named_by_tensors
 from resnet_jax.interop.classifier import Classifier, classifier_of, is_beside_the_net
 from resnet_jax.interop.layouts import COUNTER, LAYOUTS, Layout, Place, find_places
 from resnet_jax.interop.structure import Structure, structure_of
+from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.vgg import VGG
 
 #: What PyTorch's wrappers of any module put into names, anywhere.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
@@ -99,8 +101,9 @@ def _candidates(plain: Mapping[str, str]) -> list[_Candidate]:
     best: dict[str, _Candidate] = {}
     for (number, prefix), places in sorted(groups.items(), key=lambda group: -len(group[1])):
         modules = {place.module: name for name, place in places.items() if place.leaf in ("weight", "kernel")}
-        first = LAYOUTS[number].first
-        if modules.keys() >= set(first) and any("/conv" in module for module in modules.keys() - {"stem/conv"}):
+        first, needs = LAYOUTS[number].first, LAYOUTS[number].needs
+        in_stages = (name.startswith("stage") and "/conv" in name for name in modules)
+        if modules.keys() >= {*first, *needs} and any(in_stages):
             # `resnet.` is a part of one layout's names and a wrapper of another's: it is the same net.
             best.setdefault(prefix + modules[first[0]], _Candidate(LAYOUTS[number], prefix, places))
     return list(best.values())
@@ -156,12 +159,13 @@ def _structure(one: _Candidate, plain: Mapping[str, str], shapes: Shapes) -> Str
 def _found(one: _Candidate, structure: Structure, plain: Mapping[str, str], shapes: Shapes, what: str,
            notes: list[str]) -> FoundNet:  # fmt: skip
     """Returns the net with its classifier, and what of the file is left out."""
-    # A head that segments is of the layout; a classifier may have any name.
-    segments = structure.fields.get("head", "classifier") != "classifier"
-    names = {n: plain[one.prefix + n] for n, place in one.places.items() if segments or place.module != "head"}
+    # A head that segments or detects is of the layout; a classifier may have any name.
+    detects = one.layout.net not in (ResNet, VGG)
+    own_head = detects or structure.fields.get("head", "classifier") != "classifier"
+    names = {n: plain[one.prefix + n] for n, place in one.places.items() if own_head or place.module != "head"}
     taken = set(names.values())
     rest = {name: own for name, own in plain.items() if own not in taken}
-    if segments:
+    if own_head:
         classifier = Classifier({}, structure.fields["num_classes"])
     else:
         classifier = classifier_of(one.layout, one.prefix, structure.features, rest, shapes)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from resnet_jax.models.detection.fpn import FPNDetector
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
@@ -31,9 +32,11 @@ class Layout:
       projects: whose it is, in words.
       rows: see the module.
       fields: fields of the net that this project's code has, where they differ from ours.
-      net: class of the net.
       flax: whether leaves and axes are Flax's: `params/conv_init/kernel`; else PyTorch's: `conv1.weight`, OIHW.
       conv_head: whether the classifier is a 1x1 convolution.
+      net: class of our nets that have this project's tensors.
+      needs: our modules without which a file's net is another one, though it has some of these names.
+      resizing: how the project resizes images ahead of its net; see `Weights.resizing`.
       mean, std: of pixels in [0, 1], which its weights for ImageNet take images normalised by.
     """
 
@@ -44,13 +47,15 @@ class Layout:
     net: type[ResNet] | type[VGG] = ResNet
     flax: bool = False
     conv_head: bool = False
+    needs: tuple[str, ...] = ()
+    resizing: str = "area"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     @property
     def first(self) -> tuple[str, ...]:
         """Returns the modules that a net of this layout begins with."""
-        return ("stem/conv",) if self.net is ResNet else ("stage1/conv1", "stage1/conv2")
+        return ("stage1/conv1", "stage1/conv2") if self.net is VGG else ("stem/conv",)
 
 
 def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: str) -> Rows:
@@ -88,6 +93,21 @@ def _vgg(name: str) -> Layout:
         number += 1
     dense = (("fc1", "classifier.0"), ("fc2", "classifier.3"), ("head", "classifier.6"))
     return Layout(f"torchvision_{name}", f"torchvision's {name}", (*rows, *dense), {"stage_sizes": sizes}, VGG)
+
+
+def _faster_rcnn(name: str, conv: str, lateral: str) -> Layout:
+    """Returns the layout of torchvision's detectors on a pyramid, by what they call convolutions in its parts."""
+    rows = (
+        ("fpn/lateral{i}", f"backbone.fpn.inner_blocks.{{i0}}{lateral}"),
+        ("fpn/output{i}", f"backbone.fpn.layer_blocks.{{i0}}{lateral}"),
+        ("rpn/conv", f"rpn.head.{conv}"), ("rpn/objectness", "rpn.head.cls_logits"),
+        ("rpn/boxes", "rpn.head.bbox_pred"),
+        ("region_head/fc1", "roi_heads.box_head.fc6"), ("region_head/fc2", "roi_heads.box_head.fc7"),
+        ("head_boxes", "roi_heads.box_predictor.bbox_pred"),
+    )  # fmt: skip
+    body = _torch("roi_heads.box_predictor.cls_score", "downsample", "backbone.body.")
+    return Layout(name, "torchvision's Faster R-CNN on a feature pyramid", (*body, *rows), net=FPNDetector,
+                  needs=("region_head/fc1",), resizing="torchvision")  # fmt: skip
 
 
 def _flax(block: str) -> Rows:
@@ -141,6 +161,9 @@ LAYOUTS: tuple[Layout, ...] = (
         *((f"last_{kind}", f"{i}") for i, kind in ((1, "conv"), (2, "bn"))),
     ),
     *(_vgg(name) for name in ("vgg16", "vgg19")),
+    _faster_rcnn("torchvision_faster_rcnn_fpn", "conv.0.0", ".0"),
+    # As the published file of 2019 has them.
+    _faster_rcnn("torchvision_faster_rcnn_fpn_2019", "conv", ""),
     *(
         Layout(name, "flax/examples/imagenet", _flax(block), {"padding": "same"}, flax=True)
         for name, block in (("flax_bottleneck", "BottleneckResNetBlock"), ("flax_basic", "ResNetBlock"))
@@ -237,19 +260,20 @@ def to_theirs(layout: Layout, name: str, array: np.ndarray, channels: int = 0) -
     if layout.flax or not name.endswith("/kernel"):
         return array
     if array.ndim == 4:
-        return array.transpose(3, 2, 0, 1)
+        array = array.transpose(3, 2, 0, 1)
+        # A linear layer of all positions of a region.
+        return array.reshape(len(array), -1) if name == "params/region_head/fc1/kernel" else array
     if channels:
         array = array.reshape(-1, channels, array.shape[1]).transpose(1, 0, 2).reshape(array.shape)
     return array.T[:, :, None, None] if layout.conv_head else array.T
 
 
-def to_ours(layout: Layout, name: str, array: np.ndarray, channels: int = 0) -> np.ndarray:
-    """Returns the tensor of theirs that is our variable `name`, with our axes; `channels`: see `to_theirs`."""
+def to_ours(layout: Layout, name: str, array: np.ndarray, shape: Sequence[int], channels: int = 0) -> np.ndarray:
+    """Returns their tensor of our variable `name` of a shape, with our axes; `channels`: see `to_theirs`."""
     if layout.flax or not name.endswith("/kernel"):
         return array
-    if name == "params/head/kernel" and layout.conv_head:
-        return array[:, :, 0, 0].T
-    if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    array = array.T
+    if len(shape) == 4:
+        rows, columns, inputs, features = shape
+        return array.reshape(features, inputs, rows, columns).transpose(2, 3, 1, 0)
+    array = (array[:, :, 0, 0] if array.ndim == 4 else array).T
     return array.reshape(channels, -1, array.shape[1]).transpose(1, 0, 2).reshape(array.shape) if channels else array

@@ -8,8 +8,9 @@ from typing import Any
 
 from resnet_jax.errors import UserError
 from resnet_jax.interop.layouts import Layout, Place
+from resnet_jax.models.detection.fpn import FPNDetector
 from resnet_jax.models.heads import ASPP_WIDTH
-from resnet_jax.models.registry import VARIANTS, get_variant, list_models
+from resnet_jax.models.registry import VARIANTS, get_variant
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
 
@@ -31,7 +32,8 @@ class Structure:
 
     Attributes:
       layout: whose names they are.
-      fields: of `ResNet`: `KEYS`, and `num_classes`; of `VGG`: `stage_sizes`, `widths`, `hidden` and `num_classes`.
+      fields: of the layout's class of nets: `KEYS`, `num_classes`, and what else its tensors tell; of `VGG`:
+        `stage_sizes`, `widths`, `hidden` and `num_classes`.
       channels: of the images.
       image_size: side of the images in pixels, where the shapes say it; 0: that of the named net.
     """
@@ -53,7 +55,7 @@ class Structure:
         fields = self.fields
         if self.layout.net is VGG:
             return f"{nearest_name(self)} (widths {_dashes(fields['widths'])}, {fields['hidden']} hidden features)"
-        name = nearest_name(self) if _named(fields) else "a net of its own"
+        name = nearest_name(self) if _named(fields, self.layout.net) else "a net of its own"
         kind = "pre-activation " if fields["activation"] != "original" else ""
         sizes, widths = (_dashes(fields[key]) for key in ("stage_sizes", "widths"))
         return f"{name} ({kind}{fields['block']} units {sizes}, widths {widths})"
@@ -112,7 +114,11 @@ def structure_of(layout: Layout, found: Mapping[str, tuple[Place, tuple[int, ...
     }
     if fields["head"] != "classifier":
         fields |= {"aux_head": "aux_head" in kernels, "head_width": _head_width(kernels)}
-    return Structure(layout, fields, kernels["stem/conv"][1], 32 if stem == "cifar" else 0)
+    if layout.net is FPNDetector:
+        laterals = {place.numbers["i"] for place, _ in found.values() if place.module == "fpn/lateral{i}"}
+        fields |= _detector_fields(kernels, len(stages) - len(laterals) + 1)
+    side = 32 if stem == "cifar" and layout.net is ResNet else 0
+    return Structure(layout, fields, kernels["stem/conv"][1], side)
 
 
 def _vgg(layout: Layout, kernels: Mapping[str, tuple[int, ...]]) -> Structure:
@@ -130,6 +136,23 @@ def _vgg(layout: Layout, kernels: Mapping[str, tuple[int, ...]]) -> Structure:
         "num_classes": kernels["head"][0] if "head" in kernels else 0,
     }  # fmt: skip
     return Structure(layout, fields, kernels["stage1/conv1"][1], side * 2 ** len(sizes))
+
+
+def _detector_fields(kernels: Mapping[str, tuple[int, ...]], finest_stage: int) -> dict[str, Any]:
+    """Returns the fields of a detector on a pyramid; the background is no class."""
+    parts = ("fpn/lateral{i}", "rpn/conv", "rpn/objectness", "region_head/fc1", "head")
+    if lacking := [part for part in parts if part not in kernels]:
+        raise LookupError(f"there is no {lacking[0]}")
+    ratios = len(FPNDetector.anchor_ratios)
+    if kernels["rpn/objectness"][0] != ratios:
+        raise LookupError(f"{kernels['rpn/objectness'][0]} anchors at a position, not {ratios}, are of no net here")
+    features = kernels["fpn/lateral{i}"][0]
+    head_features, inputs = kernels["region_head/fc1"][:2]
+    return {
+        "finest_stage": finest_stage, "fpn_features": features, "rpn_features": kernels["rpn/conv"][0],
+        "head_features": head_features, "region_size": math.isqrt(inputs // features),
+        "num_classes": kernels["head"][0] - 1,
+    }  # fmt: skip
 
 
 def _head_width(kernels: Mapping[str, tuple[int, ...]]) -> int | None:
@@ -192,8 +215,8 @@ def _groups(stage: list[dict[str, tuple[int, ...]]], width: int) -> tuple[int, i
 
 def nearest_name(structure: Structure) -> str:
     """Returns the named net that agrees in most of `KEYS`, the first of which weigh more; a VGG in its layers."""
-    fields = structure.fields
-    if structure.layout.net is VGG:
+    fields, net = structure.fields, structure.layout.net
+    if net is VGG:
         same = ("stage_sizes", fields["stage_sizes"])
         return next(name for name, one in VARIANTS.items() if one.net is VGG and same in one.fields.items())
 
@@ -203,17 +226,17 @@ def nearest_name(structure: Structure) -> str:
         order = (*KEYS[:5], "stem", "stage_sizes", "widths", "shortcut", "stem_width")
         return sum(2 ** (len(order) - k) for k, key in enumerate(order) if own[key] == fields[key])
 
-    nets = [name for name in list_models("classification") if VARIANTS[name].net is ResNet]
+    nets = [name for name, variant in VARIANTS.items() if variant.net is net and variant.task != "segmentation"]
     # A net that segments may have no name with its head: then it is named after the net that has it instead of a
     # classifier.
-    return max(_named(fields) or _named({**fields, "head": "classifier"}) or nets, key=agreement)
+    return max(_named(fields, net) or _named({**fields, "head": "classifier"}, net) or nets, key=agreement)
 
 
-def _named(fields: Mapping[str, Any]) -> list[str]:
-    """Returns the named nets that agree in all of `MUST_AGREE`."""
+def _named(fields: Mapping[str, Any], net: type[ResNet] | type[VGG]) -> list[str]:
+    """Returns the named nets of a class that agree in all of `MUST_AGREE`."""
     return [
         name for name, variant in VARIANTS.items()
-        if variant.net is ResNet and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
+        if variant.net is net and all((_DEFAULTS | dict(variant.fields))[key] == fields[key] for key in MUST_AGREE)
     ]  # fmt: skip
 
 
@@ -224,9 +247,9 @@ def agree(structure: Structure, model: str, what: str) -> None:
       UserError: naming what the file looks like, if it is of another.
     """
     variant, net = get_variant(model), structure.layout.net
-    own, keys = _DEFAULTS | dict(variant.fields), MUST_AGREE if net is ResNet else ("stage_sizes",)
+    own, keys = _DEFAULTS | dict(variant.fields), ("stage_sizes",) if net is VGG else MUST_AGREE
     if variant.net is not net or any(own[key] != structure.fields[key] for key in keys):
-        named = net is VGG or _named(structure.fields)
+        named = net is VGG or _named(structure.fields, net)
         right = f"--model={nearest_name(structure)}, or none" if named else "no --model"
         raise UserError(
             f"{what} is no {model}: by its names ({structure.layout.name}) and shapes it is {structure.describe()}; "

@@ -42,6 +42,8 @@ class Weights:
       source: where the weights are from, as JSON holds it: a file's name and hash, a run's config hash and steps.
       shorter_side: of test images in pixels, ahead of the centre crop of `image_size`; 0: images are shown whole;
         None: nobody knows.
+      resizing: how a detector's images are resized: "area" as in training here, or "torchvision"; see
+        `data.detection.resizing`.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Weights:
     classes: tuple[str, ...] = ()
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shorter_side: int | None = None
+    resizing: str = "area"
 
     def create_model(self, **overrides: Any) -> nn.Module:
         """Returns the net, without its weights; see `registry.create_model`."""
@@ -107,6 +110,8 @@ def save_weights(weights: Weights, folder: str | Path) -> Path:
         "classes": list(weights.classes),
         "source": dict(weights.source),
     } | ({} if weights.shorter_side is None else {"shorter_side": weights.shorter_side})
+    if weights.resizing != "area":
+        description["resizing"] = weights.resizing
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     write_file(folder / TENSORS, safetensors.numpy.save(contiguous))
     write_file(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
@@ -135,6 +140,7 @@ def read_weights(folder: str | Path) -> Weights:
         return Weights(
             description["model"], fields, unflatten_variables(tensors), description["image_size"], mean, std,
             tuple(description["classes"]), description["source"], description.get("shorter_side"),
+            description.get("resizing", "area"),
         )  # fmt: skip
     except (OSError, SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"the weights in {folder} are damaged: {type(error).__name__}: {error}") from error

@@ -35,6 +35,8 @@ def check_fields(net: "ResNet") -> None:
         )
     if min(*net.stage_sizes, *net.widths) < 1 or net.num_classes < 0:
         raise UserError("stage_sizes and widths must be 1 or more, and num_classes 1 or more, or 0 for no classifier")
+    if not 0 <= net.norm_epsilon < 1:
+        raise UserError(f"norm_epsilon={net.norm_epsilon} must be in [0, 1)")
     if net.bn_group_size < 0:
         raise UserError(f"bn_group_size={net.bn_group_size} must be 0 (the whole batch) or more")
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from resnet_jax.errors import UserError, unknown_name
 from resnet_jax.models.detection.faster_rcnn import FasterRCNN
+from resnet_jax.models.detection.fpn import FPNDetector
 from resnet_jax.models.detection.vgg import VGGDetector
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.vgg import VGG
@@ -83,10 +84,32 @@ def _faster_rcnn(base: Variant, image_size: int, source: str, **fields: Any) -> 
     return Variant(FasterRCNN, {**base.fields, **fields}, image_size, source)
 
 
+#: torchvision's values, Detectron's; `anchor_sizes` has one for each level.
+FPN_FIELDS: dict[str, Any] = {
+    "anchor_sizes": (32, 64, 128, 256, 512), "anchor_grid": "torchvision", "inside_anchors": False,
+    "rpn_features": 256, "train_proposals": (2000, 2000), "test_proposals": (1000, 1000), "smallest_proposal": 1e-3,
+    "regions": 512, "region_beta": 1 / 9, "region_pool": "align_v1", "region_size": 7, "nms_threshold": 0.5,
+}  # fmt: skip
+
+
+def _faster_rcnn_fpn(base: Variant, image_size: int, **fields: Any) -> Variant:
+    """Returns a detector on a pyramid of features, as torchvision's fasterrcnn_resnet50_fpn."""
+    stride = {"stride_on": "3x3"} if base.fields["block"] == "bottleneck" else {}
+    return Variant(
+        FPNDetector, {**base.fields, **stride, **FPN_FIELDS, **fields}, image_size, "Lin et al. 2017, section 5.2"
+    )
+
+
 #: For objects of 10 to 60 pixels, on the features of a CIFAR net's second stage, whose stride is 2.
 _SMALL_OBJECTS = {
     "anchor_sizes": (16, 32, 64), "rpn_stride": 4, "rpn_features": 64, "train_proposals": (1000, 200),
     "test_proposals": (1000, 100), "smallest_proposal": 2.0,
+}  # fmt: skip
+
+#: The same on a pyramid: levels of stride 2 and 4, and of 8 to propose alone.
+_SMALL_PYRAMID = {
+    "finest_stage": 2, "fpn_features": 64, "head_features": 128, "anchor_sizes": (16, 32, 64), "rpn_features": 64,
+    "train_proposals": (500, 200), "test_proposals": (500, 100), "regions": 128,
 }  # fmt: skip
 
 _PREACT = {"activation": "full_preactivation"}
@@ -140,6 +163,9 @@ VARIANTS: dict[str, Variant] = {
         f"faster_rcnn_cifar_resnet{d}": _faster_rcnn(_cifar(d), 128, "2015 appendix A, in small", **_SMALL_OBJECTS)
         for d in (20, 32, 56)
     },
+    # 90 classes, as COCO's ids have gaps and torchvision's outputs have them, too.
+    **{f"faster_rcnn_fpn_resnet{d}": _faster_rcnn_fpn(_imagenet(d), 800, num_classes=90) for d in (18, 34, 50, 101)},
+    "faster_rcnn_fpn_cifar_resnet20": _faster_rcnn_fpn(_cifar(20), 128, **_SMALL_PYRAMID),
 }
 
 

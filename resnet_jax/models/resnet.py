@@ -48,6 +48,7 @@ class ResNet(nn.Module):
       shortcut_zeros: where option A adds channels: half on each of the "sides", or all at the "end".
       stem_norm: BN and ReLU in the stem, as the first unit's pre-activation ahead of its fork and of the max-pool
         (2016, section 4.1). Without, the first unit has its own like any other, as in timm.
+      norm_epsilon: what batch norm adds to variances; torchvision's published detectors have 0.
       padding: "symmetric" as in the papers; "same" is XLA's SAME in 3x3 convolutions and the max-pool, which differs
         where they stride, as in flax/examples/imagenet.
       stochastic_depth: probability that a training batch skips the last unit's residual; it rises linearly from the
@@ -93,6 +94,7 @@ class ResNet(nn.Module):
     shortcut_dropout: float = 0.5
     shortcut_zeros: str = "sides"
     stem_norm: bool = True
+    norm_epsilon: float = 1e-5
     padding: Padding = "symmetric"
     stochastic_depth: float = 0.0
     stochastic_depth_per: str = "batch"
@@ -144,7 +146,9 @@ class ResNet(nn.Module):
         conv = partial(
             layers.conv, init_mode=self.init_mode, dtype=self.dtype, padding=self.padding, precision=self.precision
         )
-        norm = partial(BatchNorm, group_size=self.bn_group_size, dtype=self.dtype, fold=self.fold_norm)
+        norm = partial(
+            BatchNorm, group_size=self.bn_group_size, epsilon=self.norm_epsilon, dtype=self.dtype, fold=self.fold_norm
+        )
         zeros = nn.initializers.zeros
         unit = partial(
             nn.remat(Unit, static_argnums=(2,)) if self.remat else Unit,  # 2: `train`, counted with self

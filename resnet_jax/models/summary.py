@@ -69,21 +69,25 @@ def summarize(model: nn.Module, name: str, image_size: int, channels: int = 3) -
     Raises:
       UserError: for an image that the net cannot take.
     """
-    layers: list[Layer] = []
+    layers: dict[str, Layer] = {}
 
     def record(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = next_call(*args, **kwargs)
         params = context.module.variables.get("params", {})
         own = {name: value.shape for name, value in params.items() if hasattr(value, "shape")}
         if own and context.method_name == "__call__":
-            kind = {nn.Conv: "conv", nn.Dense: "dense"}.get(type(context.module), "norm")
+            kind = {nn.Conv: "conv", nn.Dense: "dense", nn.DenseGeneral: "dense"}.get(type(context.module), "norm")
             shape = tuple(output.shape[1:])
             # Each position of the output takes one multiply-add for each weight of its kernel. There is one image, but
             # a detector's last layers see many regions of it.
             positions = math.prod(output.shape[:-1])
             flops = positions * math.prod(own["kernel"]) if "kernel" in own else 0
             count = sum(math.prod(s) for s in own.values())
-            layers.append(Layer("/".join(context.module.path), kind, shape, count, flops))
+            path = "/".join(context.module.path)
+            if path in layers:  # on another level of a pyramid: the same weights, work of its own
+                layers[path] = dataclasses.replace(layers[path], flops=layers[path].flops + flops)
+            else:
+                layers[path] = Layer(path, kind, shape, count, flops)
         return output
 
     def forward(key: jax.Array, images: jax.Array) -> Any:
@@ -92,7 +96,7 @@ def summarize(model: nn.Module, name: str, image_size: int, channels: int = 3) -
 
     images = jax.ShapeDtypeStruct((1, image_size, image_size, channels), jnp.float32)
     jax.eval_shape(forward, jax.random.key(0), images)
-    return Summary(name, image_size, tuple(layers))
+    return Summary(name, image_size, tuple(layers.values()))
 
 
 @functools.cache  # tracing a thousand layers takes ten seconds

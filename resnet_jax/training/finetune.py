@@ -31,7 +31,7 @@ def changes_training(config: ConfigDict) -> bool:
 
 
 #: Parts of nets behind the last stage, which depend on the task and its classes.
-HEAD_PARTS = ("head", "decoder", "aux", "aux_head", "rpn", "head_boxes")
+HEAD_PARTS = ("head", "decoder", "aux", "aux_head", "fpn", "rpn", "region_head", "head_boxes")
 
 
 def is_head(name: str) -> bool:

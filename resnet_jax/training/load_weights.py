@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.config import config_hash, from_dict, model_overrides, to_dict
+from resnet_jax.data.detection import coco_names
 from resnet_jax.data.imagenet import STREAMED
 from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.data.label_files import read_class_names
@@ -32,8 +33,8 @@ from resnet_jax.training.step import init_state
 #: Values of `model.name` and `data.normalization` that take the net, and the normalisation, from the weights.
 MODEL_OF_WEIGHTS, NORMALIZATION_OF_WEIGHTS = "init_from", "weights"
 
-#: How the name of a detector begins, ahead of that of the net whose stages it has.
-DETECTOR = "faster_rcnn_"
+#: How the name of a detector begins, ahead of that of the net whose stages it has; the first one unless it is named.
+DETECTORS = ("faster_rcnn_", "faster_rcnn_fpn_")
 
 #: Fields of a net that do not change what it computes once it is trained. They are not taken from the weights.
 TRAINING_FIELDS = frozenset(
@@ -153,6 +154,9 @@ def import_weights(source: str | Path, model: str | None = None, *, fields: Mapp
     if not names and net.task == "segmentation" and weights.num_classes == len(voc.CLASSES):
         names = voc.CLASSES
         notes.append("21 outputs of a net that segments are taken for PASCAL VOC's classes")
+    if not names and net.task == "detection" and weights.num_classes == len(coco_names.CLASSES):
+        names = coco_names.CLASSES
+        notes.append("91 outputs of a detector are taken for the background and COCO's classes by their ids")
     if image_size is not None and image_size < 1:
         raise UserError(f"the image size {image_size} must be 1 or more")
     if image_size is None and facts.image_size:
@@ -294,8 +298,9 @@ def _fill_in(config: ConfigDict, init_hash: str, model: str, fields: Mapping[str
              std: tuple[float, ...], image_size: int, shorter_side: int | None) -> None:  # fmt: skip
     """Writes into a config what it leaves to its weights; the arguments are facts of these."""
     config.init_hash = init_hash
-    if config.task == "detection" and not model.startswith(DETECTOR):
-        model = DETECTOR + model  # on the stages of that net
+    if config.task == "detection" and not model.startswith(DETECTORS):
+        on_its_stages = [prefix + model for prefix in DETECTORS]
+        model = config.model.name if config.model.name in on_its_stages else on_its_stages[0]
     if config.model.name in (MODEL_OF_WEIGHTS, model):
         config.model.name = model
         for field, value in fields.items():

@@ -42,6 +42,8 @@ PUBLISHED_COUNTS = {
     "fcn_resnet101": 54_314_346,
     "deeplabv3_resnet50": 42_004_074,
     "deeplabv3_resnet101": 60_996_202,
+    # torchvision's page has 41,755,286: without batch norm's scale and shift, which are frozen there.
+    "faster_rcnn_fpn_resnet50": 41_755_286 + 53_120,
     "vgg19": 143_667_240,
     "cifar_resnet20": 269_722,
     "cifar_resnet32": 464_154,
@@ -164,6 +166,7 @@ def test_training_changes_all_batch_statistics(name):
 def test_row_states_image_size_and_source(name):
     variant = get_variant(name)
     small, photographs = {"classification": (32, 224), "segmentation": (32, 520), "detection": (128, 600)}[variant.task]
+    photographs = 800 if "fpn" in name else photographs
     assert variant.image_size == (small if "cifar" in name else photographs)
     assert "20" in variant.source
 

@@ -51,6 +51,20 @@ def config(folder: Path) -> ConfigDict:
     return config
 
 
+@pytest.fixture
+def pyramid(config: ConfigDict) -> ConfigDict:
+    """A pyramid of strides 2, 4 and 8 on the same net."""
+    model = config.model
+    model.name, model.region_pool, model.fpn_features, model.head_features = (
+        "faster_rcnn_fpn_cifar_resnet20",
+        None,
+        8,
+        32,
+    )
+    model.anchor_sizes = (8, 13, 20)
+    return config
+
+
 def weights_of(workdir: Path) -> dict[str, Any]:
     return jax.device_get(resnet_jax.load_weights(workdir).variables)
 
@@ -170,6 +184,36 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
     assert after["params"]["head"]["kernel"].shape[0] == 2 * before["params"]["head"]["kernel"].shape[0]
 
 
+def test_a_pyramid_learns_from_the_weights_of_a_classifier(
+    pyramid: ConfigDict, folder: Path, tmp_path: Path, tiny_config: Callable, capsys: Any
+) -> None:
+    """All stages are the classifier's; the losses fall, and `predict` finds boxes."""
+    classifier = tiny_config(steps=2, eval_every=2, data__name="synthetic", data__normalization="imagenet")
+    fit(classifier, tmp_path / "classifier", devices=jax.devices()[:1])
+    pyramid.model.widths, pyramid.model.stage_sizes = None, None
+    pyramid.init_from, pyramid.finetune.frozen = str(tmp_path / "classifier"), "stem"
+    pyramid.steps = pyramid.eval_every = pyramid.checkpoint_every = 24
+    fit(pyramid, tmp_path / "run", devices=jax.devices()[:1])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+    before, after = weights_of(tmp_path / "classifier")["params"], weights_of(tmp_path / "run")["params"]
+    jax.tree.map(np.testing.assert_array_equal, before["stem"], after["stem"])
+    assert (
+        0
+        < np.abs(before["stage3"]["block1"]["conv1"]["kernel"] - after["stage3"]["block1"]["conv1"]["kernel"]).max()
+        < 0.2
+    )
+    assert after.keys() >= {"fpn", "rpn", "region_head", "head", "head_boxes"}
+
+    image = folder / "JPEGImages" / "image3.png"
+    assert (
+        main(["predict", f"--weights={tmp_path / 'run'}", str(image), f"--out={tmp_path}", "--least=0", "--json"]) == 0
+    )
+    (answer,) = json.loads(capsys.readouterr().out)["images"]
+    assert answer["objects"]
+
+
 def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:
     """Without the set, for the widest images; what is exported gives the boxes that the net gives, without its code."""
     config.data.folder = None
@@ -204,6 +248,9 @@ def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -
         ({"data.classes": ("purple",)}, "purple"),
         ({"model.region_pool": "mean"}, "region_pool"),
         ({"model.anchor_sizes": (0,)}, "above 0"),
+        ({"model.anchor_grid": "square"}, "anchor_grid"),
+        ({"model.name": "faster_rcnn_fpn_cifar_resnet20"}, "shared out among 3"),
+        ({"model.name": "faster_rcnn_fpn_cifar_resnet20", "model.finest_stage": 4}, "finest_stage"),
         ({"model.shared_stages": 3}, "shared_stages"),
     ],
 )

@@ -17,16 +17,23 @@ def anchor_shapes(sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray
     return np.stack([widths.ravel(), heights.ravel()], axis=-1)
 
 
-def grid_anchors(height: int, width: int, stride: int, shapes: np.ndarray, offset: float = 0.5) -> np.ndarray:
+#: Ways to lay anchors over an image; see `grid_anchors`.
+GRIDS = ("caffe", "torchvision")
+
+
+def grid_anchors(height: int, width: int, strides: int | tuple[int, int], shapes: np.ndarray, grid: str = "caffe"
+                 ) -> np.ndarray:  # fmt: skip
     """Returns the anchors of a feature map, float32 (height * width * len(shapes), 4): row by row.
 
     Args:
       height, width: of the feature map, in positions.
-      stride: pixels from one position to the next.
+      strides: pixels from one position to the next; or downwards and to the right.
       shapes: of `anchor_shapes`.
-      offset: where in a position's square of `stride` pixels the centre is: in its middle, as in Caffe's code; 0 in
-        torchvision's.
+      grid: "caffe" has them in the middle of a position's square, as Caffe's code; "torchvision" at its upper left
+        corner, with sides that are whole and even.
     """
+    offset = 0.5 if grid == "caffe" else 0.0
+    half = shapes / 2 if grid == "caffe" else np.round(shapes / 2)
     ys, xs = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    centres = (np.stack([xs, ys], axis=-1).reshape(-1, 1, 2) + offset) * stride
-    return np.concatenate([centres - shapes / 2, centres + shapes / 2], axis=-1).reshape(-1, 4).astype(np.float32)
+    centres = (np.stack([xs, ys], axis=-1).reshape(-1, 1, 2) + offset) * np.broadcast_to(strides, 2)[::-1]
+    return np.concatenate([centres - half, centres + half], axis=-1).reshape(-1, 4).astype(np.float32)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import Array
 
 from resnet_jax.errors import UserError, unknown_name
-from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
+from resnet_jax.models.detection.anchors import GRIDS, anchor_shapes, grid_anchors
 from resnet_jax.models.detection.pyramid import nearest_pair
 from resnet_jax.models.detection.regions import (
     Boxes,
@@ -23,11 +23,8 @@ from resnet_jax.models.detection.regions import (
     train_anchors,
     train_regions,
 )
-from resnet_jax.models.detection.roi import roi_align, roi_max_pool
+from resnet_jax.models.detection.roi_levels import POOLS, pool_levels
 from resnet_jax.models.detection.rpn import RPN
-
-#: Ways to take the features of a region.
-POOLS = {"max": roi_max_pool, "align": roi_align}
 
 
 class Losses(NamedTuple):
@@ -39,6 +36,7 @@ class Losses(NamedTuple):
       anchor_deltas: (batch, anchors, 4).
       logits: (batch, regions, 1 + classes).
       deltas: (batch, regions, 4), those of each region's own class.
+      region_beta: see `Detector`.
     """
 
     anchors: Trained
@@ -47,6 +45,7 @@ class Losses(NamedTuple):
     anchor_deltas: Array
     logits: Array
     deltas: Array
+    region_beta: float
 
 
 class View(NamedTuple):
@@ -64,6 +63,9 @@ class View(NamedTuple):
 class Detector(nn.Module):
     """Finds objects: a subclass says what sees the image (`image_features`) and what sees a region (`see_regions`).
 
+    The image is seen at one or more levels, the finest first. All of them propose regions, by one RPN, and each region
+    is pooled from one of them.
+
     Its parameters are those of the subclass's net by the same names, `rpn` (a 3x3 convolution, and two 1x1 for objects
     and boxes), `head` (the classes, background first) and `head_boxes`. So weights of a classifier fit it.
 
@@ -71,7 +73,9 @@ class Detector(nn.Module):
 
     Attributes:
       num_classes: classes of objects, without the background.
-      anchor_sizes, anchor_ratios: see `anchors.anchor_shapes`.
+      anchor_sizes, anchor_ratios: see `anchors.anchor_shapes`. Levels share the sizes out among them, the finest has
+        the first.
+      anchor_grid: how they lie, "caffe" or "torchvision"; see `anchors.grid_anchors`.
       rpn_stride: positions of the shared features from one anchor's to the next.
       rpn_features: features of the RPN's 3x3 convolution.
       rpn_anchors: anchors of an image that a step is trained on.
@@ -80,8 +84,9 @@ class Detector(nn.Module):
       train_proposals, test_proposals: (anchors ahead of NMS, proposals behind it) in training and in testing.
       smallest_proposal: side in pixels.
       regions, foreground: regions of an image that a step is trained on, and the share of objects among them, at most.
-      region_pool, region_size: "max" (RoI pooling) or "align" (RoIAlign), and its bins on a side, ahead of the last
-        stage.
+      region_beta: where the smooth L1 loss of a region's box turns from a square into a line.
+      region_pool, region_size: "max" (RoI pooling), "align" (RoIAlign) or "align_v1" (RoIAlign as it first was;
+        see `roi_levels.POOLS`), and its bins on a side.
       context: whether the whole image is seen as a region, too, whose features stand beside those of each region ahead
         of the classes and boxes (He et al. 2015, appendix B, "global context").
       nms_threshold, least_score, detections: of what is found in testing; see `regions.select`.
@@ -90,6 +95,7 @@ class Detector(nn.Module):
     num_classes: int = 20
     anchor_sizes: tuple[float, ...] = (128, 256, 512)
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    anchor_grid: str = "caffe"
     rpn_stride: int = 1
     rpn_features: int = 512
     rpn_anchors: int = 256
@@ -100,6 +106,7 @@ class Detector(nn.Module):
     smallest_proposal: float = 16.0
     regions: int = 128
     foreground: float = 0.25
+    region_beta: float = 1.0
     region_pool: str = "max"
     region_size: int = 14
     context: bool = False
@@ -109,12 +116,17 @@ class Detector(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.region_pool not in POOLS:
-            raise unknown_name("region_pool", self.region_pool, POOLS)
+        for field, known in (("region_pool", POOLS), ("anchor_grid", GRIDS)):
+            if getattr(self, field) not in known:
+                raise unknown_name(field, getattr(self, field), known)
         numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
-                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections)  # fmt: skip
+                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections,
+                   self.region_beta)  # fmt: skip
         if min(numbers) <= 0:
             raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
+        if len(self.anchor_sizes) % len(self.strides):
+            raise UserError(f"{len(self.anchor_sizes)} anchor_sizes cannot be shared out among {len(self.strides)} "
+                            "levels of features: as many for each")  # fmt: skip
 
     @property
     def task(self) -> str:
@@ -122,17 +134,27 @@ class Detector(nn.Module):
         return "detection"
 
     @property
-    def shared_stride(self) -> int:
-        """Returns the pixels from one position of the shared features to the next."""
+    def strides(self) -> tuple[int, ...]:
+        """Returns the pixels from one position of each level to the next."""
         raise NotImplementedError
+
+    @property
+    def region_strides(self) -> tuple[int, ...]:
+        """Returns the strides of the levels that regions are pooled from, the finest ones."""
+        return self.strides
+
+    @property
+    def side_multiple(self) -> int:
+        """Returns what the sides of a batch of images are rounded up to, so that images of many sizes share few."""
+        return 64
 
     @property
     def classified_side(self) -> int:
         """Returns the side of the images that such a net is trained on as a classifier, in pixels."""
         return 32 if getattr(self, "stem", "imagenet") == "cifar" else 224
 
-    def image_features(self, images: Array, train: bool) -> Array:
-        """Returns the shared features of images, (batch, height, width, channels)."""
+    def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
+        """Returns the features of images at each level, (batch, height, width, channels)."""
         raise NotImplementedError
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
@@ -166,28 +188,33 @@ class Detector(nn.Module):
             proposals = own_proposals if given is None else given
             predictions = self.predict_regions([View(features, jnp.ones((batch, 2)))], proposals, sizes)
             choose = partial(select, threshold=self.nms_threshold, least=self.least_score, most=self.detections)
-            return jax.vmap(choose)(predictions)
+            with jax.named_scope("detections"):
+                return jax.vmap(choose)(predictions)
 
         features = self.image_features(images, train)
-        anchors, objectness, anchor_deltas = self._rpn(features)
-        own_proposals = self._propose(anchors, objectness, anchor_deltas, sizes, self.train_proposals)
+        by_level = self._rpn(features)
+        own_proposals = self._propose(by_level, sizes, self.train_proposals)
         proposals = own_proposals if given is None else given
         assert isinstance(x, Mapping)
         objects: Objects = x["objects"]
+        anchors = jnp.concatenate(by_level[0])
+        objectness, anchor_deltas = (jnp.concatenate(values, axis=1) for values in by_level[1:])
         keys = jax.random.split(self.make_rng("dropout"), (2, batch))
-        drawn = jax.vmap(
-            lambda key, size, one: train_anchors(
-                key, anchors, size, one, count=self.rpn_anchors, inside=self.inside_anchors
-            )
-        )(keys[0], sizes, objects)
-        boxes, regions = jax.vmap(
-            lambda key, proposed, one: train_regions(key, proposed, one, count=self.regions, share=self.foreground)
-        )(keys[1], proposals, objects)
+        with jax.named_scope("sampling"):
+            drawn = jax.vmap(
+                lambda key, size, one: train_anchors(
+                    key, anchors, size, one, count=self.rpn_anchors, inside=self.inside_anchors
+                )
+            )(keys[0], sizes, objects)
+            boxes, regions = jax.vmap(
+                lambda key, proposed, one: train_regions(key, proposed, one, count=self.regions, share=self.foreground)
+            )(keys[1], proposals, objects)
         pooled = self._pool(features, self._looked_at(boxes, sizes))
         logits, deltas = self._classify(self._see(pooled, train))
         take = jax.vmap(lambda values, indices: values[indices])
         own = jnp.take_along_axis(deltas, regions.labels[..., None, None], axis=2)[:, :, 0]
-        return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own)
+        return Losses(drawn, regions, take(objectness, drawn.indices), take(anchor_deltas, drawn.indices), logits, own,
+                      self.region_beta)  # fmt: skip
 
     def propose_regions(self, images: Array, sizes: Array, counts: tuple[int, int] | None = None
                         ) -> tuple[Any, Boxes]:  # fmt: skip
@@ -199,7 +226,7 @@ class Detector(nn.Module):
           counts: how many regions ahead of NMS and behind it, at most; None: `test_proposals`.
         """
         features = self.image_features(images, False)
-        return features, self._propose(*self._rpn(features), sizes, counts or self.test_proposals)
+        return features, self._propose(self._rpn(features), sizes, counts or self.test_proposals)
 
     def predict_regions(self, views: Sequence[View], regions: Boxes, sizes: Array) -> Predictions:
         """Predicts the classes and boxes of regions of images.
@@ -222,24 +249,39 @@ class Detector(nn.Module):
             x = self._see(pooled[0], False)
         return jax.vmap(predict)(regions, *self._classify(x), sizes)
 
-    def _propose(self, anchors: Array, objectness: Array, deltas: Array, sizes: Array, counts: tuple[int, int]
-                 ) -> Boxes:  # fmt: skip
+    def _propose(
+        self, by_level: tuple[list[Array], list[Array], list[Array]], sizes: Array, counts: tuple[int, int]
+    ) -> Boxes:
+        anchors, logits, deltas = jax.lax.stop_gradient(by_level)
         find = partial(propose, anchors, before=counts[0], after=counts[1], threshold=self.rpn_threshold,
                        smallest=self.smallest_proposal)  # fmt: skip
-        return jax.vmap(find)(*jax.lax.stop_gradient((objectness, deltas)), sizes)
+        with jax.named_scope("proposals"):
+            return jax.vmap(find)(logits, deltas, sizes)
 
-    def _rpn(self, features: Array) -> tuple[Array, Array, Array]:
-        """Returns the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
-        shapes = anchor_shapes(self.anchor_sizes, self.anchor_ratios)
-        logits, deltas = RPN(self.rpn_features, len(shapes), self.rpn_stride, self.dtype, name="rpn")(features)
-        height, width = logits.shape[1:3]
-        anchors = jnp.asarray(grid_anchors(height, width, self.shared_stride * self.rpn_stride, shapes))
-        return anchors, logits.reshape(len(features), -1), deltas.reshape(len(features), -1, 4)
+    def _rpn(self, features: tuple[Array, ...]) -> tuple[list[Array], list[Array], list[Array]]:
+        """Returns of each level the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
+        share = len(self.anchor_sizes) // len(features)
+        rpn = RPN(self.rpn_features, share * len(self.anchor_ratios), self.rpn_stride, self.dtype, name="rpn")
+        anchors, logits, deltas = [], [], []
+        for level, x in enumerate(features):
+            shapes = anchor_shapes(self.anchor_sizes[level * share : (level + 1) * share], self.anchor_ratios)
+            objectness, boxes = rpn(x)
+            height, width = objectness.shape[1:3]
+            strides = (self.strides[level] * self.rpn_stride,) * 2
+            if self.anchor_grid == "torchvision":
+                # 13 positions on a side of 800 pixels are 61 pixels apart there, though the net's stride is 64.
+                rows, columns = (positions * self.strides[0] for positions in features[0].shape[1:3])
+                strides = rows // height, columns // width
+            anchors.append(jnp.asarray(grid_anchors(height, width, strides, shapes, self.anchor_grid)))
+            logits.append(objectness.reshape(len(x), -1))
+            deltas.append(boxes.reshape(len(x), -1, 4))
+        return anchors, logits, deltas
 
-    def _pool(self, features: Any, boxes: Array) -> Array:
+    def _pool(self, features: tuple[Array, ...], boxes: Array) -> Array:
         """Returns the features in the bins of regions, (batch, n, size, size, channels)."""
-        pool = partial(POOLS[self.region_pool], size=self.region_size, scale=1 / self.shared_stride)
-        return jax.vmap(pool)(features, boxes)
+        pool = partial(pool_levels, kind=self.region_pool, size=self.region_size, strides=self.region_strides)
+        with jax.named_scope("region_pool"):
+            return jax.vmap(pool)(features[: len(self.region_strides)], boxes)
 
     def _looked_at(self, boxes: Array, sizes: Array) -> Array:
         """Returns the regions (batch, n, 4) and, with `context`, the whole image behind them."""

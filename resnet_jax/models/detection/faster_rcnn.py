@@ -29,16 +29,16 @@ class FasterRCNN(Detector, ResNet):  # type: ignore[misc]  # one maps to detecti
         return len(self.stage_sizes) - 1 if self.shared_stages is None else self.shared_stages
 
     @property
-    def shared_stride(self) -> int:
-        """Returns the pixels from one position of the shared features to the next."""
+    def strides(self) -> tuple[int, ...]:
+        """Returns the pixels from one position of the shared features to the next, the one level."""
         stride = stem_stride(self)
         for own, _ in stage_strides(self)[: self.shared]:
             stride *= own
-        return stride
+        return (stride,)
 
-    def image_features(self, images: Array, train: bool) -> Array:
-        """Returns what the last of the shared stages gives."""
-        return ResNet.__call__(self, images, train, (1, self.shared))[-1]
+    def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
+        """Returns what the last of the shared stages gives, as the one level."""
+        return (ResNet.__call__(self, images, train, (1, self.shared))[-1],)
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
         """Returns what the other stages give of each region, averaged over its positions."""

@@ -1,5 +1,6 @@
 """From scores and shifts of anchors to proposals, from regions to detections, and what each is trained on."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,24 +88,32 @@ class Detections(NamedTuple):
     valid: Any
 
 
-def propose(anchors: Array, logits: Array, deltas: Array, size: Array, *, before: int, after: int, threshold: float,
-            smallest: float) -> Boxes:  # fmt: skip
+def propose(anchors: Sequence[Array], logits: Sequence[Array], deltas: Sequence[Array], size: Array, *, before: int,
+            after: int, threshold: float, smallest: float) -> Boxes:  # fmt: skip
     """Returns up to `after` proposals of an image (Ren et al. 2015, section 3.3), the best first.
 
+    With several levels of features, each has its own candidates and its own NMS (Lin et al. 2017, section 4.1, as in
+    Detectron); then the best of all are taken.
+
     Args:
-      anchors: (n, 4).
-      logits: (n,), of each anchor being an object.
-      deltas: (n, 4), its regression.
+      anchors: of each level, (n, 4).
+      logits: of each level, (n,), of each anchor being an object.
+      deltas: of each level, (n, 4), its regression.
       size: (height, width) of the image without its padding.
-      before: number of the best anchors that are looked at.
+      before: number of the best anchors of a level that are looked at.
       after: number of proposals.
       threshold: of NMS among them.
       smallest: side in pixels below which a proposal is dropped.
     """
-    scores, order = jax.lax.top_k(logits, min(before, len(anchors)))
-    boxes = clip(decode(deltas[order], anchors[order]), size)
+    candidates, scores = [], []
+    for of_level, level_logits, level_deltas in zip(anchors, logits, deltas, strict=True):
+        best, order = jax.lax.top_k(level_logits, min(before, len(of_level)))
+        candidates.append(decode(level_deltas[order], of_level[order]))
+        scores.append(best)
+    boxes = clip(jnp.concatenate(candidates), size)
+    levels = jnp.concatenate([jnp.full(len(best), level, jnp.int32) for level, best in enumerate(scores)])
     valid = jnp.all(boxes[:, 2:] - boxes[:, :2] >= smallest, axis=-1)
-    kept = nms(boxes, scores, threshold, after, valid)
+    kept = nms(boxes, jnp.concatenate(scores), threshold, after, valid, levels)
     return Boxes(boxes[kept.indices] * kept.valid[:, None], kept.valid)
 
 
@@ -176,22 +185,15 @@ def select(predictions: Predictions, *, threshold: float, least: float, most: in
       most: number of detections.
       voting: IoU of boxes that vote on a box that is kept, see `voting.vote`; None: there is no voting.
     """
-
-    def of_class(boxes: Array, scores: Array) -> tuple[Array, Array]:
-        valid = predictions.valid & (scores >= least) & (area(boxes) > 0)
-        kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid)
-        found = boxes[kept.indices]
-        if voting is not None:
-            found = vote(found, boxes, scores * valid, voting)
-        return found, jnp.where(kept.valid, scores[kept.indices], -1)
-
-    found, kept_scores = jax.vmap(of_class, in_axes=1)(predictions.boxes, predictions.scores)
-    labels = jnp.broadcast_to(jnp.arange(len(found), dtype=jnp.int32)[:, None], kept_scores.shape)
-    best, order = jax.lax.top_k(kept_scores.ravel(), min(most, kept_scores.size))
-    valid = best >= 0
-    return Detections(
-        found.reshape(-1, 4)[order] * valid[:, None], jnp.maximum(best, 0), labels.ravel()[order] * valid, valid
-    )
+    n, classes = predictions.scores.shape
+    boxes = predictions.boxes.swapaxes(0, 1).reshape(-1, 4)  # class by class
+    scores, valid = predictions.scores.T.ravel(), jnp.tile(predictions.valid, classes)
+    labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), n)
+    kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid & (scores >= least) & (area(boxes) > 0), labels)
+    there, found = kept.valid, boxes[kept.indices]
+    if voting is not None:
+        found = vote(found, boxes, scores * valid, voting, labels[kept.indices][:, None] == labels)
+    return Detections(found * there[:, None], scores[kept.indices] * there, labels[kept.indices] * there, there)
 
 
 def _not_in_crowds(matches: Array, boxes: Array, objects: Objects) -> Array:

@@ -32,13 +32,24 @@ def roi_align(features: Array, boxes: Array, size: int, scale: float, *, samples
     return jnp.einsum("nqw,npwc->npqc", columns, by_rows)
 
 
-def _bin_weights(starts: Array, ends: Array, length: int, size: int, samples: int, aligned: bool) -> Array:
-    """Returns the weight of each position in each bin of one axis, (n, size, length)."""
+def sample_points(starts: Array, ends: Array, length: int | Array, size: int, samples: int, aligned: bool
+                  ) -> tuple[Array, Array]:  # fmt: skip
+    """Returns where the samples of one axis lie, (n, size * samples), and which are not too far outside, bool.
+
+    Args:
+      starts, ends: of the boxes, (n,), in positions.
+      length: positions of the axis, one number or (n, 1).
+      size, samples, aligned: see `roi_align`.
+    """
     extents = ends - starts if aligned else jnp.maximum(ends - starts, 1)
     places = (jnp.arange(size * samples) + 0.5) / samples
     points = starts[:, None] + places * (extents / size)[:, None]
-    inside = (points >= -1) & (points <= length)
-    points = jnp.clip(points, 0, length - 1)
+    return jnp.clip(points, 0, length - 1), (points >= -1) & (points <= length)
+
+
+def _bin_weights(starts: Array, ends: Array, length: int, size: int, samples: int, aligned: bool) -> Array:
+    """Returns the weight of each position in each bin of one axis, (n, size, length)."""
+    points, inside = sample_points(starts, ends, length, size, samples, aligned)
     weights = jnp.maximum(1 - jnp.abs(points[..., None] - jnp.arange(length)), 0) * inside[..., None]
     return weights.reshape(len(starts), size, samples, length).mean(axis=2)
 

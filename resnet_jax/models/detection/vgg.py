@@ -16,13 +16,13 @@ class VGGDetector(Detector, VGG):
     region_size: int = 7
 
     @property
-    def shared_stride(self) -> int:
-        """Returns the pixels from one position of the shared features to the next: 16, of five stages."""
-        return 2 ** (len(self.stage_sizes) - 1)
+    def strides(self) -> tuple[int, ...]:
+        """Returns the pixels from one position of the one level to the next: 16, of five stages."""
+        return (2 ** (len(self.stage_sizes) - 1),)
 
-    def image_features(self, images: Array, train: bool) -> Array:
-        """Returns what the last convolution gives."""
-        return VGG.__call__(self, images, train, "convolutions")
+    def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
+        """Returns what the last convolution gives, as the one level."""
+        return (VGG.__call__(self, images, train, "convolutions"),)
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
         """Returns what the second hidden layer gives of each region; in training both have dropout."""

@@ -28,10 +28,10 @@ def test_a_region_that_is_the_whole_image_is_what_the_classifier_sees():
     assert jax.tree.map(jnp.shape, variables["params"]) == {
         name: jax.tree.map(jnp.shape, names[name]) for name in variables["params"]
     }
-    features = net.apply(variables, images, False, method="image_features")
-    assert (features.shape, net.shared_stride, net.region_size) == ((2, 14, 14, 6), 2, 7)
+    (features,) = net.apply(variables, images, False, method="image_features")
+    assert (features.shape, *net.strides, net.region_size) == ((2, 14, 14, 6), 2, 7)
     whole = np.array([[0, 0, 26, 26]], np.float32)  # positions 0 to 13
-    pooled = jax.vmap(lambda one: roi_max_pool(one, whole, size=7, scale=1 / net.shared_stride))(features)[:, 0]
+    pooled = jax.vmap(lambda one: roi_max_pool(one, whole, size=7, scale=1 / net.strides[0]))(features)[:, 0]
     seen = net.apply(variables, pooled, False, method="see_regions")
     assert seen.dtype == jnp.float32
     np.testing.assert_allclose(seen, classifier.apply(variables, images), rtol=1e-5)
@@ -57,8 +57,8 @@ def test_the_published_net_sees_images_at_a_stride_of_16():
     params = variables["params"]
     assert params["fc1"]["kernel"].shape == (25088, 4096) and params["head"]["kernel"].shape == (4096, 21)
     assert params["rpn"]["objectness"]["kernel"].shape == (1, 1, 512, 9)
-    features = jax.eval_shape(lambda v, x: net.apply(v, x, False, method="image_features"), variables, images)
-    assert features.shape == (1, 38, 50, 512) and net.shared_stride == 16
+    (features,) = jax.eval_shape(lambda v, x: net.apply(v, x, False, method="image_features"), variables, images)
+    assert features.shape == (1, 38, 50, 512) and net.strides == (16,)
 
 
 def test_images_too_small():
