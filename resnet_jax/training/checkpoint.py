@@ -29,6 +29,10 @@ from resnet_jax.training.step import TrainState
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
 SMALL = 2**16
 
+#: Seconds that writing a checkpoint may take: a century. Orbax measures them by the wall clock, and would give up a save
+#: when that jumps, as where a machine finds its time late. A process that dies is found by its heartbeat.
+_NO_TIMEOUT = 100 * 365 * 86400
+
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
@@ -76,6 +80,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
             enable_async_checkpointing=not read_only,
+            async_options=ocp.AsyncOptions(timeout_secs=_NO_TIMEOUT),
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
