@@ -3,7 +3,6 @@
 A net has hundreds of small arrays, and Orbax takes about a millisecond of CPU for each. They are packed into few.
 """
 
-import contextlib
 import copy
 import dataclasses
 import itertools
@@ -22,15 +21,15 @@ from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.data.placement import place
-from resnet_jax.errors import UserError, one_line, writing
+from resnet_jax.errors import PLENTY, UserError, check_memory, lacks_memory, one_line, writing
 from resnet_jax.training.distributed import agreed, all_agree
 from resnet_jax.training.step import TrainState
 
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
 SMALL = 2**16
 
-#: Seconds that writing a checkpoint may take: a century. Orbax measures them by the wall clock, and would give up a save
-#: when that jumps, as where a machine finds its time late. A process that dies is found by its heartbeat.
+#: Seconds that writing a checkpoint may take: a century. Orbax measures them by the wall clock, and would give up a
+#: save when that jumps, as where a machine finds its time late. A process that dies is found by its heartbeat.
 _NO_TIMEOUT = 100 * 365 * 86400
 
 
@@ -134,6 +133,7 @@ class Checkpoints:
             try:
                 found = self._read(step, like, sharding)
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
+                check_memory(error, _needed(like))
                 why = one_line(error)
             if not all_agree(found is not None) or found is None:
                 damaged[step] = f"checkpoint {step} cannot be read ({why})"
@@ -160,9 +160,10 @@ class Checkpoints:
         """Returns whether there is a checkpoint of this step, and it is whole; see `restore`."""
         self.wait()
         whole = False
-        # Each layer of Orbax and TensorStore has its own types for damage.
-        with contextlib.suppress(Exception):
+        try:
             whole = step in self._manager.all_steps() and self._read(step, like, sharding) is not None
+        except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
+            check_memory(error, _needed(like))
         return all_agree(whole)
 
     def drop_after(self, step: int) -> None:
@@ -210,13 +211,19 @@ class Checkpoints:
             return error  # a process is gone, which `fit` says
         whole = ", ".join(str(step) for step in self.steps()) or "none"
         try:
-            why = "the disk is full" if shutil.disk_usage(self._directory).free < 2**20 else one_line(error)
+            full = shutil.disk_usage(self._directory).free < 2**20
+            why = "the disk is full" if full else "not enough memory" if lacks_memory(error) else one_line(error)
         except OSError as gone:
             return UserError(f"cannot write a checkpoint to {self._directory}: {gone.strerror}")
         return UserError(
             f"cannot write a checkpoint to {self._directory}: {why}; whole checkpoints there: {whole}. With that "
             "mended, the same command goes on from the newest"
         )
+
+
+def _needed(state: TrainState) -> int:
+    """Returns bytes that reading a state may take at most."""
+    return PLENTY + 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def checksum(state: TrainState) -> int:

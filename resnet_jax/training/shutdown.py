@@ -1,0 +1,104 @@
+"""Ends the processes of one run together: one that fails tells the others why.
+
+They would else wait for it in the next sum over the devices, and then only know that it is gone.
+"""
+
+import atexit
+import contextlib
+import os
+import threading
+from typing import Any
+
+import jax
+from jax._src import distributed as _state  # what processes can tell each other has no public name
+
+from resnet_jax.errors import say
+
+#: Where the first process that fails says why.
+_KEY = "resnet_jax/failed"
+
+#: Seconds between two looks whether another process failed.
+_INTERVAL = 0.5
+
+#: Seconds that a process has to end by itself: one that may meet the same mistake, and one that closes its files.
+_GRACE, _LONGEST = 3, 30
+
+#: Seconds that a process which fails waits for the others to end as well.
+_LEAVE_SECONDS = 10
+
+#: Exit status of a process that ends for a mistake of another's, as for its own.
+_MISTAKE = 2
+
+_failing, _told, _said = threading.Event(), threading.Event(), threading.Event()
+
+
+def watch() -> None:
+    """Lets another process's `tell` end this one some seconds later, with one line, unless it ends by itself."""
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(over,), daemon=True)
+    thread.start()
+
+    def end() -> None:
+        over.set()
+        thread.join()
+
+    atexit.register(end)  # called ahead of JAX's own function, which closes what the thread asks
+
+
+def several() -> bool:
+    """Returns whether this is one of several processes."""
+    return _client() is not None
+
+
+def tell(message: str) -> None:
+    """Tells the other processes that this one fails, and why. From here on it has 30 seconds to end by itself."""
+    if not several() or _failing.is_set():
+        return
+    _failing.set()
+    with contextlib.suppress(Exception):  # another one said it first, or process 0, which keeps it, is gone
+        _client().key_value_set(_KEY, f"{jax.process_index()} {message}")
+
+
+def leave(status: int) -> None:
+    """Ends a process that failed and has said so. Returns where its usual exit will do.
+
+    That of a process which ends alone would wait for the others until JAX's runtime aborts it.
+    """
+    _said.set()
+    if several() and not _all_leave():
+        os._exit(status)
+
+
+def give_way() -> None:
+    """Returns, unless another process has told why it fails: then this one is about to be ended for that."""
+    if _told.is_set():
+        threading.Event().wait()
+
+
+def _client() -> Any:
+    """Returns what asks process 0; None where this process is alone."""
+    return _state.global_state.client
+
+
+def _watch(over: threading.Event) -> None:
+    while not _told.is_set():
+        if over.wait(_INTERVAL):
+            return
+        with contextlib.suppress(Exception):  # NOT_FOUND as long as all is well
+            who, _, message = _client().key_value_try_get(_KEY).partition(" ")
+            _told.set()
+    if over.wait(_LONGEST if _failing.wait(_GRACE) else 0):
+        return
+    if not _said.is_set():
+        say(f"error: process {who}: {message}")
+    _all_leave()
+    os._exit(_MISTAKE)
+
+
+def _all_leave() -> bool:
+    """Returns whether every process is about to end, as this one is. Waits some seconds for the others."""
+    try:
+        _client().wait_at_barrier("resnet_jax leaves", 1000 * _LEAVE_SECONDS)
+    except Exception:
+        return False
+    return True
