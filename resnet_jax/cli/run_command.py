@@ -15,8 +15,8 @@ from resnet_jax.errors import ProcessLost, Stopped, UserError, lacks_memory, one
 from resnet_jax.malloc_tuning import keep_freed_memory
 
 #: Exit statuses: a user's mistake; one of ours; a run that saved its state and can be continued (EX_TEMPFAIL); Ctrl-C
-#: before there was anything to save, and a reader that is gone, as of `summary NET | head` (128 + SIGINT and SIGPIPE, as
-#: in shells).
+#: before there was anything to save, and a reader that is gone, as of `summary NET | head` (128 + SIGINT and SIGPIPE,
+#: as in shells).
 MISTAKE, BUG, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 1, 75, 130, 141
 
 #: What stands in the way of a file, rather than in the code.

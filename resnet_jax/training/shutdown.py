@@ -6,7 +6,9 @@ They would else wait for it in the next sum over the devices, and then only know
 import atexit
 import contextlib
 import os
+import sys
 import threading
+import time
 from typing import Any
 
 import jax
@@ -21,10 +23,13 @@ _KEY = "resnet_jax/failed"
 _INTERVAL = 0.5
 
 #: Seconds that a process has to end by itself: one that may meet the same mistake, and one that closes its files.
-_GRACE, _LONGEST = 3, 30
+_GRACE, _LONGEST = 10, 40
 
 #: Seconds that a process which fails waits for the others to end as well.
-_LEAVE_SECONDS = 10
+_LEAVE_SECONDS = 20
+
+#: Seconds by which process 0 ends after the others: JAX's runtime aborts those that miss it.
+_LAST = 1
 
 #: Exit status of a process that ends for a mistake of another's, as for its own.
 _MISTAKE = 2
@@ -51,7 +56,7 @@ def several() -> bool:
 
 
 def tell(message: str) -> None:
-    """Tells the other processes that this one fails, and why. From here on it has 30 seconds to end by itself."""
+    """Tells the other processes that this one fails, and why. From here on it has 40 seconds to end by itself."""
     if not several() or _failing.is_set():
         return
     _failing.set()
@@ -60,13 +65,13 @@ def tell(message: str) -> None:
 
 
 def leave(status: int) -> None:
-    """Ends a process that failed and has said so. Returns where its usual exit will do.
+    """Ends one of several processes, which failed and has said so; returns in one that is alone.
 
-    That of a process which ends alone would wait for the others until JAX's runtime aborts it.
+    The usual exit would wait for the others until JAX's runtime aborts it.
     """
     _said.set()
-    if several() and not _all_leave():
-        os._exit(status)
+    if several():
+        _leave_together(status)
 
 
 def give_way() -> None:
@@ -91,14 +96,15 @@ def _watch(over: threading.Event) -> None:
         return
     if not _said.is_set():
         say(f"error: process {who}: {message}")
-    _all_leave()
-    os._exit(_MISTAKE)
+    _leave_together(_MISTAKE)
 
 
-def _all_leave() -> bool:
-    """Returns whether every process is about to end, as this one is. Waits some seconds for the others."""
-    try:
+def _leave_together(status: int) -> None:
+    """Ends this process once all are about to end, or after some seconds; process 0, which they ask, as the last."""
+    with contextlib.suppress(Exception):  # another process is gone
         _client().wait_at_barrier("resnet_jax leaves", 1000 * _LEAVE_SECONDS)
-    except Exception:
-        return False
-    return True
+    if jax.process_index() == 0:
+        time.sleep(_LAST)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(status)
