@@ -83,6 +83,7 @@ class Checkpoints:
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._opened = None if read_only else os.stat(self._directory)
 
     def steps(self) -> list[int]:
         """Returns the steps of the checkpoints, ascending."""
@@ -98,8 +99,9 @@ class Checkpoints:
           scores: the metric that decides which checkpoint is the best, of every step so far that was evaluated.
 
         Raises:
-          UserError: if this or the last checkpoint could not be written, as on a full disk.
+          UserError: if this or the last checkpoint could not be written, as on a full disk; see also `wait`.
         """
+        agreed(self._check_is_there)
         if step in self._manager.all_steps():
             return
         # Copied: it is written in the background, while the run goes on to change its lists.
@@ -176,12 +178,27 @@ class Checkpoints:
         """Waits until everything is on disk.
 
         Raises:
-          UserError: if the last checkpoint could not be written.
+          UserError: if the last checkpoint could not be written, or the folder was removed or replaced.
         """
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
+        agreed(self._check_is_there)
+
+    def _check_is_there(self) -> None:
+        """Raises UserError if the folder is another than the one that was opened: Orbax would make it again."""
+        if self._opened is None:
+            return
+        try:
+            there = os.path.samestat(self._opened, os.stat(self._directory))
+        except OSError:
+            there = False
+        if not there:
+            raise UserError(
+                f"{self._directory} was removed or replaced while this process trained, which therefore ends; the same "
+                "command goes on from the newest checkpoint that is left, or anew"
+            )
 
     def _read(self, step: int, like: TrainState, sharding: NamedSharding) -> tuple[TrainState, dict[str, Any]]:
         arrays = ocp.args.StandardRestore(packed_shapes(like, sharding))
