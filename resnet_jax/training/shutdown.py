@@ -19,6 +19,9 @@ from resnet_jax.errors import say
 #: Where the first process that fails says why.
 _KEY = "resnet_jax/failed"
 
+#: Is there once a process has found that it did not meet that mistake.
+_ALONE = "resnet_jax/failed alone"
+
 #: Seconds between two looks whether another process failed.
 _INTERVAL = 0.5
 
@@ -60,8 +63,7 @@ def tell(message: str) -> None:
     if not several() or _failing.is_set():
         return
     _failing.set()
-    with contextlib.suppress(Exception):  # another one said it first, or process 0, which keeps it, is gone
-        _client().key_value_set(_KEY, f"{jax.process_index()} {message}")
+    _set(_KEY, f"{jax.process_index()} {message}")
 
 
 def leave(status: int) -> None:
@@ -86,17 +88,32 @@ def _client() -> Any:
 
 
 def _watch(over: threading.Event) -> None:
-    while not _told.is_set():
+    while (said := _get(_KEY)) is None:
         if over.wait(_INTERVAL):
             return
-        with contextlib.suppress(Exception):  # NOT_FOUND as long as all is well
-            who, _, message = _client().key_value_try_get(_KEY).partition(" ")
-            _told.set()
-    if over.wait(_LONGEST if _failing.wait(_GRACE) else 0):
-        return
-    if not _said.is_set():
-        say(f"error: process {who}: {message}")
-    _leave_together(_MISTAKE)
+    _told.set()
+    who, _, message = said.partition(" ")
+    end = time.monotonic() + _LONGEST
+    if not _failing.wait(_GRACE):
+        _set(_ALONE, "")
+    # One that fails alone may wait for the others in vain, as where it closes its checkpoints.
+    while time.monotonic() < end and _get(_ALONE) is None:
+        if over.wait(_INTERVAL):
+            return
+    if not _said.is_set():  # else it leaves by itself
+        say(f"error: {message}" if int(who) == jax.process_index() else f"error: process {who}: {message}")
+        _leave_together(_MISTAKE)
+
+
+def _get(key: str) -> str | None:
+    with contextlib.suppress(Exception):  # NOT_FOUND
+        return str(_client().key_value_try_get(key))
+    return None
+
+
+def _set(key: str, value: str) -> None:
+    with contextlib.suppress(Exception):  # another one did, or process 0, which keeps it, is gone
+        _client().key_value_set(key, value)
 
 
 def _leave_together(status: int) -> None:
