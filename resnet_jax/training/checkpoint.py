@@ -23,14 +23,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 from resnet_jax.data.placement import place
 from resnet_jax.errors import PLENTY, UserError, check_memory, lacks_memory, one_line, writing
 from resnet_jax.training.distributed import agreed, all_agree
+from resnet_jax.training.orbax_clock import use_monotonic_clock
 from resnet_jax.training.step import TrainState
 
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
 SMALL = 2**16
-
-#: Seconds that writing a checkpoint may take: a century. Orbax measures them by the wall clock, and would give up a
-#: save when that jumps, as where a machine finds its time late. A process that dies is found by its heartbeat.
-_NO_TIMEOUT = 100 * 365 * 86400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +71,12 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int, lower_is_better: bool = True, read_only: bool = False) -> None:
         """Opens `directory`, which is made when needed; with `read_only`, nothing in it is ever changed."""
+        use_monotonic_clock()
         self._directory, self._read_only = directory.absolute(), read_only
         self._best = _KeepBest(lower_is_better)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), self._best]),
             enable_async_checkpointing=not read_only,
-            async_options=ocp.AsyncOptions(timeout_secs=_NO_TIMEOUT),
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
