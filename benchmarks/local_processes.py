@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks import ROOT
@@ -87,6 +88,7 @@ class Job:
         cache: Path,
         heartbeat: int = 60,
         srun: bool = False,
+        through: Mapping[int, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """Starts them.
 
@@ -98,6 +100,7 @@ class Job:
           cache: folder of compiled programs.
           heartbeat: seconds without a sign of life after which a process counts as dead.
           srun: whether SLURM's variables tell them of each other, instead of flags.
+          through: a command, by process, that takes its own as further arguments and becomes it.
         """
         port = free_port()
         self.logs = [logs.with_name(f"{logs.name}.{i}.log") for i in range(processes)]
@@ -123,7 +126,7 @@ class Job:
                     f"--coordinator_address=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={i}",
                     f"--heartbeat_timeout={heartbeat}",
                 ]  # fmt: skip
-            command = [sys.executable, "-m", "resnet_jax", *arguments, *flags]
+            command = [*through.get(i, ()), sys.executable, "-m", "resnet_jax", *arguments, *flags]
             with log.open("w") as file:
                 self.processes.append(
                     subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment | extra)

@@ -2,12 +2,20 @@
 
 import contextlib
 import difflib
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 #: Zero-width joiner and non-joiner, which words of several scripts and emoji need.
 JOINERS = frozenset("\u200c\u200d")
+
+#: What errors for want of memory say that are no MemoryError: XLA's, TensorStore's, C++'s, libjpeg's, the system's.
+_NO_MEMORY = ("RESOURCE_EXHAUSTED", "bad_alloc", "nsufficient memory", "annot allocate memory", "start new thread",
+              "failed to map segment")  # fmt: skip
+
+#: Bytes of free memory that are more than a small file may take; see `check_memory`.
+PLENTY = 300 * 2**20
 
 
 class UserError(Exception):
@@ -31,6 +39,35 @@ class ProcessLost(Stopped):
 def one_line(error: Exception, most: int = 200) -> str:
     """Returns the first `most` characters of an error's message in one line; its type's name where there is none."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def say(text: str) -> None:
+    """Prints a line to stderr; see `printable`."""
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Returns whether an error, or one that led to it, is for want of memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
+
+
+def check_memory(error: Exception, needed: int = PLENTY) -> None:
+    """Raises MemoryError if an error is for want of memory, and not because of what a damaged file claims to hold.
+
+    The memory is short if it cannot give what a file that is whole may take. Without this, whole files would pass for
+    damaged ones.
+
+    Args:
+      error: what reading a file raised.
+      needed: bytes that reading it may take.
+    """
+    if lacks_memory(error):
+        bytearray(needed)
 
 
 def printable(text: str) -> str:

@@ -6,19 +6,24 @@ import io
 import logging
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 
 from resnet_jax.cache import use_compilation_cache
-from resnet_jax.errors import ProcessLost, Stopped, UserError, printable
+from resnet_jax.errors import ProcessLost, Stopped, UserError, lacks_memory, one_line, say
 from resnet_jax.malloc_tuning import keep_freed_memory
 
-#: Exit statuses: a user's mistake; a run that saved its state and can be continued (EX_TEMPFAIL); Ctrl-C before there
-#: was anything to save, and a reader that is gone, as of `summary NET | head` (128 + SIGINT and SIGPIPE, as in shells).
-MISTAKE, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 75, 130, 141
+#: Exit statuses: a user's mistake; one of ours; a run that saved its state and can be continued (EX_TEMPFAIL); Ctrl-C
+#: before there was anything to save, and a reader that is gone, as of `summary NET | head` (128 + SIGINT and SIGPIPE,
+#: as in shells).
+MISTAKE, BUG, STOPPED, INTERRUPTED, BROKEN_PIPE = 2, 1, 75, 130, 141
 
 #: What stands in the way of a file, rather than in the code.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+#: Ends the processes of a run together; it is imported where there are several.
+_SHUTDOWN = "resnet_jax.training.shutdown"
 
 #: Libraries that log at length about what they also raise. JAX's log stays: it says when a GPU cannot be used.
 QUIET_LOGS = ("absl", "asyncio", "orbax", "etils", "tensorflow_datasets")
@@ -51,34 +56,34 @@ def run_command(command: Callable[[], object], compilation_cache: bool = True) -
             raise
         _discard_output()
         what = f" {error.filename}" if error.filename else " the output"
-        _say(f"error: cannot write{what}: {error.strerror}")
-        return MISTAKE
+        return _failed(f"cannot write{what}: {error.strerror}")
 
 
 def _carry_out(command: Callable[[], object]) -> int:
     try:
         command()
     except UserError as error:
-        _say(f"error: {error}")
-        if "jax" in sys.modules:
-            from resnet_jax.training.distributed import all_leave
-
-            if not all_leave():
-                os._exit(MISTAKE)
-        return MISTAKE
+        return _failed(str(error))
     except Stopped as stopped:
-        _say(f"stopped: {stopped}")
+        if isinstance(stopped, ProcessLost):
+            from resnet_jax.training.shutdown import give_way
+
+            give_way()
+        say(f"stopped: {stopped}")
         if isinstance(stopped, ProcessLost):
             os._exit(STOPPED)  # a normal exit would wait for the lost process
         return STOPPED
     except KeyboardInterrupt:
-        _say("stopped at once; the same command goes on from the newest checkpoint")
+        say("stopped at once; the same command goes on from the newest checkpoint")
         return INTERRUPTED
-    except RuntimeError as error:
-        if "Unable to initialize backend" not in str(error):
-            raise
-        _say(f"error: {' '.join(str(error).split())}")  # by JAX_PLATFORMS
-        return MISTAKE
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):  # by JAX_PLATFORMS
+            return _failed(" ".join(str(error).split()))
+        if lacks_memory(error):
+            return _failed(f"not enough memory ({one_line(error)}); smaller batches need less")
+        if not (isinstance(error, OSError) and error.errno in (*FULL, errno.EPIPE)):
+            _end_with_others(error)
+        raise
     except SystemExit as exit:
         # rich ends a command so, with status 1, where its output is a pipe that nobody reads.
         if exit.code == 1 and isinstance(exit.__context__, BrokenPipeError):
@@ -89,10 +94,31 @@ def _carry_out(command: Callable[[], object]) -> int:
     return 0
 
 
+def _failed(message: str) -> int:
+    """Says why the command fails, here and to the other processes of the run, and returns its status."""
+    shutdown = sys.modules.get(_SHUTDOWN)
+    if shutdown is not None:
+        shutdown.tell(message)
+    say(f"error: {message}")
+    if shutdown is not None:
+        shutdown.leave(MISTAKE)
+    return MISTAKE
+
+
+def _end_with_others(error: Exception) -> None:
+    """Ends the other processes of a run, if there are any, with one that met a mistake of ours."""
+    shutdown = sys.modules.get(_SHUTDOWN)
+    if shutdown is not None and shutdown.several():
+        shutdown.tell(f"{type(error).__name__}: {one_line(error)}")
+        traceback.print_exception(error)
+        shutdown.leave(BUG)
+
+
 def _quieten() -> None:
     for library in QUIET_LOGS:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     if not sys.warnoptions:  # python -W and PYTHONWARNINGS show them
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # Orbax's, behind an error that is told
         for library in QUIET_WARNINGS:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
 
@@ -112,19 +138,19 @@ def _discard_output() -> None:
         os.close(nowhere)
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it
-        print(printable(text), file=sys.stderr, flush=True)
-
-
 def hide_late_threads() -> None:
-    """Hides that TensorStore's threads come too late to a write of Orbax that failed, which the command says itself."""
+    """Hides what comes after a command's own last words.
+
+    TensorStore's threads come too late to a write of Orbax that failed, and where memory is short, JAX's clean-up fails
+    as well.
+    """
     shown = sys.unraisablehook
     if shown.__module__ == __name__:  # an earlier command of this process did it
         return
 
     def show(raised: "sys.UnraisableHookArgs") -> None:
-        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+        late = isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"
+        if not late and not lacks_memory(raised.exc_value):
             shown(raised)
 
     sys.unraisablehook = show

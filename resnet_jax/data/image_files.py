@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from resnet_jax.data.jpeg import has_notes, is_jpeg, is_sequential, stored_size, turbo
-from resnet_jax.errors import UserError, one_line
+from resnet_jax.errors import UserError, check_memory, one_line
 
 # Pillow warns of odd EXIF notes and the like. `catch_warnings` is not safe in threads, which decode here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -205,6 +205,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     except Image.DecompressionBombError as error:
         raise DecodeError(_TOO_LARGE) from error
     except Exception as error:  # Pillow's readers raise errors of many types for damaged files
+        check_memory(error)
         raise DecodeError(f"damaged: {one_line(error)}") from error
     if image.width * image.height > MOST_PIXELS_OF_OTHERS:
         raise DecodeError(_TOO_LARGE)
@@ -231,6 +232,7 @@ def _by_pillow(image: Image.Image) -> np.ndarray:
     except DecodeError:
         raise
     except Exception as error:  # Pillow's readers raise errors of many types for damaged files
+        check_memory(error)
         raise DecodeError(f"damaged: {one_line(error)}") from error
 
 
@@ -238,7 +240,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
         return found if found in _UPRIGHT else 1
-    except Exception:  # of many types, for damaged notes
+    except Exception as error:  # of many types, for damaged notes
+        check_memory(error)
         return 1
 
 

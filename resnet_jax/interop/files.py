@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 from flax import serialization, traverse_util
 
-from resnet_jax.errors import UserError, one_line, some
+from resnet_jax.errors import PLENTY, UserError, check_memory, one_line, some
 from resnet_jax.interop.facts import CONFIG, PREPROCESSOR, is_timm, read_json
 from resnet_jax.interop.pickle_values import Unread
 from resnet_jax.interop.shards import INDEX_END, index_beside, shards_of
@@ -172,6 +172,7 @@ def _read_msgpack(path: Path) -> Any:
     try:
         return serialization.msgpack_restore(path.read_bytes())
     except Exception as error:  # of msgpack, of NumPy, of Flax: whatever damaged bytes lead to
+        check_memory(error, PLENTY + 2 * path.stat().st_size)
         raise UserError(f"{path} is damaged, cut off or no msgpack of Flax's: {error}") from error
 
 
@@ -199,6 +200,7 @@ def _read_orbax(path: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # Orbax and TensorStore have many
+        check_memory(error)
         raise UserError(f"cannot read the Orbax checkpoint {path}: {one_line(error, 300)}") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import PLENTY, UserError, check_memory
 from resnet_jax.interop import pickles
 from resnet_jax.interop.pickle_values import Damaged, Storage, Strided
 
@@ -58,6 +58,7 @@ def read_torch(path: Path) -> Any:
     except UserError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     except _DAMAGE as error:
+        check_memory(error, PLENTY + path.stat().st_size)
         reason = str(error) if isinstance(error, Damaged) else f"{type(error).__name__}: {error}"
         raise UserError(f"{path} is damaged or cut off: {reason:.200}") from error
 

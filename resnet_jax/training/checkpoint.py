@@ -3,7 +3,6 @@
 A net has hundreds of small arrays, and Orbax takes about a millisecond of CPU for each. They are packed into few.
 """
 
-import contextlib
 import copy
 import dataclasses
 import itertools
@@ -22,8 +21,9 @@ from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from resnet_jax.data.placement import place
-from resnet_jax.errors import UserError, one_line, writing
+from resnet_jax.errors import PLENTY, UserError, check_memory, lacks_memory, one_line, writing
 from resnet_jax.training.distributed import agreed, all_agree
+from resnet_jax.training.orbax_clock import use_monotonic_clock
 from resnet_jax.training.step import TrainState
 
 #: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
@@ -71,6 +71,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int, lower_is_better: bool = True, read_only: bool = False) -> None:
         """Opens `directory`, which is made when needed; with `read_only`, nothing in it is ever changed."""
+        use_monotonic_clock()
         self._directory, self._read_only = directory.absolute(), read_only
         self._best = _KeepBest(lower_is_better)
         options = ocp.CheckpointManagerOptions(
@@ -79,6 +80,7 @@ class Checkpoints:
             read_only=read_only,
         )
         self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._opened = None if read_only else os.stat(self._directory)
 
     def steps(self) -> list[int]:
         """Returns the steps of the checkpoints, ascending."""
@@ -94,8 +96,9 @@ class Checkpoints:
           scores: the metric that decides which checkpoint is the best, of every step so far that was evaluated.
 
         Raises:
-          UserError: if this or the last checkpoint could not be written, as on a full disk.
+          UserError: if this or the last checkpoint could not be written, as on a full disk; see also `wait`.
         """
+        agreed(self._check_is_there)
         if step in self._manager.all_steps():
             return
         # Copied: it is written in the background, while the run goes on to change its lists.
@@ -129,6 +132,7 @@ class Checkpoints:
             try:
                 found = self._read(step, like, sharding)
             except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
+                check_memory(error, _needed(like))
                 why = one_line(error)
             if not all_agree(found is not None) or found is None:
                 damaged[step] = f"checkpoint {step} cannot be read ({why})"
@@ -155,9 +159,10 @@ class Checkpoints:
         """Returns whether there is a checkpoint of this step, and it is whole; see `restore`."""
         self.wait()
         whole = False
-        # Each layer of Orbax and TensorStore has its own types for damage.
-        with contextlib.suppress(Exception):
+        try:
             whole = step in self._manager.all_steps() and self._read(step, like, sharding) is not None
+        except Exception as error:  # each layer of Orbax and TensorStore has its own types for damage
+            check_memory(error, _needed(like))
         return all_agree(whole)
 
     def drop_after(self, step: int) -> None:
@@ -170,12 +175,27 @@ class Checkpoints:
         """Waits until everything is on disk.
 
         Raises:
-          UserError: if the last checkpoint could not be written.
+          UserError: if the last checkpoint could not be written, or the folder was removed or replaced.
         """
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             raise self._failed(error) from error
+        agreed(self._check_is_there)
+
+    def _check_is_there(self) -> None:
+        """Raises UserError if the folder is another than the one that was opened: Orbax would make it again."""
+        if self._opened is None:
+            return
+        try:
+            there = os.path.samestat(self._opened, os.stat(self._directory))
+        except OSError:
+            there = False
+        if not there:
+            raise UserError(
+                f"{self._directory} was removed or replaced while this process trained, which therefore ends; the same "
+                "command goes on from the newest checkpoint that is left, or anew"
+            )
 
     def _read(self, step: int, like: TrainState, sharding: NamedSharding) -> tuple[TrainState, dict[str, Any]]:
         arrays = ocp.args.StandardRestore(packed_shapes(like, sharding))
@@ -205,13 +225,19 @@ class Checkpoints:
             return error  # a process is gone, which `fit` says
         whole = ", ".join(str(step) for step in self.steps()) or "none"
         try:
-            why = "the disk is full" if shutil.disk_usage(self._directory).free < 2**20 else one_line(error)
+            full = shutil.disk_usage(self._directory).free < 2**20
+            why = "the disk is full" if full else "not enough memory" if lacks_memory(error) else one_line(error)
         except OSError as gone:
             return UserError(f"cannot write a checkpoint to {self._directory}: {gone.strerror}")
         return UserError(
             f"cannot write a checkpoint to {self._directory}: {why}; whole checkpoints there: {whole}. With that "
             "mended, the same command goes on from the newest"
         )
+
+
+def _needed(state: TrainState) -> int:
+    """Returns bytes that reading a state may take at most."""
+    return PLENTY + 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def checksum(state: TrainState) -> int:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed as _state
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from resnet_jax.errors import ProcessLost, UserError, one_line
+from resnet_jax.training import shutdown
 
 T = TypeVar("T")
 
@@ -23,9 +23,6 @@ DATA_AXIS = "data"
 
 #: Seconds without a sign of life after which a process counts as dead, and the others end.
 HEARTBEAT_TIMEOUT = 60
-
-#: Seconds that a process which ends with a mistake waits for the others to do the same.
-_LEAVE_SECONDS = 10
 
 #: How the errors begin that are not for want of another process, such as too little memory.
 _OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND", "OUT_OF_RANGE")
@@ -113,6 +110,7 @@ def initialize(
         raise UserError(f"cannot join the other processes: {one_line(error, 300)}") from error
     except RuntimeError as error:
         raise UserError(f"cannot join the other processes at {coordinator_address}: {one_line(error, 300)}") from error
+    shutdown.watch()
 
 
 def is_chief() -> bool:
@@ -164,21 +162,6 @@ def together(function: Callable[[], T]) -> T:
             raise error or UserError("another process cannot do its part; what it prints says why")
     assert value is not None
     return value
-
-
-def all_leave() -> bool:
-    """Returns whether every process is about to end, as this one is. Waits some seconds for the others.
-
-    A process that ends alone must not exit as usual: that waits for the others until JAX's runtime aborts it.
-    """
-    client = _state.global_state.client  # there is no public barrier with a time limit
-    if client is None:
-        return True
-    try:
-        client.wait_at_barrier("resnet_jax leaves", 1000 * _LEAVE_SECONDS)
-    except Exception:
-        return False
-    return True
 
 
 @contextlib.contextmanager

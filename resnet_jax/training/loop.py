@@ -23,6 +23,7 @@ from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result
 from resnet_jax.training.run import Run
 from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
+from resnet_jax.training.shutdown import tell
 from resnet_jax.training.stepper import Stepper, Trace, steps_to_dispatch
 from resnet_jax.training.stopping import Diverged, StopRequest
 from resnet_jax.training.trainer import Trainer, make_trainer
@@ -134,6 +135,8 @@ def _opened(folder: RunFolder, trainer: Trainer, force: Collection[str]) -> Iter
         try:
             yield checkpoints
         except BaseException as error:
+            if isinstance(error, UserError):
+                tell(str(error))  # now: closing the checkpoints may take the others
             # Of several processes, one that fails alone must not wait for the others, who wait for it.
             if jax.process_count() == 1 or isinstance(error, UserError | Stopped):
                 with contextlib.suppress(UserError):  # the first error says more than that of a checkpoint behind it

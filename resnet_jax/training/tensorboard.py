@@ -1,5 +1,6 @@
 """Writes a run's numbers as TensorBoard reads them, beside metrics.jsonl, which is the record."""
 
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from tensorboardX.record_writer import RecordWriter
 
 #: Seconds between two flushes to the disk.
 FLUSH_SECONDS = 120
+
+#: How names of event files begin; the time follows.
+_PREFIX = "events.out.tfevents."
 
 
 class TensorBoardFile:
@@ -27,7 +31,7 @@ class TensorBoardFile:
           OSError: if it cannot be made.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        path = folder / f"{_PREFIX}{_after_others(folder):017.6f}.{socket.gethostname()}"
         self._file: RecordWriter | None = RecordWriter(str(path))
         self._flushed = time.monotonic()
         self._write(Event(wall_time=time.time(), step=purge_step, file_version="brain.Event:2"))
@@ -56,3 +60,12 @@ class TensorBoardFile:
                 self._flushed = time.monotonic()
         except OSError:
             self._file = None
+
+
+def _after_others(folder: Path) -> float:
+    """Returns the time, or one after that of all files that are there: TensorBoard reads them by their names.
+
+    The clock may have been set back since they were written.
+    """
+    times = [re.match(r"\d+(\.\d{6})?", path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*")]
+    return max([time.time(), *(float(found[0]) + 1e-6 for found in times if found)])

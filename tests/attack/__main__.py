@@ -106,14 +106,16 @@ def _read(reader: Reader, path: Path, kind: str, part: Part) -> None:
 
 
 def kill_runs(rng: random.Random, folder: Path, seconds: float, part: Part) -> None:
-    """Kills a run at random moments: it ends bitwise as the one that was left alone."""
+    """Kills a run at random moments, half of the time under a clock that jumps: it ends as the one left alone."""
+    from tests.training.clocks import jumping_clock
     from tests.training.kills import OPTIONS, compare
 
     kills = max(3, int(seconds / 10))
     fields = rng.choice(({}, OPTIONS))
+    clock = jumping_clock(folder) if rng.random() < 0.5 else None
     part.tries += kills
     try:
-        compare(folder, kills, seed=rng.randrange(2**32), fields=fields)
+        compare(folder, kills, seed=rng.randrange(2**32), fields=fields, clock=clock)
     except AssertionError as error:
         part.broken.append(f"{folder}, {fields}: {error}"[:300])
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from resnet_jax.kernels import build
 from resnet_jax.training.run_folder import MACHINE_METRICS
+from tests.training.clocks import jumping
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,9 @@ def lines(workdir: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k not in MACHINE_METRICS} for line in text.splitlines()]
 
 
-def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields: Mapping[str, object]) -> None:
+def kill_and_resume(
+    workdir: Path, kills: int, seed: int, longest: float, fields: Mapping[str, object], clock: Path | None = None
+) -> None:
     """Starts the run `kills` times and kills it at a random moment of its training.
 
     Args:
@@ -74,6 +77,7 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields
       seed: of the random moments.
       longest: seconds after one of the first lines, at most.
       fields: of the config, beside `FIELDS`.
+      clock: a library by which its wall clock jumps, see `clocks`.
     """
     rng = random.Random(seed)
     for number in range(kills):
@@ -83,7 +87,7 @@ def kill_and_resume(workdir: Path, kills: int, seed: int, longest: float, fields
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=environment(workdir),
+            env=environment(workdir) | (jumping(clock, number) if clock else {}),
         )
         assert process.stderr is not None
         for line in process.stderr:
@@ -128,15 +132,16 @@ def checkpoints(workdir: Path) -> list[int]:
 
 
 def compare(
-    folder: Path, kills: int, seed: int = 0, longest: float = 0.3, fields: Mapping[str, object] = MappingProxyType({})
-) -> int:
-    """Runs both, asserts that they are bitwise the same, and returns the number of steps."""
+    folder: Path, kills: int, seed: int = 0, longest: float = 0.3, fields: Mapping[str, object] = MappingProxyType({}),
+    clock: Path | None = None,
+) -> int:  # fmt: skip
+    """Runs both, asserts that they are bitwise the same, and returns the number of steps; see `kill_and_resume`."""
     killed, whole = folder / "killed", folder / "whole"
-    kill_and_resume(killed, kills, seed, longest, fields)
+    kill_and_resume(killed, kills, seed, longest, fields, clock)
     steps = -(-last_step(killed) // 50) * 50 + 50
     # The schedule's drops lie at fractions of the steps: far beyond what is trained here, for both alike.
-    for workdir in (killed, whole):
-        train_up_to(workdir, steps, fields)
+    train_up_to(killed, steps, fields, jumping(clock, kills) if clock else {})
+    train_up_to(whole, steps, fields)
     assert lines(killed) == lines(whole)
     seen = [(line["step"], "loss" in line) for line in lines(killed)]
     assert len(seen) == len(set(seen)) and seen == sorted(seen, key=lambda x: (x[0], not x[1])), "a line twice"
@@ -146,12 +151,17 @@ def compare(
     tested = {line["step"]: line["test_error"] for line in lines(whole) if "test_error" in line}
     saved = [step for step in tested if fields.get("early_stopping.patience") or step % FIELDS["checkpoint_every"] == 0]
     assert min(saved, key=tested.__getitem__) in kept
+    events = sorted((killed / "tensorboard").iterdir())
+    assert events == sorted(events, key=lambda path: path.stat().st_mtime), "TensorBoard reads them by their names"
     skipped = [path.read_text() if (path := w / "skipped.json").exists() else "" for w in (killed, whole)]
     assert skipped[0] == skipped[1]
     return steps
 
 
-def train_up_to(workdir: Path, steps: int, fields: Mapping[str, object] = MappingProxyType({})) -> None:
+def train_up_to(
+    workdir: Path, steps: int, fields: Mapping[str, object] = MappingProxyType({}),
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """Trains on until step `steps` is seen to be done, and stops there with SIGTERM's clean save."""
     code = (
         "import signal, sys\n"
@@ -163,8 +173,9 @@ def train_up_to(workdir: Path, steps: int, fields: Mapping[str, object] = Mappin
     )
     arguments = command(workdir, **fields)[3:]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT, env=environment(workdir)
-    )
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
+        env=environment(workdir) | variables,
+    )  # fmt: skip
     assert done.returncode == 75, (done.returncode, done.stderr)
 
 

@@ -2,7 +2,9 @@
 
 import re
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks import ROOT
 from benchmarks.local_processes import Job
@@ -19,8 +21,9 @@ HEARTBEAT = 10
 
 
 def start(
-    verb: str, workdir: Path, processes: int, cache: Path, srun: bool = False, heartbeat: int = 60, **fields: object
-) -> Job:
+    verb: str, workdir: Path, processes: int, cache: Path, srun: bool = False, heartbeat: int = 60,
+    through: Mapping[int, Sequence[str]] = MappingProxyType({}), **fields: object,
+) -> Job:  # fmt: skip
     """Trains or evaluates; `fields` change the config. What they print goes to files beside `workdir`."""
     arguments = [verb, f"--workdir={workdir}"]
     if verb == "train":
@@ -29,7 +32,7 @@ def start(
     else:
         arguments += ["--json"]
     logs = workdir.with_name(f"{workdir.name}.{verb}")
-    return Job(arguments, logs, processes, DEVICES, cache, heartbeat, srun)
+    return Job(arguments, logs, processes, DEVICES, cache, heartbeat, srun, through)
 
 
 def wait_for_step(job: Job, workdir: Path, step: int, seconds: float = 120) -> None:

@@ -56,6 +56,24 @@ def test_a_folder_that_goes_away_ends_the_run(tiny_config, tmp_path, what):
         assert (run / "metrics.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize("what", ["removed", "replaced", "removed during the last save"])
+def test_checkpoints_that_go_away_end_the_run(tiny_config, tmp_path, what):
+    """They are not made again in silence; the next start does so, and says so by its first step."""
+    run = tmp_path / "run"
+
+    def action():
+        (run / "checkpoints").rename(tmp_path / "gone")
+        if what == "replaced":
+            (run / "checkpoints").mkdir()
+
+    last = what == "removed during the last save"
+    config = tiny_config(log_every=1, steps=4 if last else 8, checkpoint_every=4, eval_every=4)
+    with pytest.raises(UserError, match="checkpoints was removed or replaced while this process"):
+        fit(config, run, Does(action), devices=jax.devices()[:1])
+    assert not (run / "result.json").exists() and not list((run / "checkpoints").glob("[0-9]*"))
+    assert fit(config, run, devices=jax.devices()[:1]).steps == config.steps
+
+
 def test_a_disk_that_fills_up(tmp_path, small_disk):  # noqa: F811
     """The process's own last line, behind which no thread of a library says anything; its log is on that disk."""
     run = small_disk / "run"

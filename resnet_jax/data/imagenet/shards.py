@@ -15,7 +15,7 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader
 
 from resnet_jax.data.imagenet.source import Example, RecordError
-from resnet_jax.errors import UserError, one_line
+from resnet_jax.errors import UserError, check_memory, one_line
 
 FORMAT = 1
 
@@ -88,6 +88,7 @@ class ShardSource:
         try:
             record = self._reader(shard).read([place])[0]
         except (RuntimeError, OSError, ValueError, IndexError) as error:
+            check_memory(error)
             raise RecordError(one_line(error)) from error
         return unpack(record)
 

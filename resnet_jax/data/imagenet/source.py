@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from resnet_jax.errors import one_line
+from resnet_jax.errors import check_memory, one_line
 
 
 class Example(NamedTuple):
@@ -89,6 +89,7 @@ class FileSource:
                     file.seek(offset)
                     data = file.read(count)
         except OSError as error:
+            check_memory(error)
             raise RecordError(str(error)) from error
         return Example(self.names[index], self.labels[index], data)
 
@@ -127,6 +128,7 @@ class TfdsSource:
         try:
             record = self.records[self._place(index)]
         except TFDS_ERRORS as error:
+            check_memory(error)
             raise RecordError(one_line(error)) from error
         name = record.get("file_name", self.name(index))
         name = name.decode() if isinstance(name, bytes) else str(name)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from resnet_jax.data.imagenet.source import RecordError
-from resnet_jax.errors import UserError, one_line
+from resnet_jax.errors import UserError, check_memory, one_line
 
 #: Label of pixels that nobody has named: they have no loss and are not measured. PASCAL VOC's, and everybody's since.
 IGNORE = 255
@@ -79,6 +79,7 @@ def _image_values(path: Path) -> np.ndarray:
                 raise RecordError(f"mask {path} is of colours ({image.mode}); a mask is a palette or grey PNG")
             return np.asarray(image).astype(np.int64)
     except (OSError, SyntaxError, ValueError) as error:
+        check_memory(error)
         raise error if isinstance(error, RecordError) else RecordError(f"mask {path}: {one_line(error)}") from error
 
 

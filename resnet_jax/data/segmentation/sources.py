@@ -16,7 +16,7 @@ from resnet_jax.data.label_files import read_text
 from resnet_jax.data.listing import list_folder
 from resnet_jax.data.segmentation import cityscapes, voc
 from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
-from resnet_jax.errors import UserError, some
+from resnet_jax.errors import UserError, check_memory, some
 
 #: Files that name the classes of a user's folder, one a line.
 CLASSES = "classes.txt"
@@ -59,6 +59,7 @@ class PairSource:
         try:
             return Example(self.names[index], 0, self.images[index].read_bytes())
         except OSError as error:
+            check_memory(error)
             raise RecordError(str(error)) from error
 
     def labels(self, index: int) -> np.ndarray:
