@@ -252,7 +252,8 @@ class Detector(nn.Module):
     def _propose(
         self, by_level: tuple[list[Array], list[Array], list[Array]], sizes: Array, counts: tuple[int, int]
     ) -> Boxes:
-        anchors, logits, deltas = jax.lax.stop_gradient(by_level)
+        anchors, *predicted = by_level
+        logits, deltas = jax.lax.stop_gradient(predicted)
         find = partial(propose, anchors, before=counts[0], after=counts[1], threshold=self.rpn_threshold,
                        smallest=self.smallest_proposal)  # fmt: skip
         with jax.named_scope("proposals"):

@@ -187,9 +187,10 @@ def select(predictions: Predictions, *, threshold: float, least: float, most: in
     """
     n, classes = predictions.scores.shape
     boxes = predictions.boxes.swapaxes(0, 1).reshape(-1, 4)  # class by class
-    scores, valid = predictions.scores.T.ravel(), jnp.tile(predictions.valid, classes)
+    scores = predictions.scores.T.ravel()
+    valid = jnp.tile(predictions.valid, classes) & (scores >= least) & (area(boxes) > 0)
     labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), n)
-    kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid & (scores >= least) & (area(boxes) > 0), labels)
+    kept = nms(boxes, scores, threshold, min(most, len(boxes)), valid, labels)
     there, found = kept.valid, boxes[kept.indices]
     if voting is not None:
         found = vote(found, boxes, scores * valid, voting, labels[kept.indices][:, None] == labels)
