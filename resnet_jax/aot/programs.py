@@ -14,7 +14,7 @@ from resnet_jax.tasks.choose import make_task
 from resnet_jax.training.alternating import proposed_by
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import check_batch, make_mesh
-from resnet_jax.training.load_weights import load_proposer, resolve
+from resnet_jax.training.init_from import load_proposer, resolve
 from resnet_jax.training.step import init_state, make_eval_step, make_train_step
 from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import build_model, check_net

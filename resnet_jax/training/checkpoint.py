@@ -1,7 +1,4 @@
-"""Saves and restores a run through Orbax: the state on the devices, and what the host keeps beside it.
-
-A net has hundreds of small arrays, and Orbax takes about a millisecond of CPU for each. They are packed into few.
-"""
+"""Saves and restores a run through Orbax: the state on the devices, and what the host keeps beside it."""
 
 import copy
 import dataclasses
@@ -20,14 +17,11 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from resnet_jax.data.placement import place
 from resnet_jax.errors import PLENTY, UserError, check_memory, lacks_memory, one_line, writing
 from resnet_jax.training.distributed import agreed, all_agree
 from resnet_jax.training.orbax_clock import use_monotonic_clock
+from resnet_jax.training.packing import layout, pack, packed_shapes, unpack
 from resnet_jax.training.step import TrainState
-
-#: Arrays of fewer elements are packed; larger ones stay as they are, under their own names.
-SMALL = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,52 +263,3 @@ def read_newest(directory: Path, like: TrainState, sharding: NamedSharding) -> R
         return checkpoints.restore(like, sharding)
     finally:
         checkpoints.close()
-
-
-def layout(tree: Any) -> int:
-    """Returns a number that differs for states whose arrays have other names, shapes or types."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return zlib.crc32("\n".join(f"{jax.tree_util.keystr(p)} {x.shape} {x.dtype}" for p, x in leaves).encode())
-
-
-def pack(tree: Any) -> dict[str, Any]:
-    """Returns the large arrays by their names, and the small ones of each type in one, "small.TYPE", on the host."""
-    packed: dict[str, Any] = {}
-    small: dict[str, list[np.ndarray]] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if leaf.size < SMALL:
-            small.setdefault(f"small.{leaf.dtype}", []).append(np.ravel(np.asarray(leaf)))
-        else:
-            packed[_name(path)] = leaf
-    return packed | {name: np.concatenate(parts) for name, parts in small.items()}
-
-
-def packed_shapes(like: Any, sharding: NamedSharding) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the shapes of what `pack` gives of a state like this."""
-    found: dict[str, jax.ShapeDtypeStruct] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(like):
-        name, shape = _name(path), leaf.shape
-        if leaf.size < SMALL:
-            name = f"small.{leaf.dtype}"
-            shape = ((found[name].shape[0] if name in found else 0) + leaf.size,)
-        found[name] = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
-    return found
-
-
-def unpack(packed: dict[str, Any], like: Any, sharding: NamedSharding) -> Any:
-    """Returns the packed state in the structure of `like`, with every array on the devices."""
-    used: dict[str, int] = {}
-
-    def take(path: Any, leaf: Any) -> Any:
-        if leaf.size >= SMALL:
-            return packed[_name(path)]
-        name = f"small.{leaf.dtype}"
-        start = used.get(name, 0)
-        used[name] = start + leaf.size
-        return place(np.asarray(packed[name])[start : start + leaf.size].reshape(leaf.shape), sharding)
-
-    return jax.tree_util.tree_map_with_path(take, like)
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")

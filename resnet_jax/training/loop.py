@@ -18,7 +18,7 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.computation import FIXED
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import agreed, check_batch, explain_lost_process, make_mesh, together
-from resnet_jax.training.load_weights import resolve
+from resnet_jax.training.init_from import resolve
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result
 from resnet_jax.training.run import Run

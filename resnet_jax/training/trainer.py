@@ -33,7 +33,7 @@ from resnet_jax.training.finetune import (
     check_weights,
     with_weights,
 )
-from resnet_jax.training.load_weights import load_proposer, load_recorded_weights, resolve
+from resnet_jax.training.init_from import load_proposer, load_recorded_weights, resolve
 from resnet_jax.training.result import DatasetInfo
 from resnet_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 

@@ -12,7 +12,8 @@ from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.predict import classes_of, prepare_image
 from resnet_jax.interop.weights import read_weights, save_weights
-from resnet_jax.training.load_weights import digest, import_weights, load_weights
+from resnet_jax.training.init_from import digest
+from resnet_jax.training.load_weights import import_weights, load_weights
 from tests.interop import files_made
 
 CASE = Path(__file__).parents[2] / ".." / "shared" / "cases" / "timm_config_json" / "config.json"

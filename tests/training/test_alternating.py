@@ -18,7 +18,7 @@ from resnet_jax.errors import Stopped, UserError
 from resnet_jax.interop.weights import Weights, save_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training import loop
-from resnet_jax.training.load_weights import resolve
+from resnet_jax.training.init_from import resolve
 from resnet_jax.training.loop import fit
 from resnet_jax.training.trainer import make_trainer
 from tests.data.detection import made

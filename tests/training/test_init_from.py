@@ -13,7 +13,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import Weights, read_weights, save_weights
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.load_weights import digest, resolve
+from resnet_jax.training.init_from import digest, resolve
 from resnet_jax.training.loop import fit
 from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
 from resnet_jax.training.trainer import make_trainer

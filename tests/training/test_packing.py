@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from resnet_jax.training.checkpoint import SMALL, layout, pack, packed_shapes, unpack
 from resnet_jax.training.distributed import make_mesh, replicated
+from resnet_jax.training.packing import SMALL, layout, pack, packed_shapes, unpack
 
 SHARDING = replicated(make_mesh(jax.devices()[:2]))
 
