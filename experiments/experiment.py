@@ -152,6 +152,11 @@ def run_folder(out: Path, config: ConfigDict) -> Path:
     return out / f"{config.model.name}-{config.data.name}-seed{config.seed}-{config_hash(config)}"
 
 
+def begins_with_weights(experiment: Experiment) -> bool:
+    """Returns whether runs of a table begin with weights that the user must have, as detectors do."""
+    return any(row_config(row).finetune.frozen for row in runnable(experiment))
+
+
 def runnable(experiment: Experiment, names: str = "") -> list[Row]:
     """Returns the rows that can be run, or those of them that are named.
 

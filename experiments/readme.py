@@ -85,7 +85,7 @@ def pictures(filled: Filled) -> list[tuple[Path, str, str]]:
 def recipe_runs(root: Path, name: str) -> dict[str, Result]:
     """Returns the results of the published runs of a recipe, by their folder's name in words."""
     found = {}
-    for folder in sorted((root / "results" / name).iterdir()):
+    for folder in sorted((root / "results" / name).glob("*/")):
         if folder.is_dir() and (result := RunFolder(folder).result()) is not None:
             found[folder.name] = result
     return found
@@ -100,6 +100,8 @@ def recipe_metrics(result: Result) -> list[str]:
 def recipe_table(root: Path, name: str) -> str:
     """Returns the published runs of a recipe with all their metrics, in percent, and their curves."""
     runs = recipe_runs(root, name)
+    if not runs:
+        return f"No run of configs/{name}.py is published."
     names = recipe_metrics(next(iter(runs.values())))
     headings = ["start", "steps", *(spelt(metric.removeprefix("test_")) for metric in names), "parameters", "seconds"]
     rows = [
@@ -150,7 +152,8 @@ def update(root: Path = ROOT) -> None:
     if (root / DIGITS).is_dir():
         save(ablation.curves(ablation.runs(root / DIGITS)), root / DIGITS / "curves.png")
     for name in RECIPES:
-        runs = recipe_runs(root, name)
+        if not (runs := recipe_runs(root, name)):
+            continue
         folders = {folder.replace("_", " "): root / "results" / name / folder for folder in runs}
         save(draw_metrics(folders, recipe_metrics(next(iter(runs.values())))), root / "results" / name / "curves.png")
     for filled in published(root):

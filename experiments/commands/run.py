@@ -12,6 +12,7 @@ from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from experiments.experiment import Experiment
     from experiments.plan import Plan, Status
 
 #: Fields that `--set` does not take, and why.
@@ -39,6 +40,8 @@ def main(name: str, arguments: Sequence[str]) -> list[str]:
     experiments = [registry.load(one) for one in names]
     if options.rows and len(experiments) > 1:
         raise UserError("--rows is for one table or figure at a time")
+    if len(experiments) > 1:
+        experiments = without_weights(experiments)
     index = index_runs(options.runs) if options.runs.is_dir() else None
     plan = make_plan(experiments, options.out, rows=options.rows, seeds=options.seeds, steps_scale=options.steps_scale,
                      changes=options.changes, index=index)  # fmt: skip
@@ -53,6 +56,17 @@ def main(name: str, arguments: Sequence[str]) -> list[str]:
     analyse_finished(plan, plan.statuses())
     print_failures(failed)
     return list(failed)
+
+
+def without_weights(experiments: "Sequence[Experiment]") -> "list[Experiment]":
+    """Returns the tables whose runs begin with random weights, and names the others, which are run one by one."""
+    from experiments.experiment import begins_with_weights
+
+    others = [one.name for one in experiments if begins_with_weights(one)]
+    if others:
+        print(f"left out, since their runs begin with weights: {', '.join(others)}; run each by itself, with --set "
+              "init_from=WEIGHTS", file=sys.stderr)  # fmt: skip
+    return [one for one in experiments if one.name not in others]
 
 
 def parse(name: str, arguments: Sequence[str]) -> argparse.Namespace:
