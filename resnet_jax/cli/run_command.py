@@ -142,7 +142,7 @@ def hide_late_threads() -> None:
     """Hides what comes after a command's own last words.
 
     TensorStore's threads come too late to a write of Orbax that failed, and where memory is short, JAX's clean-up fails
-    as well.
+    as well. On a full disk, what a file still holds fails once more as it is closed, which Python 3.13 says.
     """
     shown = sys.unraisablehook
     if shown.__module__ == __name__:  # an earlier command of this process did it
@@ -150,7 +150,8 @@ def hide_late_threads() -> None:
 
     def show(raised: "sys.UnraisableHookArgs") -> None:
         late = isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"
-        if not late and not lacks_memory(raised.exc_value):
+        full = isinstance(raised.exc_value, OSError) and raised.exc_value.errno in FULL
+        if not late and not full and not lacks_memory(raised.exc_value):
             shown(raised)
 
     sys.unraisablehook = show
