@@ -36,6 +36,7 @@ NOT_RUN = {
     r"imagenet": "it needs ImageNet; make imagenet-check does it",
     r"IMAGENET|TARS|--workdir=RUN|--workdir=A,B,C|--from=FILE|init_from=runs/weights": "it needs ImageNet's weights",
     r"akamaster|resnet20-12fca82f": "tests/interop has these weights",
+    r"fasterrcnn_resnet50_fpn_coco|weights/fpn": "it needs a file of torchvision's; tests/interop has one in small",
     r"he2015\.table4": "it needs ImageNet",
     r"configs/faster_rcnn\.py": "it needs ImageNet's weights; tests/training/test_alternating.py does it in small",
     r"export --weights=DIR": "the layout is that of an ImageNet net",
