@@ -151,8 +151,9 @@ def _faster_rcnn(torch: Any, torchvision: Any, net: Any, shared: Any, stage: Any
         rpn_nms_thresh=net.rpn_threshold, rpn_batch_size_per_image=net.rpn_anchors, box_roi_pool=pool,
         box_head=Regions(), box_predictor=Predictor(), box_score_thresh=net.least_score,
         box_nms_thresh=net.nms_threshold, box_detections_per_img=net.detections, box_batch_size_per_image=net.regions,
-        box_positive_fraction=net.foreground, _skip_resize=True,
+        box_positive_fraction=net.foreground,
     )  # fmt: skip
     found.rpn.min_size = net.smallest_proposal
     found.transform.size_divisible = 1
+    found.transform.resize = lambda image, target: (image, target)  # the images are of the size that they are to have
     return found
