@@ -19,7 +19,7 @@ from resnet_jax.evaluation.evaluation_files import EVALUATIONS, write_tables
 from resnet_jax.evaluation.find_objects import Member, Shown, find_objects
 from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.evaluation.scoring import silent
-from resnet_jax.tasks.average_precision import Curve, area_under, precision_recall
+from resnet_jax.tasks.average_precision import Curve, area_under
 from resnet_jax.tasks.detection import Detection, unpadded
 from resnet_jax.training.distributed import batch_sharded, is_chief, replicated
 from resnet_jax.training.result import commit, hardware, versions
@@ -133,15 +133,14 @@ def evaluate_detection(workdirs: Sequence[str | Path | OpenRun], protocol: str =
             done += int(found[-1]["mask"].sum())
             report(done, pipelines[0].test_size)
     assert done == pipelines[0].test_size
+    metrics, curves = task.metrics_of(*unpadded(found))
     steps = tuple(run.step for run in runs)
     result = DetectionResult(
         tuple(run.config.model.name for run in runs), first.config.data.name, protocol, pyramid or (base,),
         first.trainer.evaluated_on, steps[0] if len(steps) == 1 else steps, done, first.trainer.unreadable(),
-        task.eval_metrics(found), tuple(config_hash(run.config) for run in runs), commit(), versions(),
+        metrics, tuple(config_hash(run.config) for run in runs), commit(), versions(),
         hardware(jax.devices()),
     )  # fmt: skip
-    images = unpadded(found)
-    curves = tuple(precision_recall(*images, label) for label in range(task.num_classes))
     passed_over = (f"{note}; the one before it is evaluated" for run in runs for note in run.passed_over)
     return EvaluatedDetection(result, curves, pipelines[0].classes, tuple(passed_over), tuple(pipelines[0].warnings()))
 

@@ -101,11 +101,11 @@ def _candidates(plain: Mapping[str, str]) -> list[_Candidate]:
     best: dict[str, _Candidate] = {}
     for (number, prefix), places in sorted(groups.items(), key=lambda group: -len(group[1])):
         modules = {place.module: name for name, place in places.items() if place.leaf in ("weight", "kernel")}
-        first, needs = LAYOUTS[number].first, LAYOUTS[number].needs
+        needs = LAYOUTS[number].needs
         in_stages = (name.startswith("stage") and "/conv" in name for name in modules)
-        if modules.keys() >= {*first, *needs} and any(in_stages):
+        if modules.keys() >= set(needs) and any(in_stages):
             # `resnet.` is a part of one layout's names and a wrapper of another's: it is the same net.
-            best.setdefault(prefix + modules[first[0]], _Candidate(LAYOUTS[number], prefix, places))
+            best.setdefault(prefix + modules[needs[0]], _Candidate(LAYOUTS[number], prefix, places))
     return list(best.values())
 
 

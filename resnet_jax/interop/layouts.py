@@ -35,7 +35,8 @@ class Layout:
       flax: whether leaves and axes are Flax's: `params/conv_init/kernel`; else PyTorch's: `conv1.weight`, OIHW.
       conv_head: whether the classifier is a 1x1 convolution.
       net: class of our nets that have this project's tensors.
-      needs: our modules without which a file's net is another one, though it has some of these names.
+      needs: our modules without which a file's net is another one, though it has some of these names, the net's first
+        one ahead of others.
       resizing: how the project resizes images ahead of its net; see `Weights.resizing`.
       mean, std: of pixels in [0, 1], which its weights for ImageNet take images normalised by.
     """
@@ -47,15 +48,10 @@ class Layout:
     net: type[ResNet] | type[VGG] = ResNet
     flax: bool = False
     conv_head: bool = False
-    needs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ("stem/conv",)
     resizing: str = "area"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-
-    @property
-    def first(self) -> tuple[str, ...]:
-        """Returns the modules that a net of this layout begins with."""
-        return ("stage1/conv1", "stage1/conv2") if self.net is VGG else ("stem/conv",)
 
 
 def _layers(unit: str, conv: str, norm: str, projection: str, projection_norm: str) -> Rows:
@@ -92,7 +88,8 @@ def _vgg(name: str) -> Layout:
             number += 2
         number += 1
     dense = (("fc1", "classifier.0"), ("fc2", "classifier.3"), ("head", "classifier.6"))
-    return Layout(f"torchvision_{name}", f"torchvision's {name}", (*rows, *dense), {"stage_sizes": sizes}, VGG)
+    return Layout(f"torchvision_{name}", f"torchvision's {name}", (*rows, *dense), {"stage_sizes": sizes}, VGG,
+                  needs=("stage1/conv1", "stage1/conv2"))  # fmt: skip
 
 
 def _faster_rcnn(name: str, conv: str, lateral: str) -> Layout:
@@ -107,7 +104,7 @@ def _faster_rcnn(name: str, conv: str, lateral: str) -> Layout:
     )  # fmt: skip
     body = _torch("roi_heads.box_predictor.cls_score", "downsample", "backbone.body.")
     return Layout(name, "torchvision's Faster R-CNN on a feature pyramid", (*body, *rows), net=FPNDetector,
-                  needs=("region_head/fc1",), resizing="torchvision")  # fmt: skip
+                  needs=("stem/conv", "region_head/fc1"), resizing="torchvision")  # fmt: skip
 
 
 def _flax(block: str) -> Rows:

@@ -13,7 +13,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.blocks import BLOCKS
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.scan import unrolled
-from resnet_jax.models.strides import stage_strides, stem_stride
+from resnet_jax.models.strides import output_strides, stage_strides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,12 @@ def feature_info(model: nn.Module) -> tuple[FeatureInfo, ...]:
     """
     if not isinstance(model, ResNet):
         raise UserError(f"{type(model).__name__} has no residual stages; forward_with_features gives layers by name")
-    multiple, stride, found = BLOCKS[model.block][-1][1], stem_stride(model), []
-    for i, (width, (own, dilations)) in enumerate(zip(model.widths, stage_strides(model), strict=True), start=1):
-        stride *= own
-        found.append(FeatureInfo(f"C{i + 1}", f"stage{i}", stride, dilations[1], width * multiple))
-    return tuple(found)
+    multiple = BLOCKS[model.block][-1][1]
+    stages = zip(model.widths, output_strides(model), stage_strides(model), strict=True)
+    return tuple(
+        FeatureInfo(f"C{i + 1}", f"stage{i}", stride, dilations[1], width * multiple)
+        for i, (width, stride, (_, dilations)) in enumerate(stages, start=1)
+    )
 
 
 def forward_with_features(

@@ -1,6 +1,7 @@
 """Strides and dilations of a net's stages, from its fields."""
 
-import math
+import itertools
+import operator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,13 @@ def stem_stride(net: "ResNet") -> int:
 
 def total_stride(net: "ResNet") -> int:
     """Pixels from one position of the last stage to the next."""
-    return stem_stride(net) * math.prod(stride for stride, _ in stage_strides(net))
+    return output_strides(net)[-1]
+
+
+def output_strides(net: "ResNet") -> tuple[int, ...]:
+    """Pixels from one position of each stage's output to the next."""
+    own = (stride for stride, _ in stage_strides(net))
+    return tuple(itertools.accumulate(own, operator.mul, initial=stem_stride(net)))[1:]
 
 
 def stage_strides(net: "ResNet") -> list[tuple[int, tuple[int, int]]]:

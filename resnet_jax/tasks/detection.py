@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from resnet_jax.data.detection.batches import Batch
 from resnet_jax.models.detection.detector import Losses
 from resnet_jax.models.detection.regions import Detections
-from resnet_jax.tasks.average_precision import Found, Truth, area_under, eleven_points, precision_recall
+from resnet_jax.tasks.average_precision import Curve, Found, Truth, area_under, eleven_points, precision_recall
 from resnet_jax.tasks.coco_metrics import check_installed, coco_metrics
 from resnet_jax.tasks.task import Task
 
@@ -104,8 +104,11 @@ class Detection(Task):
         The first is the area under precision over recall at an IoU of 0.5, the second that of VOC 2007 at 11 points. A
         class without objects does not count. With `coco`, `test_ap`, `test_ap50` and so on are COCO's.
         """
-        found, truth = unpadded(batches)
-        curves = [precision_recall(found, truth, label) for label in range(self.num_classes)]
+        return self.metrics_of(*unpadded(batches))[0]
+
+    def metrics_of(self, found: Sequence[Found], truth: Sequence[Truth]) -> tuple[dict[str, float], tuple[Curve, ...]]:
+        """Returns the metrics of `eval_metrics`, and of each class the curve that they are of, at an IoU of 0.5."""
+        curves = tuple(precision_recall(found, truth, label) for label in range(self.num_classes))
         names = self.classes or [str(label) for label in range(self.num_classes)]
         areas = {name: 100 * area_under(curve) for name, curve in zip(names, curves, strict=True) if curve.objects}
         points = [100 * eleven_points(curve) for curve in curves if curve.objects]
@@ -113,7 +116,8 @@ class Detection(Task):
         if self.coco:
             measured = coco_metrics(found, truth, self.num_classes)
             metrics = {f"test_{name}": 100 * value for name, value in measured.items()}
-        return metrics | {f"test_ap50_{name.replace(' ', '_')}": area for name, area in areas.items()}
+        metrics |= {f"test_ap50_{name.replace(' ', '_')}": area for name, area in areas.items()}
+        return metrics, curves
 
 
 def unpadded(batches: Sequence[Mapping[str, Any]]) -> tuple[list[Found], list[Truth]]:

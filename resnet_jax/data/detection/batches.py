@@ -116,6 +116,7 @@ class BoxLoader(Loader):
         super().__init__(FileSource(names, [0] * len(images), paths, None, 0), unreadable, workers)
         self.split, self.images, self.shorter_side, self.most = split, images, shorter_side, most
         self.groups = buckets(images, shorter_side)
+        self._shape = functools.cache(self._padded_shape)
 
     def fingerprint(self) -> str:
         """Returns 12 hexadecimal digits that change with the images, their order or their boxes."""
@@ -150,7 +151,7 @@ class BoxLoader(Loader):
         mirrored = (batch_draws(seed, number, batch_size)[:, 0] < 0.5) & flip
         return self.begin(which, indices[slice(*rows)], mirrored[slice(*rows)])
 
-    def _shape(self, which: int, side: int) -> tuple[int, int]:
+    def _padded_shape(self, which: int, side: int) -> tuple[int, int]:
         """Returns the (height, width) that the images of a bucket are padded to, resized to a shorter side."""
         if side == self.shorter_side:
             return self.groups[which].shape

@@ -6,7 +6,7 @@ from jax import Array
 from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.models.strides import stage_strides, stem_stride
+from resnet_jax.models.strides import output_strides
 
 
 class FasterRCNN(Detector, ResNet):  # type: ignore[misc]  # one maps to detections, the other to logits
@@ -31,10 +31,7 @@ class FasterRCNN(Detector, ResNet):  # type: ignore[misc]  # one maps to detecti
     @property
     def strides(self) -> tuple[int, ...]:
         """Returns the pixels from one position of the shared features to the next, the one level."""
-        stride = stem_stride(self)
-        for own, _ in stage_strides(self)[: self.shared]:
-            stride *= own
-        return (stride,)
+        return (output_strides(self)[self.shared - 1],)
 
     def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
         """Returns what the last of the shared stages gives, as the one level."""

@@ -11,7 +11,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
 from resnet_jax.models.layers import conv
 from resnet_jax.models.resnet import ResNet
-from resnet_jax.models.strides import stage_strides, stem_stride, total_stride
+from resnet_jax.models.strides import output_strides, total_stride
 
 #: Of layers that are not pre-trained: uniform with variance 1 / fan-in (Caffe2's XavierFill, in Detectron).
 _INIT = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
@@ -97,11 +97,7 @@ class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detect
     @property
     def region_strides(self) -> tuple[int, ...]:
         """Returns the strides of the stages that have a level."""
-        stride, strides = stem_stride(self), []
-        for own, _ in stage_strides(self):
-            stride *= own
-            strides.append(stride)
-        return tuple(strides[self.finest_stage - 1 :])
+        return output_strides(self)[self.finest_stage - 1 :]
 
     @property
     def strides(self) -> tuple[int, ...]:
