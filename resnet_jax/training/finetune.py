@@ -1,24 +1,17 @@
-"""Fine-tuning: the state that starts from given weights, frozen parts of a net, and learning rates by depth."""
+"""Fine-tuning: frozen parts of a net, and learning rates by depth."""
 
 import fnmatch
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import traverse_util
 from jax import Array
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError, some
-from resnet_jax.interop.weights import Weights, classes_of_head, flatten_variables
+from resnet_jax.errors import UserError
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.training.optimizer import make_optimizer
-
-if TYPE_CHECKING:
-    from resnet_jax.training.step import TrainState
 
 State = TypeVar("State")
 
@@ -30,8 +23,11 @@ def changes_training(config: ConfigDict) -> bool:
     return bool(freezes) or tune.layer_decay != 1 or tune.head_rate != 1
 
 
-#: Parts of nets behind the last stage, which depend on the task and its classes.
-HEAD_PARTS = ("head", "decoder", "aux", "aux_head", "fpn", "rpn", "region_head", "head_boxes")
+#: Layers whose outputs are the classes.
+CLASS_LAYERS = ("head", "head_boxes", "aux_head")
+
+#: Parts of nets behind the last stage, which depend on the task.
+HEAD_PARTS = (*CLASS_LAYERS, "decoder", "aux", "fpn", "rpn", "region_head")
 
 
 def is_head(name: str) -> bool:
@@ -196,81 +192,3 @@ def _map(function: Any, tree: Any, *others: Any) -> Any:
 
 def _name(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def keeps_head(weights: Weights, config: ConfigDict, num_classes: int, classes: Sequence[str]) -> bool:
-    """Returns whether the weights' classifier is kept: if asked for, or if its classes have the same names.
-
-    Raises:
-      UserError: if it is asked for and has another number of outputs.
-    """
-    wanted = config.finetune.head
-    other: Any = weights.create_model()
-    if other.task != config.task:
-        if wanted == "keep":
-            raise UserError(f"config.finetune.head=keep, but {weights.model} is a net for {other.task}")
-        return False
-    if wanted == "keep" and weights.num_classes != num_classes:
-        has = f"{weights.num_classes} classes" if weights.num_classes else "no classifier"
-        raise UserError(
-            f"config.finetune.head=keep, but the weights have {has} and {config.data.name} "
-            f"{num_classes}; head=new, or auto, makes a new one"
-        )
-    same = bool(classes) and tuple(weights.classes) == tuple(classes) and weights.num_classes == num_classes
-    return wanted == "keep" or (wanted == "auto" and same)
-
-
-def check_weights(weights: Weights, config: ConfigDict, shapes: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """Checks that the net can take the weights.
-
-    Args:
-      weights: the weights.
-      config: the config, resolved.
-      shapes: the net's variables, or their shapes.
-      classes: names of the set's classes.
-
-    Raises:
-      UserError: naming what is missing, what is too much and what has another shape, in one message.
-    """
-    ours = {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(dict(shapes), sep="/").items()}
-    theirs = {k: tuple(v.shape) for k, v in flatten_variables(weights.variables).items()}
-    num_classes = classes_of_head(shapes["params"])
-    if not keeps_head(weights, config, num_classes, classes):
-        ours, theirs = ({k: v for k, v in x.items() if not _of_head(k)} for x in (ours, theirs))
-    other = [f"{k} ({theirs[k]} there, {ours[k]} here)" for k in sorted(ours) if theirs.get(k, ours[k]) != ours[k]]
-    found = (
-        ("it lacks", sorted(ours.keys() - theirs.keys())),
-        ("it has beyond the net", sorted(theirs.keys() - ours.keys())),
-        ("other shapes", other),
-    )
-    problems = [f"{what} {some(names, 4)}" for what, names in found if names]
-    stem = "params/stem/conv/kernel"
-    if stem in ours and theirs.get(stem, ours[stem])[2] == 3 and ours[stem][2] == 1:
-        problems.append("config.data.rgb=True makes RGB of grey images")
-    if problems:
-        raise UserError(
-            f"config.init_from={config.init_from} ({weights.model}) does not fit {config.model.name} as the config has "
-            f"it: {'; '.join(problems)}"
-        )
-
-
-def with_weights(state: "TrainState", weights: Weights, config: ConfigDict, classes: Sequence[str]) -> "TrainState":
-    """Returns a state with all variables but those of a new head from the weights. An average starts there, too.
-
-    Raises:
-      UserError: see `check_weights`.
-    """
-    check_weights(weights, config, state.variables, classes)
-    theirs = flatten_variables(weights.variables)
-    num_classes = classes_of_head(state.params)
-    if not keeps_head(weights, config, num_classes, classes):
-        theirs = {k: v for k, v in theirs.items() if not _of_head(k)}
-
-    def take(name: str, value: Array) -> Array:
-        return jnp.array(theirs[name], value.dtype) if name in theirs else value
-
-    return state.starting_from(_map(take, state.variables))
-
-
-def _of_head(name: str) -> bool:
-    return is_head(name.removeprefix("params/").removeprefix("batch_stats/"))

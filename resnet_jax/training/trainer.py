@@ -27,15 +27,11 @@ from resnet_jax.tasks.task import Task
 from resnet_jax.training.alternating import check_losses, proposed_by
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import batch_sharded, in_any, make_mesh, platform, replicated
-from resnet_jax.training.finetune import (
-    changes_training,
-    check_parts,
-    check_weights,
-    with_weights,
-)
+from resnet_jax.training.finetune import changes_training, check_parts
 from resnet_jax.training.init_from import load_proposer, load_recorded_weights, resolve
 from resnet_jax.training.result import DatasetInfo
 from resnet_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
+from resnet_jax.training.transfer import new_parts, with_weights
 
 #: Weighted layers from which an unrolled step takes minutes to compile (docs/performance.md).
 LONG_TO_COMPILE = 300
@@ -54,6 +50,7 @@ class Trainer:
       pipeline: the data on the devices, or on its way there.
       train_step, eval_step: the jitted steps.
       weights: those that the run starts from, if they were read already.
+      new_parts: the net's parts that start from random numbers all the same.
     """
 
     config: ConfigDict
@@ -65,6 +62,7 @@ class Trainer:
     train_step: jax.stages.Wrapped
     eval_step: jax.stages.Wrapped
     weights: Weights | None = None
+    new_parts: tuple[str, ...] = ()
 
     @property
     def evaluated_on(self) -> str:
@@ -145,6 +143,9 @@ class Trainer:
             )
         if schedule.warmup in ("steps", "linear") and schedule.warmup_steps >= config.steps:
             yield f"all {config.steps} steps are warm-up: config.schedule.warmup_steps={schedule.warmup_steps}"
+        if self.weights is not None:
+            new = f", but for new {', '.join(self.new_parts)}" if self.new_parts else ""
+            yield f"begins with the weights of {config.init_from}{new}"
         yield from self.pipeline.notes()
 
 
@@ -191,16 +192,17 @@ def make_trainer(
     summary = summarize(model, config.model.name, height, channels)
     if isinstance(model, Detector):
         check_losses(config, model, pipeline.image_shape)
+    new: tuple[str, ...] = ()
     if changes_training(config) or weights is not None:
         shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *pipeline.image_shape))))
         check_parts(config, shapes["params"])
         if weights is not None:
-            check_weights(weights, config, shapes, pipeline.classes)
+            new = new_parts(weights, config, shapes, pipeline.classes)
     task = task or make_task(config, pipeline.num_classes, pipeline.classes)
     return Trainer(
         config, mesh, model, task, summary, pipeline,
         make_train_step(model, task, config, pipeline, mesh), make_eval_step(model, task, pipeline, mesh),
-        weights,
+        weights, new,
     )  # fmt: skip
 
 

@@ -16,9 +16,10 @@ from resnet_jax.__main__ import main
 from resnet_jax.aot.programs import lower_steps
 from resnet_jax.config import base_config, model_overrides
 from resnet_jax.errors import Stopped, UserError
-from resnet_jax.interop.weights import Weights
+from resnet_jax.interop.weights import Weights, save_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.loop import fit
+from resnet_jax.training.trainer import make_trainer
 from tests.data.detection import made
 from tests.models.detection import definitions
 
@@ -212,6 +213,29 @@ def test_a_pyramid_learns_from_the_weights_of_a_classifier(
     )
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert answer["objects"]
+
+
+def test_a_detector_goes_on_with_other_classes(pyramid: ConfigDict, tmp_path: Path) -> None:
+    """What names no class is taken: stages, pyramid, RPN and layers of regions, as far as their shapes are the same."""
+    fields = model_overrides(pyramid) | {"num_classes": 7}
+    net = create_model("faster_rcnn_fpn_cifar_resnet20", **fields)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), np.zeros((1, 48, 80, 3), np.float32)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: rng.uniform(0.5, 1, x.shape).astype(np.float32), shapes)
+    half, one = np.full(3, 0.5, np.float32), np.ones(3, np.float32)
+    weights = Weights("faster_rcnn_fpn_cifar_resnet20", fields, variables, 48, half, one, tuple("abcdefg"))
+    pyramid.init_from = str(save_weights(weights, tmp_path / "weights"))
+
+    trainer = make_trainer(pyramid, jax.devices()[:1])
+    params = jax.device_get(trainer.init().params)
+    for part in params.keys() - {"head", "head_boxes"}:
+        jax.tree.map(np.testing.assert_array_equal, params[part], variables["params"][part])
+    assert params["head"]["bias"].shape == (4,) and params["head_boxes"]["bias"].shape == (16,)
+    assert any(note.endswith("but for new head, head_boxes") for note in trainer.notes())
+
+    for field, value, new in (("anchor_ratios", (0.5, 1.0), "rpn"), ("head_features", 16, "region_head")):
+        pyramid.model[field] = value
+        assert new in make_trainer(pyramid, jax.devices()[:1]).new_parts
 
 
 def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:

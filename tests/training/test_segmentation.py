@@ -232,6 +232,21 @@ def test_a_net_that_segments_goes_on_on_the_same_classes(run, folder):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, jax.device_get(state.params), given)))
 
 
+def test_a_net_that_segments_goes_on_on_other_classes(run, tmp_path):
+    """The decoder is taken, and the layers that name the classes are new; another decoder is new, too."""
+    others = shapes_folder(tmp_path / "set")
+    (others / "classes.txt").write_text("ground\nlight\nshade\n")
+    for head, new in (("fcn", {"head", "aux_head"}), ("deeplabv3", {"head", "aux_head", "decoder"})):
+        config = make_config(others, init_from=str(run[0]), data__normalization="weights", model__head=head)
+        trainer = make_trainer(config, jax.devices()[:1])
+        state, given = jax.device_get(trainer.init().params), load_weights(run[0]).variables["params"]
+        assert set(trainer.new_parts) == new
+        for part in state:
+            same = jax.tree.map(np.array_equal, state[part], given[part]) if part not in new else True
+            assert all(jax.tree.leaves(same)), part
+        assert not np.array_equal(state["head"]["kernel"], given["head"]["kernel"])
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
