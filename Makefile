@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
 
-.PHONY: help install ablation test soak attack docs-commands imagenet-check tpu-check lint docs bench readme clean
+.PHONY: help install ablation test test-long soak attack docs-commands imagenet-check tpu-check lint docs bench readme clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -19,6 +19,9 @@ ablation: $(VENV)/installed ## train plain-20/56 and ResNet-20/56 on digits and 
 
 test: $(VENV)/installed-dev ## the tests, in two processes; WORKERS=8 for eight
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder
+
+test-long: $(VENV)/installed-dev ## the tests that take longest, most of them of several processes: some ten minutes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder -m long
 
 soak: $(VENV)/installed-dev ## kill digits runs 200 times and compare them with ones that were left alone: thirty minutes
 	$(BIN)/python -m tests.training.kills --kills=200

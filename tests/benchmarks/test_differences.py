@@ -1,10 +1,12 @@
 """The table of differences, from two short runs in processes of their own."""
 
 import numpy as np
+import pytest
 
 from benchmarks.differences import Case, nudged, rows, run
 
 
+@pytest.mark.long
 def test_two_cases_and_a_nudge(tmp_path, capsys):
     """Three steps from the same state agree within float32 rounding; exactly equal they would be the same run."""
     cases = (Case(), Case(devices=2, accumulate=2))

@@ -97,6 +97,7 @@ def test_a_net_and_the_side_of_its_images():
             resnet_jax_step.name_and_size(text)
 
 
+@pytest.mark.long
 def test_bytes_are_those_of_one_step_however_many_a_dispatch_has(monkeypatch):
     monkeypatch.setattr(train_step.hardware_peak, "measure_peak", lambda dtype: hardware_peak.Peak(1.0, 1.0))
     found = []

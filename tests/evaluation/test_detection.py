@@ -20,6 +20,7 @@ from resnet_jax.evaluation.find_objects import Member, Shown, find_objects
 from resnet_jax.evaluation.open_run import OpenRun
 from resnet_jax.models.detection.detector import View
 from resnet_jax.models.detection.regions import Boxes
+from resnet_jax.models.registry import create_model
 from resnet_jax.training.trainer import make_trainer
 from tests.models.detection import definitions
 from tests.models.detection.test_refinement import voted
@@ -167,6 +168,39 @@ def test_multi_scale_is_the_maximum_over_the_two_nearest_sizes(run: OpenRun, net
     for i in range(4):
         boxes, scores, valid = (np.asarray(getattr(predictions, name)[i]) for name in ("boxes", "scores", "valid"))
         assert_found(found, i, chosen(boxes, scores, valid, 0.3, None))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("faster_rcnn_fpn_cifar_resnet20", {"stage_sizes": (1, 1, 1), "widths": (4, 4, 8), "fpn_features": 4,
+                                            "head_features": 8, "anchor_sizes": (8, 13, 20)}),
+        ("faster_rcnn_vgg16", {"stage_sizes": (1, 1), "widths": (4, 6), "hidden": 8, "anchor_sizes": (13,)}),
+    ],
+)  # fmt: skip
+def test_pyramids_and_vgg_are_tested_at_several_sizes_too(name: str, fields: dict, shown: list) -> None:
+    """At two sizes: of each region's features the larger ones; boxes are found by all of a test at once."""
+    fields = {
+        "num_classes": 3,
+        "rpn_features": 8,
+        "test_proposals": (60, 20),
+        "least_score": 0.0,
+        "smallest_proposal": 1.0,
+    } | fields
+    model, (smaller, larger, _) = create_model(name, **fields), shown
+    variables = jax.jit(lambda: model.init(jax.random.key(0), larger._asdict()))()
+    views = [View(features_of(model, variables, one), np.float32(one.sizes / larger.sizes))
+             for one in (smaller, larger)]  # fmt: skip
+    boxes = np.stack([definitions.random_boxes(np.random.default_rng(i), 30, 48) for i in range(4)])
+    regions = Boxes(boxes, np.ones((4, 30), bool))
+    alone = [vectors(model, variables, [view], regions, larger.sizes) for view in views]
+    assert not np.allclose(*alone)
+    merged = vectors(model, variables, views, regions, larger.sizes)
+    np.testing.assert_allclose(merged, np.maximum(*alone), atol=1e-5)
+    found = jax.jit(lambda given: find_objects([Member(model, given, larger, (smaller, larger))], refine=True))(
+        variables
+    )
+    assert found.valid.any() and np.isfinite(found.scores).all()
 
 
 def test_context_is_the_whole_image_as_a_region(run: OpenRun, shown: list) -> None:

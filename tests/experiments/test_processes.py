@@ -50,7 +50,7 @@ def launcher(tmp_path, row, *arguments):
     return subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 def test_a_launcher_that_ends_takes_its_run_along(tmp_path, number):
     """By SIGTERM it waits until the run has saved its state; when it is killed, the run does so by itself."""
     row = tiny_row("long", steps=10**6, checkpoint_every=10**6, eval_every=10**6, log_every=100)

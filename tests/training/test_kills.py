@@ -1,12 +1,16 @@
 """SIGKILL at random moments, in the middle of checkpoint writes too: bitwise the run that was left alone."""
 
+import pytest
+
 from tests.training.clocks import jumping_clock
 from tests.training.kills import OPTIONS, compare
 
 
-def test_six_kills(tmp_path):
-    """Two while it starts, four while it trains, with all that a run keeps on the host; `make soak` kills 200 times.
+@pytest.mark.parametrize("kills", [3, pytest.param(6, marks=pytest.mark.long)])
+def test_kills(tmp_path, kills):
+    """The first (and sixth) while it starts, the others while it trains, with all that a run keeps on the host.
 
     Meanwhile the wall clock jumps (where there is a C compiler), and the time zone changes from start to start.
+    `make soak` kills 200 times.
     """
-    assert compare(tmp_path, kills=6, fields=OPTIONS, clock=jumping_clock(tmp_path)) > 50
+    assert compare(tmp_path, kills, fields=OPTIONS, clock=jumping_clock(tmp_path)) > 50

@@ -50,7 +50,7 @@ def final_state(workdir):
     return jax.tree.map(np.asarray, restored.state)
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_equal_to_one_process(whole, processes):
     """Eight devices in each case: lines and final parameters within float32 rounding; one process alone writes."""
     one, _ = whole(1)
@@ -77,6 +77,7 @@ def test_evaluate_in_two_processes(whole, folder):
     assert not [line for line in ended[1].output.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.long
 def test_found_from_slurms_environment(whole, folder):
     ended = start("train", folder / "srun", 2, folder / "cache", srun=True).wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
@@ -101,11 +102,12 @@ def test_sigterm_to_one_stops_all_after_the_same_step_and_the_rerun_goes_on(whol
     assert lines(workdir) == lines(whole(2)[0])
 
 
+@pytest.mark.long
 def test_ctrl_c_in_one_stops_all(folder):
     stop_one(folder / "interrupted", folder / "cache", 0, signal.SIGINT)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_killed_process_brings_the_others_down_and_the_rerun_goes_on(whole, folder, victim):
     """Bitwise: the rerun ends as the run that was left alone, with every line once."""
     workdir = folder / f"killed{victim}"
@@ -143,6 +145,7 @@ def test_what_process_0_alone_meets_is_told_by_all(folder):
     assert all("cannot" in e.output and "workdir" in e.output for e in ended)
 
 
+@pytest.mark.long
 def test_rollback_and_a_trace_in_two_processes(folder):
     """At a factor of 1 nearly any loss is a jump: both go back together until they give up together."""
     fields = {"steps": 60, "loss_jump": 1.0, "on_nan": "rollback", "profile_steps": "(3,9)"}

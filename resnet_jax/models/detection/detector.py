@@ -244,7 +244,7 @@ class Detector(nn.Module):
             first = jax.vmap(partial(nearest_pair, side=self.classified_side))(boxes, scales)[..., None, None, None]
             smaller = jnp.select([first == k for k in range(len(views))], pooled)
             larger = jnp.select([first + 1 == k for k in range(len(views))], pooled)
-            x = jnp.maximum(self._see(smaller, False), self._see(larger, False))
+            x = jnp.maximum(*jnp.split(self._see(jnp.concatenate([smaller, larger]), False), 2))
         else:
             x = self._see(pooled[0], False)
         return jax.vmap(predict)(regions, *self._classify(x), sizes)
