@@ -168,10 +168,18 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
       UserError: for a folder that is not there, of another layout, or without an image that can be used.
     """
     root = root_of(data, "folder")
+    if len(set(data.classes)) < len(data.classes):
+        raise UserError(f"config.data.classes={tuple(data.classes)} must be different names")
     opened = {"voc": open_voc, "coco": open_coco}[data.name]
     splits = opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
-    if not any(len(image.labels) for image in splits.train):
-        raise UserError(f"the training images of {root} show no object of the classes {some(splits.classes, 5)}")
+    trained = {label for image in splits.train for label in image.labels[~image.ignored].tolist()}
+    if not trained:
+        said = "; ".join([f"the training images of {root} show no object of the classes {some(splits.classes, 5)} that "
+                          "is not difficult or a crowd", *splits.remarks])  # fmt: skip
+        raise UserError(said)
+    if absent := [name for label, name in enumerate(splits.classes) if label not in trained]:
+        remark = f"{len(absent)} of {len(splits.classes)} classes have no object to train on: {some(absent, 4)}"
+        return dataclasses.replace(splits, remarks=(*splits.remarks, remark))
     return splits
 
 
