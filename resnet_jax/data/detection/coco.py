@@ -116,7 +116,7 @@ def _images(record: dict[str, Any], folder: Path, classes: Sequence[str], remark
     objects: dict[Any, list[dict[str, Any]]] = {}
     seen: set[Any] = set()
     for number, one in enumerate(record["annotations"], start=1):
-        key = one.get("id", f"without id, the {number}th")
+        key = f"without id, entry {number}" if one.get("id") is None else one["id"]
         if one["image_id"] not in images:
             remarks.add("objects of images that the file does not have are left out", f"annotation {key}")
         elif str(key) in seen:
