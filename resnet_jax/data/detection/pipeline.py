@@ -19,7 +19,7 @@ from resnet_jax.data.detection.annotations import BoxSplits
 from resnet_jax.data.detection.batches import Batch, BoxLoader
 from resnet_jax.data.detection.coco import open_coco
 from resnet_jax.data.detection.voc import open_voc
-from resnet_jax.data.folders import root_of
+from resnet_jax.data.folders import alike, root_of
 from resnet_jax.data.imagenet.loaders import AHEAD, PendingBatch, Unreadable, one_ahead
 from resnet_jax.data.placement import place, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
@@ -177,10 +177,10 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
         said = "; ".join([f"the training images of {root} show no object of the classes {some(splits.classes, 5)} that "
                           "is not difficult or a crowd", *splits.remarks])  # fmt: skip
         raise UserError(said)
+    remarks = [*splits.remarks, *alike(splits.classes, "names")]
     if absent := [name for label, name in enumerate(splits.classes) if label not in trained]:
-        remark = f"{len(absent)} of {len(splits.classes)} classes have no object to train on: {some(absent, 4)}"
-        return dataclasses.replace(splits, remarks=(*splits.remarks, remark))
-    return splits
+        remarks.append(f"{len(absent)} of {len(splits.classes)} classes have no object to train on: {some(absent, 4)}")
+    return dataclasses.replace(splits, remarks=tuple(remarks))
 
 
 def make_boxes(config: ConfigDict, mesh: Mesh) -> BoxPipeline:
