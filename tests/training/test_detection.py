@@ -213,6 +213,8 @@ def test_a_pyramid_learns_from_the_weights_of_a_classifier(
     )
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert answer["objects"]
+    assert main(["predict", f"--weights={tmp_path / 'run'}", str(image), "--top=3"]) == 2
+    assert "--top is for nets that classify or segment" in capsys.readouterr().err
 
 
 def test_a_detector_goes_on_with_other_classes(pyramid: ConfigDict, tmp_path: Path) -> None:

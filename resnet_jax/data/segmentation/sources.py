@@ -217,6 +217,9 @@ def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
     else:
         raise UserError(f"the classes of {root} need names: --config.data.classes=\"('background','cell')\", or a line "
                         f"each in {root / CLASSES}")  # fmt: skip
+    if len(classes) == 1:
+        raise UserError(f"{classes[0]!r} is one class, and masks need two or more: "
+                        "--config.data.classes=\"('background','cell')\"")  # fmt: skip
     if len(set(classes)) < len(classes) or (data.instances and len(classes) != 2):
         raise UserError(f"the classes {', '.join(classes)} must be different names"
                         + (", two with instances=True" if data.instances else ""))  # fmt: skip
