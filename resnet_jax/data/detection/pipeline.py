@@ -172,11 +172,13 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
         raise UserError(f"config.data.classes={tuple(data.classes)} must be different names")
     opened = {"voc": open_voc, "coco": open_coco}[data.name]
     splits = opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
-    trained = {label for image in splits.train for label in image.labels[~image.ignored].tolist()}
-    if not trained:
-        said = "; ".join([f"the training images of {root} show no object of the classes {some(splits.classes, 5)} that "
-                          "is not difficult or a crowd", *splits.remarks])  # fmt: skip
-        raise UserError(said)
+    shown = [{label for image in part for label in image.labels[~image.ignored].tolist()}
+             for part in (splits.train, splits.test)]  # fmt: skip
+    for labels, what in zip(shown, ("training", splits.evaluated_on.replace("_", " ")), strict=True):
+        if not labels:
+            said = f"the {what} images of {root} show no object of the classes {some(splits.classes, 5)}"
+            raise UserError("; ".join([f"{said} that is not difficult or a crowd", *splits.remarks]))
+    trained = shown[0]
     remarks = [*splits.remarks, *alike(splits.classes, "names")]
     if absent := [name for label, name in enumerate(splits.classes) if label not in trained]:
         remarks.append(f"{len(absent)} of {len(splits.classes)} classes have no object to train on: {some(absent, 4)}")

@@ -66,8 +66,15 @@ def open_voc(root: Path, eval_split: str = "auto", share: float = 0.0, classes: 
     """
     remarks = Remarks()
     parts = _devkit(root, remarks) or _folders(root, remarks)
-    evaluated_on = choose_split(str(root), parts.keys() & {"test", "validation"}, eval_split, share > 0)
     whole = "trainval" if "trainval" in parts else "train"
+    for part in sorted(parts.keys() & {"test", "validation"}) if _annotated(parts[whole]) else ():
+        if not _annotated(parts[part]):  # as the test images of VOC 2012
+            remarks.add("parts have no file of boxes and are left out", part)
+            del parts[part]
+    try:
+        evaluated_on = choose_split(str(root), parts.keys() & {"test", "validation"}, eval_split, share > 0)
+    except UserError as error:
+        raise remarks.refusal(str(error)) from error
     trained = "train" if evaluated_on == "validation" and "train" in parts else whole
     years = {part: {boxes.parents[1].name for boxes, _ in parts.get(part, ())} for part in ("train", "trainval")}
     for year in sorted(set().union(*years.values()) - years[trained]):
@@ -113,6 +120,10 @@ def _years(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return [year for year in (root, *sorted(root.iterdir())) if (year / LISTS).is_dir()]
+
+
+def _annotated(pairs: Pairs) -> bool:
+    return any(boxes.is_file() for boxes, _ in pairs)
 
 
 def _xml_files(folder: Path) -> dict[str, Path]:

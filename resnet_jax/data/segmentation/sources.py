@@ -167,6 +167,14 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
         return _source(pairs_by_stem(parts[part] / "images", parts[part] / kind, notes), classes, table,
                        str(parts[part]), notes)  # fmt: skip
 
+    for part in sorted(parts.keys() - {"train"}):
+        if not (parts[part] / kind).is_dir() and (parts["train"] / kind).is_dir():
+            notes.append(f"{parts[part]} has no {kind}/ and is left out")
+            del parts[part]
+    try:
+        evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *notes])) from error
     train = source("train")
     found = _look(train, notes)
     if not data.mask_values and found == {0, IGNORE}:  # all that is left is the background
@@ -174,7 +182,6 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
             f"masks as {train.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it is a "
             "class, --config.data.mask_values=(0,255)"
         )
-    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
     if evaluated_on != "held_out":
         test = source(evaluated_on)
         _look(test, notes)

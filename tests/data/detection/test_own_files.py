@@ -72,6 +72,27 @@ def test_why_no_image_is_left(tmp_path: Path) -> None:
         open_voc(tmp_path)
 
 
+def test_a_part_without_boxes_is_left_out(tmp_path: Path) -> None:
+    """Test images whose boxes are kept from us, as VOC 2012's: val is evaluated on. Without val nothing is."""
+    pair(tmp_path, XML.encode())
+    made.draw(tmp_path / "test" / "t.png", SHOWN["a"])
+    splits = open_voc(tmp_path)
+    assert splits.evaluated_on == "validation" and said(splits, "1 parts have no file of boxes and are left out")
+    (tmp_path / "val" / "c.xml").unlink()
+    with pytest.raises(UserError, match="training images alone; .*held_out_share.*; 2 parts have no file of boxes"):
+        open_voc(tmp_path)
+
+
+def test_classes_that_no_test_image_shows(tmp_path: Path) -> None:
+    """An AP of zero would be measured."""
+    pair(tmp_path, XML.encode())
+    (tmp_path / "val" / "c.xml").write_text(made.xml([("Red", (5, 5, 15, 15))]))
+    data = base_config().data
+    data.update({"name": "voc", "folder": str(tmp_path)})
+    with pytest.raises(UserError, match="the validation images of .* show no object .*1 objects of class 'Red'"):
+        open_boxes(data)
+
+
 def test_images_beside_and_below_others(tmp_path: Path) -> None:
     """Folders in folders, and images that share a file of boxes, are said; images/ and annotations/ are read."""
     pair(tmp_path, XML.encode())

@@ -59,6 +59,17 @@ def test_why_no_pair_is_left(tmp_path):
         open_pairs(data("image_masks", root))
 
 
+def test_a_part_without_masks_is_left_out(tmp_path):
+    """Images whose masks are kept from us: val is evaluated on. Without val nothing is."""
+    root = shapes_folder(tmp_path)
+    write(root / "test/images/9.png", IMAGE)
+    splits = open_pairs(data("image_masks", root))
+    assert splits.evaluated_on == "validation" and splits.remarks == (f"{root}/test has no masks/ and is left out",)
+    (root / "val").rename(root / "other")
+    with pytest.raises(UserError, match="training images alone; .*held_out_share.*/test has no masks/"):
+        open_pairs(data("image_masks", root))
+
+
 def test_folders_too_deep_are_said(tmp_path):
     root = shapes_folder(tmp_path)
     for kind in ("images", "masks"):
