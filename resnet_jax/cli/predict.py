@@ -59,6 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     net: Any = weights.create_model()
     if values.refine and net.task != "detection":
         raise UserError(f"--refine is for nets that detect, not for {weights.model}")
+    if values["least"].present and net.task != "detection":
+        raise UserError(f"--least is for nets that detect, not for {weights.model}")
     if net.task == "segmentation":
         answers = answer_masks(weights, images, values)
     elif net.task == "detection":

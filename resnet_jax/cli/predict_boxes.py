@@ -23,6 +23,8 @@ def answer_boxes(weights: "Weights", images: Sequence[str], values: flags.FlagVa
       UserError: for flags that are for nets that classify, and if a file cannot be written.
     """
     refuse_flags_of_classifiers(weights.model, values)
+    if values["top"].present:
+        raise UserError(f"--top is for nets that classify or segment, not for {weights.model}; --least is for this one")
     if not 0 <= values.least <= 1:
         raise UserError(f"--least={values.least} must be a score from 0 to 1")
 

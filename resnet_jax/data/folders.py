@@ -47,7 +47,7 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
     classes = [folder.name for folder in folders]
     if len(classes) < 2:
         raise UserError(f"{called} has {_too_few(root, parts['train'], folders)}")
-    notes += _alike(classes)
+    notes += alike(classes, "class folders")
     train = _source(parts["train"], classes, notes)
     try:
         evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0)
@@ -140,13 +140,13 @@ def _too_few(root: Path, train: Path, folders: Sequence[Path]) -> str:
     return f"{folders[0].name}/ alone, which holds the folders: {do}"
 
 
-def _alike(classes: Sequence[str]) -> list[str]:
-    """Returns a note on classes whose names look the same."""
+def alike(classes: Sequence[str], what: str) -> list[str]:
+    """Returns notes on classes whose names look the same; `what` they are the names of."""
     seen: dict[str, str] = {}
     notes = []
     for name in classes:
         if (other := seen.setdefault(_plain(name), name)) != name:
-            notes.append(f"class folders {ascii(other)} and {ascii(name)} differ in case alone, and are two classes")
+            notes.append(f"{what} {ascii(other)} and {ascii(name)} differ in case alone, and are two classes")
     return notes
 
 

@@ -82,7 +82,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         if least_reduction(height, width) > 1:
             image.draft(None, (width // reduce, height // reduce))
         return _by_pillow(image)
-    return _turned(pixels, orientation(data))
+    return turned(pixels, orientation(data))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -228,7 +228,7 @@ def _by_pillow(image: Image.Image) -> np.ndarray:
         image.load()
         # Only now: a PNG's note may come last, and Pillow itself turns a TIFF while it is loaded.
         turn = _orientation(image)
-        return _turned(_to_rgb(image), turn)
+        return turned(_to_rgb(image), turn)
     except DecodeError:
         raise
     except Exception as error:  # Pillow's readers raise errors of many types for damaged files
@@ -245,7 +245,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Returns rows as a file stores them as the image upright, by EXIF's number for how the camera was held."""
     return np.ascontiguousarray(_UPRIGHT[turn](pixels)) if turn in _UPRIGHT else pixels
 
 

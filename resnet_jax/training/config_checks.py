@@ -40,7 +40,7 @@ CHOICES = {
 #: Numbers that must be 1 or more. All others but a net's fields must be 0 or more.
 FROM_ONE = frozenset({
     "steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints",
-    "data.repeats",
+    "data.repeats", "data.most_objects",
 })  # fmt: skip
 
 #: The largest.

@@ -93,6 +93,7 @@ def test_embeddings_go_with_the_names_of_those_that_could_be_read(capsys, weight
     (["--weights=W", "IMAGE", "--top=0"], "--top=0 must be 1 or more"),
     (["--weights=W", "IMAGE", "--class=tench"], "--class and --out are for --explain"),
     (["--weights=W", "IMAGE", "--explain", "--class=tensh"], "unknown class 'tensh'; did you mean tench?"),
+    (["--weights=W", "IMAGE", "--least=0.2"], "--least is for nets that detect"),
     (["--weights=W", "IMAGE", "--embed=v.npy"], "--embed=v.npy must end in .npz"),
     (["--weights=W", "IMAGE", "--embed=IMAGE/v.npz"], "cannot write"),
 ])  # fmt: skip

@@ -16,6 +16,7 @@ STREAMED = {"data.name": "image_folder"}
         ({"optimizer.name": "adam"}, "must be one of sgd, lars, lamb"),
         ({"schedule.name": "linear"}, "must be one of steps, cosine, poly"),
         ({"data.repeats": 0}, "config.data.repeats=0 must be 1 or more"),
+        ({"data.most_objects": 0}, "config.data.most_objects=0 must be 1 or more"),
         ({"data.colour_jitter": -0.1}, "config.data.colour_jitter=-0.1 must be 0 or more"),
         ({"data.colour_jitter": 1.1}, "config.data.colour_jitter=1.1 must be at most 1, where factors begin at 0"),
         ({"data.rand_augment.operations": -1}, "must be 0 or more"),

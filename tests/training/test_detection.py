@@ -213,6 +213,8 @@ def test_a_pyramid_learns_from_the_weights_of_a_classifier(
     )
     (answer,) = json.loads(capsys.readouterr().out)["images"]
     assert answer["objects"]
+    assert main(["predict", f"--weights={tmp_path / 'run'}", str(image), "--top=3"]) == 2
+    assert "--top is for nets that classify or segment" in capsys.readouterr().err
 
 
 def test_a_detector_goes_on_with_other_classes(pyramid: ConfigDict, tmp_path: Path) -> None:
@@ -274,6 +276,12 @@ def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -
         ({"model.anchor_sizes": (0,)}, "above 0"),
         ({"model.anchor_grid": "square"}, "anchor_grid"),
         ({"model.name": "faster_rcnn_fpn_cifar_resnet20"}, "shared out among 3"),
+        ({"model.shared_stages": 5}, "shared_stages=5 must be from 1 to"),
+        ({"model.anchor_sizes": ()}, "need one number each"),
+        ({"model.anchor_ratios": ()}, "need one number each"),
+        ({"model.test_proposals": (5,)}, "must be numbers ahead of NMS and behind it"),
+        ({"model.foreground": 2.0}, "foreground=2.0 must be from 0 to 1"),
+        ({"model.nms_threshold": -0.1}, "nms_threshold=-0.1 must be from 0 to 1"),
         ({"model.name": "faster_rcnn_fpn_cifar_resnet20", "model.finest_stage": 4}, "finest_stage"),
         ({"model.shared_stages": 3}, "shared_stages"),
     ],

@@ -3,8 +3,13 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+from resnet_jax.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +48,18 @@ class Remarks:
     def sentences(self) -> tuple[str, ...]:
         """Returns "2 boxes without area are left out, as in a.xml" and the like."""
         return tuple(f"{count:,} {kind}, as in {first}" for kind, (count, first) in self._found.items())
+
+    def refusal(self, message: str) -> UserError:
+        """Returns the error of a set that cannot be used: what is wrong, and what was left out of it."""
+        return UserError("; ".join([message, *self.sentences()]))
+
+
+def held_out(images: Sequence[T], share: float) -> tuple[list[T], list[T]]:
+    """Splits images into those to train on and a random share to evaluate on, the same whatever the run's seed."""
+    order = np.random.Generator(np.random.Philox(0)).permutation(len(images))
+    held = set(order[: max(1, round(share * len(images)))].tolist())
+    test = [image for i, image in enumerate(images) if i in held]
+    return [image for i, image in enumerate(images) if i not in held], test
 
 
 def turned(boxes: np.ndarray, turn: int, height: int, width: int) -> np.ndarray:

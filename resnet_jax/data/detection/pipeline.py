@@ -19,7 +19,7 @@ from resnet_jax.data.detection.annotations import BoxSplits
 from resnet_jax.data.detection.batches import Batch, BoxLoader
 from resnet_jax.data.detection.coco import open_coco
 from resnet_jax.data.detection.voc import open_voc
-from resnet_jax.data.folders import root_of
+from resnet_jax.data.folders import alike, root_of
 from resnet_jax.data.imagenet.loaders import AHEAD, PendingBatch, Unreadable, one_ahead
 from resnet_jax.data.placement import place, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
@@ -168,11 +168,21 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
       UserError: for a folder that is not there, of another layout, or without an image that can be used.
     """
     root = root_of(data, "folder")
+    if len(set(data.classes)) < len(data.classes):
+        raise UserError(f"config.data.classes={tuple(data.classes)} must be different names")
     opened = {"voc": open_voc, "coco": open_coco}[data.name]
     splits = opened(root, data.eval_split, data.held_out_share, tuple(data.classes))
-    if not any(len(image.labels) for image in splits.train):
-        raise UserError(f"the training images of {root} show no object of the classes {some(splits.classes, 5)}")
-    return splits
+    shown = [{label for image in part for label in image.labels[~image.ignored].tolist()}
+             for part in (splits.train, splits.test)]  # fmt: skip
+    for labels, what in zip(shown, ("training", splits.evaluated_on.replace("_", " ")), strict=True):
+        if not labels:
+            said = f"the {what} images of {root} show no object of the classes {some(splits.classes, 5)}"
+            raise UserError("; ".join([f"{said} that is not difficult or a crowd", *splits.remarks]))
+    trained = shown[0]
+    remarks = [*splits.remarks, *alike(splits.classes, "names")]
+    if absent := [name for label, name in enumerate(splits.classes) if label not in trained]:
+        remarks.append(f"{len(absent)} of {len(splits.classes)} classes have no object to train on: {some(absent, 4)}")
+    return dataclasses.replace(splits, remarks=tuple(remarks))
 
 
 def make_boxes(config: ConfigDict, mesh: Mesh) -> BoxPipeline:

@@ -15,6 +15,9 @@ IGNORE = 255
 #: In a table, pixel values that no mask of the set should have.
 STRANGE = 254
 
+#: Formats, by Pillow's names, whose pixels are about the values that were saved.
+LOSSY = ("JPEG", "MPO")
+
 #: Pixel values that masks of 8 and 16 bits can have.
 VALUES = 2**16
 
@@ -64,6 +67,8 @@ def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
       RecordError: if it is no such file, is damaged, or has a pixel value that is no class.
     """
     values = _sbd_values(path) if path.suffix == ".mat" else _image_values(path)
+    if values.dtype == bool:  # of 1 bit: white is 1, or 255 where that alone has a name
+        values = values * np.int64(255 if table[1] == IGNORE != table[255] else 1)
     if values.ndim != 2 or values.min(initial=0) < 0 or values.max(initial=0) >= VALUES:
         raise RecordError(f"mask {path} must have one number of up to 16 bits for each pixel")
     labels = table[values]
@@ -73,11 +78,16 @@ def read_mask(path: Path, table: np.ndarray) -> np.ndarray:
 
 
 def _image_values(path: Path) -> np.ndarray:
+    """Returns the pixel values, bool for a file of 1 bit, else int64."""
     try:
         with Image.open(path) as image:
+            if image.format in LOSSY:
+                raise RecordError(f"mask {path} is a JPEG, which changes pixel values; save masks as PNG")
             if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-                raise RecordError(f"mask {path} is of colours ({image.mode}); a mask is a palette or grey PNG")
-            return np.asarray(image).astype(np.int64)
+                raise RecordError(f"mask {path} is of colours ({image.mode}); a mask is a palette or grey PNG, "
+                                  "whose pixels are numbers of classes")  # fmt: skip
+            values = np.asarray(image)
+            return values if image.mode == "1" else values.astype(np.int64)
     except (OSError, SyntaxError, ValueError) as error:
         check_memory(error)
         raise error if isinstance(error, RecordError) else RecordError(f"mask {path}: {one_line(error)}") from error

@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from resnet_jax.data.folders import root_of, split_folders
 from resnet_jax.data.held_out_split import choose_split, stratified_split
-from resnet_jax.data.image_files import decode
+from resnet_jax.data.image_files import DecodeError, decode, orientation, turned
 from resnet_jax.data.imagenet.source import Example, RecordError
-from resnet_jax.data.label_files import read_text
+from resnet_jax.data.label_files import read_class_names, read_text
 from resnet_jax.data.listing import list_folder
 from resnet_jax.data.segmentation import cityscapes, voc
 from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
@@ -21,7 +21,7 @@ from resnet_jax.errors import UserError, check_memory, some
 #: Files that name the classes of a user's folder, one a line.
 CLASSES = "classes.txt"
 
-#: Masks that are looked at when a user's folder is opened.
+#: Images that are looked at with their masks when a set is opened, from all over it.
 LOOKED_AT = 16
 
 
@@ -67,12 +67,17 @@ class PairSource:
         return read_mask(self.masks[index], self.table)
 
     def pair(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns an image, uint8 (height, width, 3), and its labels, uint8 (height, width).
+        """Returns an image, uint8 (height, width, 3), and its labels, uint8 (height, width), both upright.
+
+        A mask of the size of the rows that a photograph stores is turned with it, by a quarter.
 
         Raises:
           RecordError, DecodeError: if one cannot be read, or they differ in size.
         """
-        pixels, labels = decode(self.load(index).data), self.labels(index)
+        data = self.load(index).data
+        pixels, labels = decode(data), self.labels(index)
+        if labels.shape != pixels.shape[:2] and (turn := orientation(data)) > 4:
+            labels = turned(labels, turn)
         if pixels.shape[:2] != labels.shape:
             raise RecordError(f"the image has {pixels.shape[:2]} rows and columns, and its mask {labels.shape}")
         return pixels, labels
@@ -125,6 +130,8 @@ Pairs = dict[str, tuple[Path, Path]]
 def _known(parts: tuple[Pairs, Pairs], classes: tuple[str, ...], table: np.ndarray, data: ConfigDict) -> PairSplits:
     notes: list[str] = []
     train, test = (_source(part, classes, table, data.name, notes) for part in parts)
+    for source in (train, test):
+        _look(source, notes)
     return PairSplits(train, test, choose_split(data.name, {"validation"}, data.eval_split, False), tuple(notes))
 
 
@@ -136,7 +143,7 @@ def _source(pairs: Pairs, classes: tuple[str, ...], table: np.ndarray, what: str
                      f"{some(missing, 3)}")  # fmt: skip
     names = sorted(pairs.keys() - set(missing))
     if not names:
-        raise UserError(f"{what} has no image with a mask")
+        raise UserError("; ".join([f"{what} has no image with a mask", *notes]))
     return PairSource(names, [pairs[n][0] for n in names], [pairs[n][1] for n in names], table, classes)
 
 
@@ -160,41 +167,66 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
         return _source(pairs_by_stem(parts[part] / "images", parts[part] / kind, notes), classes, table,
                        str(parts[part]), notes)  # fmt: skip
 
+    for part in sorted(parts.keys() - {"train"}):
+        if not (parts[part] / kind).is_dir() and (parts["train"] / kind).is_dir():
+            notes.append(f"{parts[part]} has no {kind}/ and is left out")
+            del parts[part]
+    try:
+        evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *notes])) from error
     train = source("train")
-    if not data.mask_values:
-        _check_values(train)
-    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
+    found = _look(train, notes)
+    if not data.mask_values and found == {0, IGNORE}:  # all that is left is the background
+        raise UserError(
+            f"masks as {train.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it is a "
+            "class, --config.data.mask_values=(0,255)"
+        )
     if evaluated_on != "held_out":
-        return PairSplits(train, source(evaluated_on), evaluated_on, tuple(notes))
+        test = source(evaluated_on)
+        _look(test, notes)
+        return PairSplits(train, test, evaluated_on, tuple(notes))
     kept, held = stratified_split(train.names, [0] * len(train), data.held_out_share, ("images",))
     return PairSplits(train.take(kept.tolist()), train.take(held.tolist()), evaluated_on, tuple(notes))
 
 
-def _check_values(source: PairSource) -> None:
-    """Raises UserError for black and white masks, whose white would be ignored: all that is left is the background."""
+def _look(source: PairSource, notes: list[str]) -> set[int]:
+    """Returns the labels in a few masks, and adds a note if they have one class alone.
+
+    Raises:
+      UserError: if none of them can be used with its image.
+    """
+    indices = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).astype(int)).tolist()
     found: set[int] = set()
-    for index in range(min(LOOKED_AT, len(source))):
+    wrong: list[str] = []
+    for index in indices:
         try:
-            found |= set(np.unique(source.labels(index)).tolist())
-        except RecordError:  # said when it is to be used
-            continue
-    if found == {0, IGNORE}:
-        raise UserError(
-            f"masks as {source.masks[0]} have pixels of 0 and {IGNORE} alone, and {IGNORE} is ignored; if it is a "
-            "class, --config.data.mask_values=(0,255)"
-        )
+            found |= set(np.unique(source.pair(index)[1]).tolist())
+        except (RecordError, DecodeError) as error:  # said again when it is to be used
+            wrong.append(f"{source.name(index)}: {error}")
+    where = source.masks[0].parent
+    if len(wrong) == len(indices):
+        raise UserError(f"no image that was looked at can be used with its mask in {where}; {wrong[0]}")
+    if len(classes := found - {IGNORE}) < 2:
+        alone = source.classes[classes.pop()] if classes else "no class"
+        notes.append(f"{len(indices)} masks of {where} were looked at, and show {alone} alone")
+    return found
 
 
 def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
     if data.classes:
         classes = tuple(data.classes)
     elif (root / CLASSES).is_file():
-        classes = tuple(filter(None, map(str.strip, read_text(root / CLASSES, str(root / CLASSES)).split("\n"))))
+        lines = read_text(root / CLASSES, str(root / CLASSES)).split("\n")
+        classes = read_class_names(root / CLASSES, sum(bool(line.strip()) for line in lines))
     elif data.instances:
         classes = ("background", "foreground")
     else:
         raise UserError(f"the classes of {root} need names: --config.data.classes=\"('background','cell')\", or a line "
                         f"each in {root / CLASSES}")  # fmt: skip
+    if len(classes) == 1:
+        raise UserError(f"{classes[0]!r} is one class, and masks need two or more: "
+                        "--config.data.classes=\"('background','cell')\"")  # fmt: skip
     if len(set(classes)) < len(classes) or (data.instances and len(classes) != 2):
         raise UserError(f"the classes {', '.join(classes)} must be different names"
                         + (", two with instances=True" if data.instances else ""))  # fmt: skip
@@ -211,7 +243,9 @@ def pairs_by_stem(images: Path, masks: Path, notes: list[str]) -> Pairs:
     for folder in (images, masks):
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}; images/ and masks/ (or instances/) lie side by side")
-        files = list_folder(folder).images
+        files, inside, _ = list_folder(folder)
+        if deep := [path.name for path in inside if list_folder(path).images]:
+            notes.append(f"folders in {folder} lie too deep and are left out: {some(deep, 3)}")
         by_stem = {path.stem: path for path in files}
         if len(by_stem) < len(files):
             twice = next(path.stem for path in files if by_stem[path.stem] != path)

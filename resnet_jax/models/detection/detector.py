@@ -119,6 +119,14 @@ class Detector(nn.Module):
         for field, known in (("region_pool", POOLS), ("anchor_grid", GRIDS)):
             if getattr(self, field) not in known:
                 raise unknown_name(field, getattr(self, field), known)
+        if not self.anchor_sizes or not self.anchor_ratios:
+            raise UserError("anchor_sizes and anchor_ratios need one number each at least")
+        for field in ("train_proposals", "test_proposals"):
+            if len(getattr(self, field)) != 2:
+                raise UserError(f"{field}={tuple(getattr(self, field))} must be numbers ahead of NMS and behind it")
+        for field in ("foreground", "rpn_threshold", "nms_threshold", "least_score"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"{field}={getattr(self, field)} must be from 0 to 1")
         numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
                    self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections,
                    self.region_beta)  # fmt: skip

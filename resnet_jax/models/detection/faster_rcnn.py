@@ -19,9 +19,9 @@ class FasterRCNN(Detector, ResNet):  # type: ignore[misc]  # one maps to detecti
     shared_stages: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.shared < len(self.stage_sizes):
+        if not 1 <= self.shared < len(self.stage_sizes):  # which the strides are looked up by
             raise UserError(f"shared_stages={self.shared_stages} must be from 1 to {len(self.stage_sizes) - 1}")
+        super().__post_init__()
 
     @property
     def shared(self) -> int:

@@ -191,6 +191,7 @@ def test_a_bad_image_counts_and_is_shown_grey(tmp_path):
     ("name", "fields", "message"),
     [
         ("image_masks", {"classes": ("a", "a")}, "different names"),
+        ("image_masks", {"classes": ("a,b",)}, r"'a,b' is one class, and masks need two or more: .*\('background','"),
         ("image_masks", {"mask_values": (0, 1)}, "mask_values has 2 values, for 3 classes"),
         ("image_masks", {"mask_values": (0, 1, 70000)}, "different whole numbers"),
         ("image_masks", {"instances": True, "classes": ("a", "b")}, "there is no folder .*instances"),
