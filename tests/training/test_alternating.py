@@ -1,5 +1,6 @@
 """The four steps of alternating training (Ren et al. 2015, section 3.2), each a run of a tiny net."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import resnet_jax
 from resnet_jax.config import base_config, config_hash
 from resnet_jax.data.detection.pipeline import BoxPipeline
 from resnet_jax.errors import Stopped, UserError
+from resnet_jax.evaluation.detection import evaluate_detection
+from resnet_jax.evaluation.open_run import open_run
+from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import Weights, save_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training import loop
@@ -142,6 +146,15 @@ def test_regions_of_step_2_are_those_that_step_1_proposes(runs: Path, folder: Pa
     assert int(one.valid.sum()) > int(two.valid.sum())  # of no proposals, the objects alone are left
     # What is held fixed on the devices is no more than proposals need.
     assert pipeline.train["proposer"]["params"].keys() == {"stage1", "stage2", "rpn"}
+
+
+def test_protocols_test_step_2_on_what_step_1_proposes(runs: Path) -> None:
+    """As in training. Its own RPN was never trained, and other numbers in it change nothing."""
+    run = open_run(runs / "step2")
+    rpn = jax.tree.map(lambda values: -3 * values, run.state.params["rpn"])
+    other = dataclasses.replace(run, state=dataclasses.replace(run.state, params=run.state.params | {"rpn": rpn}))
+    found = evaluate_detection([other]).result.metrics
+    assert found["test_ap50"] > 0 and found == {name: evaluate(run).metrics[name] for name in found}
 
 
 def test_step_2_stopped_and_resumed_is_bitwise_the_same(
