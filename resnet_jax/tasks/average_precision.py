@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 
 
 def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int, threshold: float = 0.5,
-                     crowds: bool = False) -> Curve:  # fmt: skip
+                     coco: bool = False) -> Curve:  # fmt: skip
     """Returns the curve of one class over all images, as `VOCevaldet.m` of the devkit.
 
     Each detection, the best first, belongs to the object of its class that it overlaps most. With an IoU of `threshold`
@@ -43,8 +43,9 @@ def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int,
       found, truth: of each image.
       label: the class.
       threshold: of the IoU.
-      crowds: whether those that are ignored are COCO's crowds and not VOC's difficult objects: a detection that has no
-        object does not count if a share of `threshold` of it lies in one.
+      coco: whether detections are matched as by pycocotools: each with the object that it overlaps most of those that no
+        better one has; and those that are ignored are crowds: a detection without an object does not count if a share
+        of `threshold` of it lies in one.
     """
     objects = [one.labels == label for one in truth]
     count = sum(int((chosen & ~one.ignored).sum()) for one, chosen in zip(truth, objects, strict=True))
@@ -57,13 +58,13 @@ def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int,
     for rank, one in enumerate(np.argsort(-scores, kind="stable")):
         image = int(images[one])
         box, ignored = found[image].boxes[places[one]], truth[image].ignored
-        there = objects[image] & ~ignored if crowds else objects[image]
+        there = objects[image] & ~ignored & ~taken[image] if coco else objects[image]
         overlaps = np.where(there, _overlaps(box, truth[image].boxes), -1.0)
         best = int(np.argmax(overlaps)) if len(overlaps) else -1
         if best >= 0 and overlaps[best] >= threshold and not taken[image][best]:
             right[rank] = not ignored[best]
             taken[image][best] = not ignored[best]
-        elif not crowds or _share(box, truth[image].boxes[objects[image] & ignored]) < threshold:
+        elif not coco or _share(box, truth[image].boxes[objects[image] & ignored]) < threshold:
             wrong[rank] = 1
     right, wrong = np.cumsum(right), np.cumsum(wrong)
     return Curve(right / max(count, 1), right / np.maximum(right + wrong, 1e-9), count)

@@ -101,15 +101,14 @@ class Detection(Task):
         """Returns in percent `test_ap50` and `test_ap50_11_point`, means over classes, and `test_ap50_NAME` of each.
 
         The first is the area under precision over recall at an IoU of 0.5, the second that of VOC 2007 at 11 points. A
-        class without objects does not count. With `coco`, `test_ap`, `test_ap50` and so on are COCO's.
+        class without objects does not count. With `coco`, `test_ap`, `test_ap50` and so on are COCO's, and areas are of
+        COCO's matches.
         """
         return self.metrics_of(*unpadded(batches))[0]
 
     def metrics_of(self, found: Sequence[Found], truth: Sequence[Truth]) -> tuple[dict[str, float], tuple[Curve, ...]]:
         """Returns the metrics of `eval_metrics`, and of each class the curve that they are of, at an IoU of 0.5."""
-        curves = tuple(
-            precision_recall(found, truth, label, crowds=self.coco) for label in range(self.num_classes)
-        )  # fmt: skip
+        curves = tuple(precision_recall(found, truth, label, coco=self.coco) for label in range(self.num_classes))
         names = self.classes or [str(label) for label in range(self.num_classes)]
         areas = {name: 100 * area_under(curve) for name, curve in zip(names, curves, strict=True) if curve.objects}
         points = [100 * eleven_points(curve) for curve in curves if curve.objects]

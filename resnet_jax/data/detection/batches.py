@@ -173,7 +173,7 @@ class BoxLoader(Loader):
             self.unreadable.add(self.split, image.path.name, error)
             pixels = np.full((height, width, 3), GRAY, np.uint8)
             count = count if self.split == "test" else 0
-        chosen = np.argsort(image.ignored, kind="stable")[:count]  # what is ignored leaves its place to objects
+        chosen = np.sort(np.argsort(image.ignored, kind="stable")[:count])  # objects go ahead of what is ignored
         boxes = image.boxes[chosen] * batch.scales[row][[1, 0, 1, 0]]
         if mirrored:
             pixels = pixels[:, ::-1]

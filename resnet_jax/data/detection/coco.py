@@ -17,6 +17,10 @@ from resnet_jax.errors import UserError
 #: Bytes of a JPEG that hold its header, but for one with much else ahead of it.
 HEAD = 2**17
 
+#: What each image, annotation and class must have.
+FIELDS = {"images": ("id", "file_name", "height", "width"), "annotations": ("id", "image_id", "category_id", "bbox"),
+          "categories": ("id", "name")}  # fmt: skip
+
 #: Names that a part's file and folder may begin with.
 PARTS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -72,11 +76,15 @@ def _folder(root: Path, part: str, file: Path) -> Path:
 def _load(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_bytes())
-        if all(isinstance(record[name], list) for name in ("images", "annotations", "categories")):
-            return record
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise UserError(f"{file} is no file of COCO's: it needs lists of images, annotations and categories")
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), list) for name in FIELDS):
+        raise UserError(f"{file} is no file of COCO's: it needs lists of images, annotations and categories")
+    for name, fields in FIELDS.items():
+        for place, one in enumerate(record[name]):
+            if not isinstance(one, dict) or not one.keys() >= set(fields):
+                raise UserError(f"{file} is no file of COCO's: entry {place} of {name} must have {', '.join(fields)}")
+    return record
 
 
 def _images(record: dict[str, Any], folder: Path, classes: Sequence[str], remarks: Remarks) -> list[AnnotatedImage]:
@@ -102,10 +110,16 @@ def _images(record: dict[str, Any], folder: Path, classes: Sequence[str], remark
             remarks.add("objects have the id of another one and are left out", f"annotation {one['id']}")
         elif label_of.get(one["category_id"]) is None:
             remarks.add("objects of unknown classes are left out", f"annotation {one['id']}")
+        elif not _is_box(one["bbox"]):
+            remarks.add("objects whose box is not four numbers are left out", f"annotation {one['id']}")
         else:
             objects.setdefault(one["image_id"], []).append(one)
         seen.add(one["id"])
     return [_image(image, objects.get(key, []), folder, label_of, remarks) for key, image in images.items() if image]
+
+
+def _is_box(box: Any) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(value, int | float) for value in box)
 
 
 def _image(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, label_of: dict[Any, Any],
@@ -119,7 +133,8 @@ def _image(image: dict[str, Any], objects: list[dict[str, Any]], folder: Path, l
         remarks.add("images show no object and are background", image["file_name"])
     chosen = [objects[i] for i, _ in kept]
     boxes = np.array([box for _, box in kept], np.float32).reshape(-1, 4)
-    areas = [one.get("area", float(np.prod(box[2:] - box[:2]))) for one, box in zip(chosen, boxes, strict=True)]
+    of_boxes = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).tolist()
+    areas = [of_box if one.get("area") is None else one["area"] for one, of_box in zip(chosen, of_boxes, strict=True)]
     return AnnotatedImage(
         path, height, width, boxes,
         np.array([label_of[one["category_id"]] for one in chosen], np.int32),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from resnet_jax.data.detection.coco import open_coco
 from resnet_jax.data.detection.voc import open_voc
 from resnet_jax.errors import UserError
 from tests.data.detection import made
+
+#: Of training, in a set that `made.write_coco` made.
+COCO_TRAIN = Path("annotations", "instances_train.json")
 
 BCCD = Path(__file__).parents[3] / ".." / "shared" / "data" / "bccd"
 
@@ -147,6 +151,35 @@ def test_wrong_coco_files(tmp_path: Path) -> None:
     (tmp_path / "annotations" / "instances_train.json").write_text("[]")
     with pytest.raises(UserError, match="no file of COCO's"):
         open_coco(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "words"),
+    [
+        ("images", "height", "entry 0 of images must have id, file_name, height, width"),
+        ("annotations", "bbox", "entry 0 of annotations must have id, image_id, category_id, bbox"),
+        ("categories", "name", "entry 0 of categories must have id, name"),
+    ],
+)
+def test_coco_files_that_lack_a_field(tmp_path: Path, kind: str, field: str, words: str) -> None:
+    file = made.write_coco(tmp_path, {"train": {"a": SHOWN["a"]}, "val": {"c": SHOWN["c"]}}) / COCO_TRAIN
+    record = json.loads(file.read_text())
+    del record[kind][0][field]
+    file.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=words):
+        open_coco(tmp_path)
+
+
+@pytest.mark.parametrize("box", [None, [], [1, 2, 3], ["1", 2, 3, 4], {"x": 1}])
+def test_coco_boxes_that_are_not_four_numbers(tmp_path: Path, box: Any) -> None:
+    """And an area that is null is that of the box."""
+    file = made.write_coco(tmp_path, {"train": {"a": SHOWN["a"]}, "val": {"c": SHOWN["c"]}}) / COCO_TRAIN
+    record = json.loads(file.read_text())
+    record["annotations"][0]["bbox"], record["annotations"][1]["area"] = box, None
+    file.write_text(json.dumps(record))
+    splits = open_coco(tmp_path)
+    assert splits.train[0].labels.tolist() == [0] and splits.train[0].areas.tolist() == [20 * 30]
+    assert said(splits, "1 objects whose box is not four numbers are left out, as in annotation 0")
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason="shared/data/bccd is not there")
