@@ -43,9 +43,9 @@ def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int,
       found, truth: of each image.
       label: the class.
       threshold: of the IoU.
-      coco: whether detections are matched as by pycocotools: each with the object that it overlaps most of those that no
-        better one has; and those that are ignored are crowds: a detection without an object does not count if a share
-        of `threshold` of it lies in one.
+      coco: whether detections are matched as by pycocotools: each with the object that it overlaps most, of those that
+        no better one has. Ignored boxes are crowds: a detection without an object does not count if a share of
+        `threshold` of it lies in one.
     """
     objects = [one.labels == label for one in truth]
     count = sum(int((chosen & ~one.ignored).sum()) for one, chosen in zip(truth, objects, strict=True))

@@ -17,8 +17,8 @@ def smooth_l1(off: np.ndarray, beta: float) -> np.ndarray:
 def outputs(beta: float) -> tuple[Losses, dict[str, np.ndarray]]:
     """Random outputs for two images, of which some entries are none; and what is in them."""
     rng = np.random.default_rng(0)
-    values = {name: rng.normal(0, 0.5, (2, 6, *shape)).astype(np.float32) for name, shape in (
-        ("objectness", ()), ("anchor_deltas", (4,)), ("logits", (3,)), ("deltas", (4,)), ("targets", (4,)))}  # fmt: skip
+    shapes = {"objectness": (), "anchor_deltas": (4,), "logits": (3,), "deltas": (4,), "targets": (4,)}
+    values = {name: rng.normal(0, 0.5, (2, 6, *shape)).astype(np.float32) for name, shape in shapes.items()}
     labels = np.array([[1, 2, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]], np.int32)
     valid = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]], bool)
     trained = Trained(np.zeros((2, 6), np.int32), valid, labels, values["targets"])

@@ -182,6 +182,14 @@ def test_whose_proposals_they_are_is_what_the_run_is(runs: Path, folder: Path, p
     assert config_hash(config) == asked
 
 
+def test_a_net_of_other_images_cannot_propose(runs: Path, folder: Path, pretrained: Path, tmp_path: Path) -> None:
+    """It would see colours that it was not trained on, and nobody would know."""
+    config = config_of(folder, "step2", pretrained, runs / "step1")
+    config.data.normalization = "per_pixel_mean"
+    with pytest.raises(UserError, match="proposals_from=.* normalised by .*normalization must do for both"):
+        fit(config, tmp_path / "run", devices=DEVICES)
+
+
 @pytest.mark.parametrize(
     ("step", "frozen", "proposals_from", "words"),
     [

@@ -71,6 +71,7 @@ class RegionHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps (n, size, size, channels) to (n, features)."""
+
         def layer(axes: tuple[int, ...], name: str) -> nn.DenseGeneral:
             return nn.DenseGeneral(self.features, axes, dtype=self.dtype, precision=precision_of(self.precision),
                                    kernel_init=_INIT, name=name)  # fmt: skip
