@@ -117,9 +117,10 @@ def evaluate_detection(workdirs: Sequence[str | Path | OpenRun], protocol: str =
     def test(variables: Sequence[Any], normalizers: Sequence[Any], batches: Sequence[Batch], mask: Array) -> Any:
         members = []
         for run, pipeline, own, normalizer in zip(runs, pipelines, variables, normalizers, strict=True):
-            inputs = (pipeline.eval_batch(normalizer, batch)[0] for batch in batches)
-            shown = {side: Shown(one["images"], one["sizes"]) for side, one in zip(sides, inputs, strict=True)}
-            members.append(Member(run.trainer.model, own, shown[base], [shown[side] for side in pyramid]))
+            inputs = dict(zip(sides, (pipeline.eval_batch(normalizer, batch)[0] for batch in batches), strict=True))
+            shown = {side: Shown(one["images"], one["sizes"]) for side, one in inputs.items()}
+            views, proposals = [shown[side] for side in pyramid], inputs[base].get("proposals")
+            members.append(Member(run.trainer.model, own, shown[base], views, proposals))
         found = find_objects(members, refine="refine" in protocol)
         return task.evaluate(found, None, batches[sides.index(base)], mask)
 

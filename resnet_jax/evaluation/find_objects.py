@@ -38,16 +38,25 @@ class Member:
       variables: its own.
       base: the images at the size at which regions are proposed, and in whose pixels boxes are; the same for all nets.
       pyramid: the images at the sizes at which regions are seen, the smallest first; empty: at that of `base`.
+      proposals: regions that another net proposes; None: the net proposes its own.
     """
 
     net: Any
     variables: Any
     base: Shown
     pyramid: Sequence[Shown] = ()
+    proposals: Boxes | None = None
 
     def call(self, part: str, *arguments: Any) -> Any:
         """Calls a method of the net."""
         return self.net.apply(self.variables, arguments, part=part)
+
+    def propose(self) -> tuple[Any, Boxes]:
+        """Returns the net's features of `base`, and the regions that it is to see."""
+        if self.proposals is not None:
+            return self.call("image_features", self.base.images, False), self.proposals
+        found: tuple[Any, Boxes] = self.call("propose_regions", *self.base)
+        return found
 
     def views(self, features: Any) -> list[View]:
         """Returns what the net sees of the images, given its features of `base`."""
@@ -73,7 +82,7 @@ def find_objects(members: Sequence[Member], refine: bool = False) -> Detections:
       refine: whether the box of the best class of each region is seen as a region again. What is predicted of both
         rounds is joined, and kept boxes are means of those around them (appendix B, "box refinement").
     """
-    proposed = [member.call("propose_regions", *member.base) for member in members]
+    proposed = [member.propose() for member in members]
     views = [member.views(features) for member, (features, _) in zip(members, proposed, strict=True)]
     sizes = members[0].base.sizes
 

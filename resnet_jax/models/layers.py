@@ -77,7 +77,7 @@ def conv(features: int, kernel_size: int, strides: int = 1, *, init_mode: InitMo
         kernel_init=kernel_init or he_normal(init_mode),
         bias_init=bias_init,
         dtype=dtype,
-        precision=_precision(precision),
+        precision=precision_of(precision),
         promote_dtype=_cast_inputs,
         conv_general_dilated=conv_general_dilated,
         name=name,
@@ -90,14 +90,15 @@ def dense(features: int, dtype: Dtype, name: str, precision: str = "default") ->
         features,
         kernel_init=he_normal("fan_in"),
         dtype=dtype,
-        precision=_precision(precision),
+        precision=precision_of(precision),
         promote_dtype=_cast_inputs,
         dot_general=dot_general,
         name=name,
     )
 
 
-def _precision(name: str) -> str | None:
+def precision_of(name: str) -> str | None:
+    """Returns JAX's name of one of `PRECISIONS`; None leaves the choice to the platform."""
     return None if name == "default" else name
 
 

@@ -31,7 +31,8 @@ class Curve(NamedTuple):
     objects: int
 
 
-def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int, threshold: float = 0.5) -> Curve:
+def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int, threshold: float = 0.5,
+                     coco: bool = False) -> Curve:  # fmt: skip
     """Returns the curve of one class over all images, as `VOCevaldet.m` of the devkit.
 
     Each detection, the best first, belongs to the object of its class that it overlaps most. With an IoU of `threshold`
@@ -42,6 +43,9 @@ def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int,
       found, truth: of each image.
       label: the class.
       threshold: of the IoU.
+      coco: whether detections are matched as by pycocotools: each with the object that it overlaps most, of those that
+        no better one has. Ignored boxes are crowds: a detection without an object does not count if a share of
+        `threshold` of it lies in one.
     """
     objects = [one.labels == label for one in truth]
     count = sum(int((chosen & ~one.ignored).sum()) for one, chosen in zip(truth, objects, strict=True))
@@ -53,13 +57,15 @@ def precision_recall(found: Sequence[Found], truth: Sequence[Truth], label: int,
     right, wrong = np.zeros(len(places)), np.zeros(len(places))
     for rank, one in enumerate(np.argsort(-scores, kind="stable")):
         image = int(images[one])
-        overlaps = np.where(objects[image], _overlaps(found[image].boxes[places[one]], truth[image].boxes), -1.0)
+        box, ignored = found[image].boxes[places[one]], truth[image].ignored
+        there = objects[image] & ~ignored & ~taken[image] if coco else objects[image]
+        overlaps = np.where(there, _overlaps(box, truth[image].boxes), -1.0)
         best = int(np.argmax(overlaps)) if len(overlaps) else -1
-        if best < 0 or overlaps[best] < threshold:
+        if best >= 0 and overlaps[best] >= threshold and not taken[image][best]:
+            right[rank] = not ignored[best]
+            taken[image][best] = not ignored[best]
+        elif not coco or _share(box, truth[image].boxes[objects[image] & ignored]) < threshold:
             wrong[rank] = 1
-        elif not truth[image].ignored[best]:
-            (wrong if taken[image][best] else right)[rank] = 1
-            taken[image][best] = True
     right, wrong = np.cumsum(right), np.cumsum(wrong)
     return Curve(right / max(count, 1), right / np.maximum(right + wrong, 1e-9), count)
 
@@ -85,7 +91,16 @@ def eleven_points(curve: Curve) -> float:
 
 
 def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    sides = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0)
-    common = sides.prod(axis=1)
+    common = _common(box, boxes)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
     return common / np.maximum(areas - common, 1e-9)
+
+
+def _share(box: np.ndarray, crowds: np.ndarray) -> float:
+    """Returns the largest share of a box that lies in a crowd, as pycocotools measures it; 0 without crowds."""
+    return float(_common(box, crowds).max(initial=0) / max(float(np.prod(box[2:] - box[:2])), 1e-9))
+
+
+def _common(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    sides = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0)
+    return np.asarray(sides.prod(axis=1))

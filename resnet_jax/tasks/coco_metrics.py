@@ -23,7 +23,7 @@ def check_installed() -> None:
 
 
 def coco_metrics(found: Sequence[Found], truth: Sequence[Truth], classes: int) -> dict[str, float]:
-    """Returns `NAMES` as fractions; those that no object is of are left out."""
+    """Returns `NAMES` as fractions; of the last three those that no object is of are left out."""
     check_installed()
     coco = importlib.import_module("pycocotools.coco")
     cocoeval = importlib.import_module("pycocotools.cocoeval")
@@ -35,8 +35,6 @@ def coco_metrics(found: Sequence[Found], truth: Sequence[Truth], classes: int) -
                                                               "area": float(area)})  # fmt: skip
         for box, label, score in zip(one.boxes, one.labels, one.scores, strict=True):
             detections.append(_record(image, box, label) | {"score": float(score)})
-    if not detections:  # which pycocotools does not take
-        return dict.fromkeys(NAMES, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         reference = coco.COCO()
         reference.dataset = {
@@ -44,11 +42,21 @@ def coco_metrics(found: Sequence[Found], truth: Sequence[Truth], classes: int) -
             "categories": [{"id": label} for label in range(classes)], "info": {},
         }  # fmt: skip
         reference.createIndex()
-        test = cocoeval.COCOeval(reference, reference.loadRes(detections), "bbox")
+        results = reference.loadRes(detections) if detections else _without_annotations(reference)
+        test = cocoeval.COCOeval(reference, results, "bbox")
         test.evaluate()
         test.accumulate()
         test.summarize()
-    return {name: float(value) for name, value in zip(NAMES, test.stats, strict=False) if value >= 0}
+    measured = {name: float(value) for name, value in zip(NAMES, test.stats, strict=False) if value >= 0}
+    return dict.fromkeys(NAMES[:3], 0.0) | measured
+
+
+def _without_annotations(reference: Any) -> Any:
+    """Returns results in which nothing was found, which pycocotools does not load."""
+    results = type(reference)()
+    results.dataset = reference.dataset | {"annotations": []}
+    results.createIndex()
+    return results
 
 
 def _record(image: int, box: np.ndarray, label: int) -> dict[str, Any]:

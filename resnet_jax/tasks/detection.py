@@ -18,9 +18,8 @@ from resnet_jax.tasks.average_precision import Curve, Found, Truth, area_under, 
 from resnet_jax.tasks.coco_metrics import check_installed, coco_metrics
 from resnet_jax.tasks.task import Task
 
-#: Where the smooth L1 loss of anchors and of regions turns from a square into a line (py-faster-rcnn's sigma 3 and 1).
-ANCHOR_BETA, REGION_BETA = 1 / 9, 1.0
-
+#: Where the smooth L1 loss of anchors turns from a square into a line (py-faster-rcnn's sigma of 3).
+ANCHOR_BETA = 1 / 9
 
 #: Which losses count, by `config.detection.trained`.
 TRAINED: Mapping[str, Sequence[str]] = {
@@ -79,7 +78,7 @@ class Detection(Task):
             "objectness_loss": _mean(of_anchors, anchors.valid),
             "proposal_loss": _box_loss(outputs.anchor_deltas, anchors, ANCHOR_BETA),
             "class_loss": _mean(of_regions, regions.valid),
-            "box_loss": _box_loss(outputs.deltas, regions, REGION_BETA),
+            "box_loss": _box_loss(outputs.deltas, regions, outputs.region_beta),
         }
         found = {name: found[name] for name in TRAINED[self.trained]}
         error = {"error": _mean(wrong, regions.valid)} if "class_loss" in found else {}
@@ -102,13 +101,14 @@ class Detection(Task):
         """Returns in percent `test_ap50` and `test_ap50_11_point`, means over classes, and `test_ap50_NAME` of each.
 
         The first is the area under precision over recall at an IoU of 0.5, the second that of VOC 2007 at 11 points. A
-        class without objects does not count. With `coco`, `test_ap`, `test_ap50` and so on are COCO's.
+        class without objects does not count. With `coco`, `test_ap`, `test_ap50` and so on are COCO's, and areas are of
+        COCO's matches.
         """
         return self.metrics_of(*unpadded(batches))[0]
 
     def metrics_of(self, found: Sequence[Found], truth: Sequence[Truth]) -> tuple[dict[str, float], tuple[Curve, ...]]:
         """Returns the metrics of `eval_metrics`, and of each class the curve that they are of, at an IoU of 0.5."""
-        curves = tuple(precision_recall(found, truth, label) for label in range(self.num_classes))
+        curves = tuple(precision_recall(found, truth, label, coco=self.coco) for label in range(self.num_classes))
         names = self.classes or [str(label) for label in range(self.num_classes)]
         areas = {name: 100 * area_under(curve) for name, curve in zip(names, curves, strict=True) if curve.objects}
         points = [100 * eleven_points(curve) for curve in curves if curve.objects]

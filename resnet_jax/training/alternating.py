@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from resnet_jax.data.streaming import normalization_of
 from resnet_jax.errors import UserError, some
 from resnet_jax.interop.weights import Weights, flatten_variables, unflatten_variables
 from resnet_jax.training.finetune import is_frozen
@@ -31,7 +33,7 @@ def proposed_by(weights: Weights | None, config: ConfigDict, batches: Any) -> tu
       batches: `BoxBatches`, or a pipeline that is one.
 
     Raises:
-      UserError: for weights of no detector.
+      UserError: for weights of no detector, and for one that sees images normalised in another way.
     """
     if weights is None:
         return batches, {}
@@ -40,6 +42,13 @@ def proposed_by(weights: Weights | None, config: ConfigDict, batches: Any) -> tu
         raise UserError(
             f"config.detection.proposals_from={config.detection.proposals_from} holds {weights.model}, which is a net "
             f"for {net.task}: a detector proposes regions"
+        )
+    ours, theirs = normalization_of(config.data), (weights.mean, weights.std)
+    if not all(np.allclose(one, other, atol=1e-4) for one, other in zip(ours, theirs, strict=True)):
+        raise UserError(
+            f"config.detection.proposals_from={config.detection.proposals_from} is a net of images normalised by "
+            f"mean {weights.mean} and deviation {weights.std}, and here they are by {ours[0]} and {ours[1]}: one "
+            "config.data.normalization must do for both"
         )
     needed = _names(_proposing(net, (64, 64, weights.channels)))
     flat = {name: array for name, array in flatten_variables(weights.variables).items() if name in needed}

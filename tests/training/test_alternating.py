@@ -1,5 +1,6 @@
 """The four steps of alternating training (Ren et al. 2015, section 3.2), each a run of a tiny net."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import resnet_jax
 from resnet_jax.config import base_config, config_hash
 from resnet_jax.data.detection.pipeline import BoxPipeline
 from resnet_jax.errors import Stopped, UserError
+from resnet_jax.evaluation.detection import evaluate_detection
+from resnet_jax.evaluation.open_run import open_run
+from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.interop.weights import Weights, save_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training import loop
@@ -144,6 +148,15 @@ def test_regions_of_step_2_are_those_that_step_1_proposes(runs: Path, folder: Pa
     assert pipeline.train["proposer"]["params"].keys() == {"stage1", "stage2", "rpn"}
 
 
+def test_protocols_test_step_2_on_what_step_1_proposes(runs: Path) -> None:
+    """As in training. Its own RPN was never trained, and other numbers in it change nothing."""
+    run = open_run(runs / "step2")
+    rpn = jax.tree.map(lambda values: -3 * values, run.state.params["rpn"])
+    other = dataclasses.replace(run, state=dataclasses.replace(run.state, params=run.state.params | {"rpn": rpn}))
+    found = evaluate_detection([other]).result.metrics
+    assert found["test_ap50"] > 0 and found == {name: evaluate(run).metrics[name] for name in found}
+
+
 def test_step_2_stopped_and_resumed_is_bitwise_the_same(
     runs: Path, folder: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +180,14 @@ def test_whose_proposals_they_are_is_what_the_run_is(runs: Path, folder: Path, p
     asked = config_hash(config)
     config.detection.proposals_from = "anywhere"
     assert config_hash(config) == asked
+
+
+def test_a_net_of_other_images_cannot_propose(runs: Path, folder: Path, pretrained: Path, tmp_path: Path) -> None:
+    """It would see colours that it was not trained on, and nobody would know."""
+    config = config_of(folder, "step2", pretrained, runs / "step1")
+    config.data.normalization = "per_pixel_mean"
+    with pytest.raises(UserError, match="proposals_from=.* normalised by .*normalization must do for both"):
+        fit(config, tmp_path / "run", devices=DEVICES)
 
 
 @pytest.mark.parametrize(

@@ -173,11 +173,12 @@ class BoxLoader(Loader):
             self.unreadable.add(self.split, image.path.name, error)
             pixels = np.full((height, width, 3), GRAY, np.uint8)
             count = count if self.split == "test" else 0
-        boxes = image.boxes[:count] * batch.scales[row][[1, 0, 1, 0]]
+        chosen = np.sort(np.argsort(image.ignored, kind="stable")[:count])  # objects go ahead of what is ignored
+        boxes = image.boxes[chosen] * batch.scales[row][[1, 0, 1, 0]]
         if mirrored:
             pixels = pixels[:, ::-1]
             boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
         batch.images[row, :height, :width] = pixels
-        for array, values in ((batch.boxes, boxes), (batch.labels, image.labels), (batch.ignored, image.ignored),
-                              (batch.areas, image.areas)):  # fmt: skip
-            array[row, :count] = values[:count]
+        for array, values in ((batch.boxes, boxes), (batch.labels, image.labels[chosen]),
+                              (batch.ignored, image.ignored[chosen]), (batch.areas, image.areas[chosen])):  # fmt: skip
+            array[row, :count] = values

@@ -25,6 +25,7 @@ from resnet_jax.models.detection.regions import (
 )
 from resnet_jax.models.detection.roi_levels import POOLS, pool_levels
 from resnet_jax.models.detection.rpn import RPN
+from resnet_jax.models.layers import precision_of
 
 
 class Losses(NamedTuple):
@@ -270,7 +271,8 @@ class Detector(nn.Module):
     def _rpn(self, features: tuple[Array, ...]) -> tuple[list[Array], list[Array], list[Array]]:
         """Returns of each level the anchors (n, 4), the logit (batch, n) and the regression (batch, n, 4) of each."""
         share = len(self.anchor_sizes) // len(features)
-        rpn = RPN(self.rpn_features, share * len(self.anchor_ratios), self.rpn_stride, self.dtype, name="rpn")
+        rpn = RPN(self.rpn_features, share * len(self.anchor_ratios), self.rpn_stride, self.dtype, self.precision,
+                  name="rpn")  # fmt: skip
         anchors, logits, deltas = [], [], []
         for level, x in enumerate(features):
             shapes = anchor_shapes(self.anchor_sizes[level * share : (level + 1) * share], self.anchor_ratios)
@@ -288,7 +290,8 @@ class Detector(nn.Module):
 
     def _pool(self, features: tuple[Array, ...], boxes: Array) -> Array:
         """Returns the features in the bins of regions, (batch, n, size, size, channels)."""
-        pool = partial(pool_levels, kind=self.region_pool, size=self.region_size, strides=self.region_strides)
+        pool = partial(pool_levels, kind=self.region_pool, size=self.region_size, strides=self.region_strides,
+                       precision=precision_of(self.precision))  # fmt: skip
         with jax.named_scope("region_pool"):
             return jax.vmap(pool)(features[: len(self.region_strides)], boxes)
 
@@ -311,10 +314,11 @@ class Detector(nn.Module):
         if self.context:
             x = jnp.concatenate([x[:, :-1], jnp.broadcast_to(x[:, -1:], x[:, :-1].shape)], axis=-1)
         outputs = self.num_classes + 1
-        logits = _dense(outputs, 0.01, "head")(x)
-        deltas = _dense(4 * outputs, 0.001, "head_boxes")(x)
+        logits = _dense(outputs, 0.01, self.precision, "head")(x)
+        deltas = _dense(4 * outputs, 0.001, self.precision, "head_boxes")(x)
         return logits, deltas.reshape(*x.shape[:2], outputs, 4)
 
 
-def _dense(features: int, deviation: float, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=nn.initializers.normal(deviation), name=name)
+def _dense(features: int, deviation: float, precision: str, name: str) -> nn.Dense:
+    init = nn.initializers.normal(deviation)
+    return nn.Dense(features, precision=precision_of(precision), kernel_init=init, name=name)

@@ -9,7 +9,7 @@ from jax import Array
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
-from resnet_jax.models.layers import conv
+from resnet_jax.models.layers import conv, precision_of
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.strides import output_strides, total_stride
 
@@ -23,17 +23,20 @@ class FPN(nn.Module):
     Attributes:
       features: of each level.
       dtype: of the computation.
+      precision: as in `ResNet`.
     """
 
     features: int
     dtype: Any
+    precision: str
 
     @nn.compact
     def __call__(self, stages: Sequence[Array]) -> tuple[Array, ...]:
         """Maps the stages' outputs, the finest first, to as many levels and one of twice the last one's stride."""
 
         def layer(x: Array, kernel_size: int, name: str) -> Array:
-            made = conv(self.features, kernel_size, dtype=self.dtype, use_bias=True, kernel_init=_INIT, name=name)
+            made = conv(self.features, kernel_size, dtype=self.dtype, precision=self.precision, use_bias=True,
+                        kernel_init=_INIT, name=name)  # fmt: skip
             return made(x).astype(self.dtype)
 
         levels: list[Array] = []
@@ -58,16 +61,22 @@ class RegionHead(nn.Module):
     Attributes:
       features: of both.
       dtype: of the computation; the output is float32.
+      precision: as in `ResNet`.
     """
 
     features: int
     dtype: Any
+    precision: str
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps (n, size, size, channels) to (n, features)."""
-        x = nn.DenseGeneral(self.features, (-3, -2, -1), dtype=self.dtype, kernel_init=_INIT, name="fc1")(x)
-        x = nn.Dense(self.features, dtype=self.dtype, kernel_init=_INIT, name="fc2")(nn.relu(x))
+
+        def layer(axes: tuple[int, ...], name: str) -> nn.DenseGeneral:
+            return nn.DenseGeneral(self.features, axes, dtype=self.dtype, precision=precision_of(self.precision),
+                                   kernel_init=_INIT, name=name)  # fmt: skip
+
+        x = layer((-1,), "fc2")(nn.relu(layer((-3, -2, -1), "fc1")(x)))
         return nn.relu(x).astype(jnp.float32)
 
 
@@ -115,8 +124,8 @@ class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detect
         images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
         stages = ResNet.__call__(self, images, train, (1, len(self.stage_sizes)))
         assert isinstance(stages, tuple)
-        return FPN(self.fpn_features, self.dtype, name="fpn")(stages[self.finest_stage - 1 :])
+        return FPN(self.fpn_features, self.dtype, self.precision, name="fpn")(stages[self.finest_stage - 1 :])
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
         """Returns what two fully connected layers make of all positions of each region."""
-        return RegionHead(self.head_features, self.dtype, name="region_head")(pooled)
+        return RegionHead(self.head_features, self.dtype, self.precision, name="region_head")(pooled)

@@ -6,7 +6,7 @@ from jax import Array
 
 
 def roi_align(features: Array, boxes: Array, size: int, scale: float, *, samples: int = 2,
-              aligned: bool = True) -> Array:  # fmt: skip
+              aligned: bool = True, precision: str | None = None) -> Array:  # fmt: skip
     """Averages bilinear samples in the size x size bins of each box (He et al. 2017, "Mask R-CNN", section 3).
 
     Interpolation is linear in each axis by itself, so that a bin is a weighted sum over rows and then over columns:
@@ -20,6 +20,7 @@ def roi_align(features: Array, boxes: Array, size: int, scale: float, *, samples
       samples: samples of a bin on a side.
       aligned: whether the centre of a position lies at its half, as it does; without, as in the first
         implementations, at its whole number, and a box is one position wide at least.
+      precision: of the products, on accelerators; see `layers.precision_of`.
 
     Returns:
       (n, size, size, channels). No gradient goes to the boxes.
@@ -28,8 +29,8 @@ def roi_align(features: Array, boxes: Array, size: int, scale: float, *, samples
     height, width, _ = features.shape
     rows = _bin_weights(boxes[:, 1], boxes[:, 3], height, size, samples, aligned).astype(features.dtype)
     columns = _bin_weights(boxes[:, 0], boxes[:, 2], width, size, samples, aligned).astype(features.dtype)
-    by_rows = jnp.einsum("nph,hwc->npwc", rows, features)
-    return jnp.einsum("nqw,npwc->npqc", columns, by_rows)
+    by_rows = jnp.einsum("nph,hwc->npwc", rows, features, precision=precision)
+    return jnp.einsum("nqw,npwc->npqc", columns, by_rows, precision=precision)
 
 
 def sample_points(starts: Array, ends: Array, length: int | Array, size: int, samples: int, aligned: bool

@@ -31,7 +31,8 @@ def level_of(boxes: Array, strides: Sequence[int]) -> Array:
     return jnp.clip(level, 0, len(strides) - 1).astype(jnp.int32)
 
 
-def pool_levels(features: Sequence[Array], boxes: Array, *, kind: str, size: int, strides: Sequence[int]) -> Array:
+def pool_levels(features: Sequence[Array], boxes: Array, *, kind: str, size: int, strides: Sequence[int],
+                precision: str | None = None) -> Array:  # fmt: skip
     """Pools each box from its level.
 
     Of several levels an accelerator pools all boxes from each by matrix products, and takes those that belong to it:
@@ -44,19 +45,21 @@ def pool_levels(features: Sequence[Array], boxes: Array, *, kind: str, size: int
       kind: a key of `POOLS`.
       size: bins on a side.
       strides: pixels from one position of each level to the next.
+      precision: of products, on accelerators; see `layers.precision_of`.
 
     Returns:
       (n, size, size, channels). No gradient goes to the boxes.
     """
+    pool = POOLS[kind] if kind == "max" else partial(POOLS[kind], precision=precision)
     if len(features) == 1:
-        return POOLS[kind](features[0], boxes, size=size, scale=1 / strides[0])
+        return pool(features[0], boxes, size=size, scale=1 / strides[0])
     boxes = jax.lax.stop_gradient(boxes)
 
     def by_products(features: Sequence[Array], boxes: Array) -> Array:
         own = level_of(boxes, strides)
         found = jnp.zeros((), features[0].dtype)
         for level, (x, stride) in enumerate(zip(features, strides, strict=True)):
-            pooled = POOLS[kind](x, boxes, size=size, scale=1 / stride)
+            pooled = pool(x, boxes, size=size, scale=1 / stride)
             found = jnp.where((own == level)[:, None, None, None], pooled, found)
         return found
 

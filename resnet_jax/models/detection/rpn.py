@@ -17,12 +17,14 @@ class RPN(nn.Module):
       anchors: number of anchors at a position.
       strides: of the convolution.
       dtype: of the computation; outputs are float32.
+      precision: as in `ResNet`.
     """
 
     features: int
     anchors: int
     strides: int
     dtype: Any
+    precision: str
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
@@ -30,7 +32,8 @@ class RPN(nn.Module):
 
         def layer(features: int, kernel_size: int, strides: int, name: str) -> nn.Conv:
             init = nn.initializers.normal(0.01)
-            return conv(features, kernel_size, strides, dtype=self.dtype, use_bias=True, kernel_init=init, name=name)
+            return conv(features, kernel_size, strides, dtype=self.dtype, precision=self.precision, use_bias=True,
+                        kernel_init=init, name=name)  # fmt: skip
 
         x = nn.relu(layer(self.features, 3, self.strides, "conv")(x)).astype(self.dtype)
         objectness, boxes = layer(self.anchors, 1, 1, "objectness")(x), layer(4 * self.anchors, 1, 1, "boxes")(x)

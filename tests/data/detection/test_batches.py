@@ -72,3 +72,15 @@ def test_an_image_that_is_gone_is_grey(tmp_path: Path) -> None:
         # A test image counts all the same; in training, grey is nobody's object.
         assert (batch.labels >= 0).sum() == objects and np.ptp(batch.images[0, :48, :64]) == 0
     assert len(unreadable.new_warnings()) == 2
+
+
+def test_objects_go_ahead_of_what_is_ignored(tmp_path: Path) -> None:
+    """Where an image shows more than the padding holds, difficult ones are left out first; the order stays."""
+    shown = [("red", (i, 0, i + 10, 10)) for i in range(0, 60, 10)]
+    made.write_voc(tmp_path, {"train": ["a"], "test": ["a"]}, {"a": shown})
+    (tmp_path / "Annotations" / "a.xml").write_text(made.xml(shown, difficult=(0, 2, 3)))
+    for most, expected in ((6, [0, 10, 20, 30, 40, 50]), (4, [0, 10, 40, 50]), (2, [10, 40])):
+        loader = BoxLoader("training", open_voc(tmp_path).train, 48, most, Unreadable(), workers=1)
+        batch = loader.begin(0, np.zeros(1, int), np.zeros(1, bool)).result()
+        assert batch.boxes[0, :, 0].tolist() == expected
+        assert batch.ignored[0].tolist() == [x in (0, 20, 30) for x in expected]

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.errors import UserError
 from resnet_jax.models import VGG, create_model
 from resnet_jax.models.detection.roi import roi_max_pool
 from tests.models import reference as ref
@@ -51,7 +50,7 @@ def test_hidden_layers_drop_out_in_training_alone():
 def test_the_published_net_sees_images_at_a_stride_of_16():
     """By shapes alone: conv5 is seen at a stride of 16, and fc1 is that of images of 224 pixels."""
     net = create_model("faster_rcnn_vgg16")
-    images = jax.ShapeDtypeStruct((1, 608, 800, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, 600, 800, 3), jnp.float32)
     found, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), images)
     assert found.boxes.shape == (1, 100, 4)
     params = variables["params"]
@@ -61,6 +60,10 @@ def test_the_published_net_sees_images_at_a_stride_of_16():
     assert features.shape == (1, 38, 50, 512) and net.strides == (16,)
 
 
-def test_images_too_small():
-    with pytest.raises(UserError, match="15x600 are too small for VGG: 16 pixels at least"):
-        jax.eval_shape(create_model("faster_rcnn_vgg16").init, jax.random.key(0), jnp.zeros((1, 15, 600, 3)))
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 600), (600, 16), (31, 33)])
+def test_positions_reach_to_the_borders_of_every_image(height, width):
+    """As Caffe's max-pools, which round up: of 600 pixels 38 positions, and one of an image below the stride."""
+    net, images = create_model("faster_rcnn_vgg16"), jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    found, variables = jax.eval_shape(net.init_with_output, jax.random.key(0), images)
+    (features,) = jax.eval_shape(lambda v, x: net.apply(v, x, False, method="image_features"), variables, images)
+    assert features.shape == (1, -(-height // 16), -(-width // 16), 512) and found.boxes.shape == (1, 100, 4)
