@@ -87,6 +87,7 @@ def test_recipes_have_their_papers_numbers(recipe):
         assert config.schedule.warmup_steps * config.batch_size / 1_281_167 == pytest.approx(5, abs=0.01)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", ["resnet50_goyal_8192", "resnet50_rsb_a2", "resnet50_rsb_a3"])
 def test_recipes_train_from_the_command_line(recipe, tiny_folder, tmp_path, capsys):  # noqa: F811
     fields = {

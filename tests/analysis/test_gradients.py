@@ -134,6 +134,7 @@ def test_several_steps_at_once(tiny_config, monkeypatch):
     np.testing.assert_allclose(several[0][1]["kernels"], single[0][1]["kernels"], rtol=1e-3)
 
 
+@pytest.mark.long
 def test_of_a_run(residual):
     before = sorted(path.name for path in (residual / "checkpoints").iterdir())
     path = run_gradients(residual, [3, 0, 3])

@@ -16,6 +16,7 @@ from resnet_jax.errors import UserError
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "imagenet_sample"
 
 
+@pytest.mark.long
 def test_every_way_is_measured(capsys, monkeypatch):
     def small(net):
         config = get_config(net)

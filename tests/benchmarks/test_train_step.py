@@ -136,6 +136,7 @@ def test_the_peak_is_what_a_product_and_a_copy_take(monkeypatch):
     assert hardware_peak.training_flops(10) == 60
 
 
+@pytest.mark.long
 def test_the_command_prints_one_object(capsys):
     arguments = ["--batch_size=8", "--image_size=8", "--seconds=0.01", "--rounds=2", "--json"]
     assert main(["eval", "--model=cifar_resnet20", *arguments]) == 0
@@ -155,6 +156,7 @@ def test_mistakes(capsys):
         assert "pip install -r benchmarks/requirements-peers.txt" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_groups_of_batch_norm_are_held_against_the_whole_batch(capsys):
     command = ["train_step", "--model=cifar_resnet20@8", "--batch_size=16", "--seconds=0", "--rounds=1"]
     assert main([*command, "--peer=whole_batch", "--bn_group_size=8", "--json"]) == 0

@@ -170,6 +170,7 @@ def test_multi_scale_is_the_maximum_over_the_two_nearest_sizes(run: OpenRun, net
         assert_found(found, i, chosen(boxes, scores, valid, 0.3, None))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "fields"),
     [

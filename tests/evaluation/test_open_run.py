@@ -18,6 +18,7 @@ from resnet_jax.training.loop import fit
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the reference weights and CIFAR-10 are not here (../shared)")
 @pytest.mark.parametrize("file, error", [("resnet20-12fca82f.th", 8.27), ("resnet32-d509ac18.th", 7.37)])
 def test_the_reference_weights_have_their_published_error(tmp_path, file, error):

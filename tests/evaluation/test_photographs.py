@@ -231,6 +231,7 @@ def test_the_command(runs, capsys, flags, metric):
         assert (runs[0] / f"evaluations/{metric}_{kind}").stat().st_size
 
 
+@pytest.mark.long
 def test_two_processes_show_every_image_once(runs, tmp_path):
     """Each decodes its part of every batch, and one that meets the damaged image says so."""
     arguments = ["evaluate", f"--workdir={runs[1]}", "--protocol=multi_scale", "--scales=16,20", "--json"]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import resnet_jax
 
@@ -26,6 +27,7 @@ def test_nets_from_flax_nnx():
     assert np.array_equal(names["net"].head["kernel"], fresh["params"]["head"]["kernel"])
 
 
+@pytest.mark.long
 def test_first_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_page("first_run.md")

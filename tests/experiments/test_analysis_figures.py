@@ -45,6 +45,7 @@ def test_list_has_them(capsys, tmp_path, monkeypatch):
         assert f"0 of {len(load(name).rows)} runs; {load(name).form} measured in 0" in line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ANALYSES)
 def test_run_measures_and_render_draws(form, tmp_path, listed, in_process, capsys):
     rows = (tiny_row("plain", "digits:plain20", steps=2), tiny_row("residual", steps=2))

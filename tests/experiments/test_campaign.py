@@ -104,6 +104,7 @@ def _command(out: Path, minutes: float) -> list[str]:
     return ["campaign", f"--minutes={minutes}", f"--out={out}", "--no-publish", scale, "--set", *fields]
 
 
+@pytest.mark.long
 def test_the_whole_command(tmp_path, tiny_campaign, capsys):
     options = _command(tmp_path, 5)
     assert main(options) == 0

@@ -57,6 +57,10 @@ def chosen(name):
     return [rows[i] for i in sorted({0, len(rows) // 2, len(rows) - 1})] if rows else []
 
 
+#: A table, a figure and a table of ImageNet; all others are tested with the longest tests.
+FEW = ("he2015.table6", "he2015.figure6", "he2015.table4")
+
+
 def markdown_rows(text):
     """The cells of the lines with our rows, in the table's order."""
     lines = [line[2:-2] for line in text.splitlines() if line.startswith("| ")]
@@ -73,7 +77,9 @@ def page_rows(text):
 
 
 @pytest.mark.usefixtures("shallow")
-@pytest.mark.parametrize("name", registry.NAMES)
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.long) for name in registry.NAMES]
+)
 def test_from_the_command_to_the_page(name, tmp_path, in_process, capsys):
     experiment, rows, changes = load(name), chosen(name), fields(name)
     runs, out = tmp_path / "runs", tmp_path / "out"

@@ -102,6 +102,7 @@ def test_a_process_that_is_killed(tmp_path):
     assert ended(process).kind == "stopped"
 
 
+@pytest.mark.long
 def test_two_launchers_do_not_work_on_one_run(tmp_path):
     """The second waits for the first, and then finds the result."""
     (trial,) = make_plan([table(tiny_row("one"))], tmp_path).trials

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from experiments import ablation, readme
 from resnet_jax.training.run_folder import RunFolder
 
 
+@pytest.mark.long
 def test_pages_are_what_the_records_give():
     """A number changed by hand, or a record without its table, fails here: `make readme` mends it."""
     pages = readme.regenerated()

@@ -74,6 +74,7 @@ def losses(trainer, steps, nudge=None):
     return np.array(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", SMALL)
 def test_fifty_steps_are_those_of_xlas_own_layers(small_slices, monkeypatch, request, way):
     """Within float32 rounding: no further off than a weight that is moved by one unit in its last place brings about.

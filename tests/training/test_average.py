@@ -70,6 +70,7 @@ def test_soft_labels():
     np.testing.assert_array_equal(is_error(logits, weights), is_error(logits, weights.argmax(axis=1)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fields",
     [

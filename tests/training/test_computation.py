@@ -13,6 +13,7 @@ from tests.training.test_early_stopping import Notes
 HERE = {"devices": {"platform": "cpu", "devices": 1}, "layers": "kernels-12", "jaxlib": "1"}
 
 
+@pytest.mark.long
 def test_a_run_does_not_change_its_layers_unasked(kernels, tiny_config, tmp_path, monkeypatch):
     """It begins with compiled layers and goes on without a compiler."""
     config, one = tiny_config(log_every=1), jax.devices()[:1]

@@ -54,6 +54,7 @@ def test_at_the_start(folder):
     assert_all_end(train(folder, "start", hidden), "has no class folders", 120)
 
 
+@pytest.mark.long
 @needs_root
 def test_in_the_middle(folder):
     job = train(folder, "middle", ALONE)

@@ -70,6 +70,7 @@ def weights_of(workdir: Path) -> dict[str, Any]:
     return jax.device_get(resnet_jax.load_weights(workdir).variables)
 
 
+@pytest.mark.long
 def test_overfits_and_is_asked_for_boxes(config: ConfigDict, folder: Path, tmp_path: Path, capsys: Any) -> None:
     """An AP50 above 95 % on eight images in seconds; the verbs find the same boxes and write them."""
     config.steps = config.eval_every = config.checkpoint_every = 160
@@ -146,6 +147,7 @@ def test_resumed_bitwise(config: ConfigDict, tmp_path: Path, monkeypatch: pytest
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 def test_four_devices_agree_with_one(config: ConfigDict, tmp_path: Path) -> None:
     """Batches are shared by images; the same anchors and regions are drawn."""
     config.steps = config.eval_every = config.checkpoint_every = 2
@@ -158,6 +160,7 @@ def test_four_devices_agree_with_one(config: ConfigDict, tmp_path: Path) -> None
                 assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.long
 def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: Path, tiny_config: Callable) -> None:
     """All layers but the classifier are taken; batch norms with scale and shift stay as they are, if so asked.
 
@@ -185,6 +188,7 @@ def test_starts_from_the_weights_of_a_classifier(config: ConfigDict, tmp_path: P
     assert after["params"]["head"]["kernel"].shape[0] == 2 * before["params"]["head"]["kernel"].shape[0]
 
 
+@pytest.mark.long
 def test_a_pyramid_learns_from_the_weights_of_a_classifier(
     pyramid: ConfigDict, folder: Path, tmp_path: Path, tiny_config: Callable, capsys: Any
 ) -> None:
@@ -240,6 +244,7 @@ def test_a_detector_goes_on_with_other_classes(pyramid: ConfigDict, tmp_path: Pa
         assert new in make_trainer(pyramid, jax.devices()[:1]).new_parts
 
 
+@pytest.mark.long
 def test_compiled_from_shapes_and_exported(config: ConfigDict, tmp_path: Path) -> None:
     """Without the set, for the widest images; what is exported gives the boxes that the net gives, without its code."""
     config.data.folder = None

@@ -88,6 +88,7 @@ def test_the_record_has_the_tasks_metrics(run):
     assert cells["training pixel accuracy (%)"] == f"{result.metrics['train_pixel_accuracy']:.2f}"
 
 
+@pytest.mark.long
 def test_it_overfits_ten_images(tmp_path):
     folder = shapes_folder(tmp_path / "set", train=10, val=10)
     for kind in ("images", "masks"):
@@ -172,6 +173,7 @@ def test_mirrored_and_multi_scale_testing(run):
             evaluate_segmentation(opened, **wrong)
 
 
+@pytest.mark.long
 def test_the_commands(run, folder, tmp_path, capsys):
     workdir, _, result = run
     photo = str(folder / "val/images/1.png")

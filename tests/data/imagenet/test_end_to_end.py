@@ -1,5 +1,7 @@
 """ImageNet from its files to its errors, with a narrow net at 32 pixels; `make imagenet-check` takes whole ones."""
 
+import pytest
+
 from resnet_jax.__main__ import main
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
@@ -14,6 +16,7 @@ def here(workdir, *arguments):
     assert main(list(arguments)) == 0
 
 
+@pytest.mark.long
 def test_prepared_trained_killed_and_tested_by_every_protocol(sample, tmp_path):
     data = tmp_path / "data"
     prepare(open_originals(sample, allow_partial=True), data, Recipe(per_shard=64), 1, lambda *a: None)

@@ -80,6 +80,7 @@ class Compilations(ProgressDisplay):
         self.count += text == "compiling"
 
 
+@pytest.mark.long
 def test_a_run_compiles_once_for_each_size_and_goes_on_bitwise(tiny_folder, tmp_path, one_device):
     """Stopped ahead of the change and right at it."""
     config = config_of(tiny_folder, checkpoint_every=1, **SIZES)
