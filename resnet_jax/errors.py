@@ -91,6 +91,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def with_notes(message: str, notes: Iterable[str]) -> UserError:
+    """Returns an error that says behind its message what was noticed on the way to it, all in one line."""
+    return UserError("; ".join([message, *notes]))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Returns the error for an unknown name, with the nearest known names."""
     known = sorted(known)

@@ -49,10 +49,7 @@ def open_folder(root: Path, eval_split: str = "auto", share: float = 0.0, called
         raise UserError(f"{called} has {_too_few(root, parts['train'], folders)}")
     notes += alike(classes, "class folders")
     train = _source(parts["train"], classes, notes)
-    try:
-        evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0)
-    except UserError as error:
-        raise UserError("; ".join([str(error), *notes])) from error
+    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, eval_split, share > 0, notes)
     if evaluated_on != "held_out":
         test = _source(parts[evaluated_on], classes, notes, parts["train"])
         return Splits(train, test, evaluated_on, tuple(notes))

@@ -1,17 +1,17 @@
 """Chooses the images that a set is evaluated on: its test or validation images, or a share of the training images."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, with_notes
 
 #: Values of `config.data.eval_split`.
 EVAL_SPLITS = ("auto", "test", "validation", "held_out")
 
 
-def choose_split(name: str, there: Collection[str], eval_split: str, held_out: bool) -> str:
+def choose_split(name: str, there: Collection[str], eval_split: str, held_out: bool, notes: Iterable[str] = ()) -> str:
     """Returns what a set is evaluated on: "test", "validation" or "held_out".
 
     Args:
@@ -19,15 +19,16 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
       there: which of "test" and "validation" it has.
       eval_split: `config.data.eval_split`.
       held_out: whether the config holds training images out.
+      notes: on what was left out of the set; an error ends with them.
 
     Raises:
       UserError: if it has no such part.
     """
     if eval_split == "held_out" and not held_out:
-        raise UserError("config.data.eval_split=held_out needs config.data.held_out_share, as 0.2")
+        raise with_notes("config.data.eval_split=held_out needs config.data.held_out_share, as 0.2", notes)
     if eval_split in ("test", "validation") and eval_split not in there:
         has = " and ".join(sorted(there)) or "training images alone"
-        raise UserError(f"config.data.eval_split={eval_split}, but {name} has {has}")
+        raise with_notes(f"config.data.eval_split={eval_split}, but {name} has {has}", notes)
     if eval_split != "auto":
         return eval_split
     for split in ("test", "validation"):
@@ -35,8 +36,8 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
             return split
     if held_out:
         return "held_out"
-    raise UserError(
-        f"{name} has training images alone; config.data.held_out_share=0.2 evaluates on a fifth of each class"
+    raise with_notes(
+        f"{name} has training images alone; config.data.held_out_share=0.2 evaluates on a fifth of each class", notes
     )
 
 

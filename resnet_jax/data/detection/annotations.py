@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, with_notes
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Remarks:
 
     def refusal(self, message: str) -> UserError:
         """Returns the error of a set that cannot be used: what is wrong, and what was left out of it."""
-        return UserError("; ".join([message, *self.sentences()]))
+        return with_notes(message, self.sentences())
 
 
 def held_out(images: Sequence[T], share: float) -> tuple[list[T], list[T]]:

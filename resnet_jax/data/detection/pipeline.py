@@ -25,7 +25,7 @@ from resnet_jax.data.placement import place, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
 from resnet_jax.data.segmentation.pipeline import colours_alone
 from resnet_jax.data.streaming import Normalizer, Streamed, normalization_of
-from resnet_jax.errors import UserError, some
+from resnet_jax.errors import UserError, some, with_notes
 from resnet_jax.models.detection import LONGEST
 from resnet_jax.models.detection.regions import Objects
 
@@ -177,7 +177,7 @@ def open_boxes(data: ConfigDict) -> BoxSplits:
     for labels, what in zip(shown, ("training", splits.evaluated_on.replace("_", " ")), strict=True):
         if not labels:
             said = f"the {what} images of {root} show no object of the classes {some(splits.classes, 5)}"
-            raise UserError("; ".join([f"{said} that is not difficult or a crowd", *splits.remarks]))
+            raise with_notes(f"{said} that is not difficult or a crowd", splits.remarks)
     trained = shown[0]
     remarks = [*splits.remarks, *alike(splits.classes, "names")]
     if absent := [name for label, name in enumerate(splits.classes) if label not in trained]:

@@ -71,10 +71,8 @@ def open_voc(root: Path, eval_split: str = "auto", share: float = 0.0, classes: 
         if not _annotated(parts[part]):  # as the test images of VOC 2012
             remarks.add("parts have no file of boxes and are left out", part)
             del parts[part]
-    try:
-        evaluated_on = choose_split(str(root), parts.keys() & {"test", "validation"}, eval_split, share > 0)
-    except UserError as error:
-        raise remarks.refusal(str(error)) from error
+    there = parts.keys() & {"test", "validation"}
+    evaluated_on = choose_split(str(root), there, eval_split, share > 0, remarks.sentences())
     trained = "train" if evaluated_on == "validation" and "train" in parts else whole
     years = {part: {boxes.parents[1].name for boxes, _ in parts.get(part, ())} for part in ("train", "trainval")}
     for year in sorted(set().union(*years.values()) - years[trained]):

@@ -16,7 +16,7 @@ from resnet_jax.data.label_files import read_class_names, read_text
 from resnet_jax.data.listing import list_folder
 from resnet_jax.data.segmentation import cityscapes, voc
 from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
-from resnet_jax.errors import UserError, check_memory, some
+from resnet_jax.errors import UserError, check_memory, some, with_notes
 
 #: Files that name the classes of a user's folder, one a line.
 CLASSES = "classes.txt"
@@ -143,7 +143,7 @@ def _source(pairs: Pairs, classes: tuple[str, ...], table: np.ndarray, what: str
                      f"{some(missing, 3)}")  # fmt: skip
     names = sorted(pairs.keys() - set(missing))
     if not names:
-        raise UserError("; ".join([f"{what} has no image with a mask", *notes]))
+        raise with_notes(f"{what} has no image with a mask", notes)
     return PairSource(names, [pairs[n][0] for n in names], [pairs[n][1] for n in names], table, classes)
 
 
@@ -171,10 +171,7 @@ def _own_folder(root: Path, data: ConfigDict) -> PairSplits:
         if not (parts[part] / kind).is_dir() and (parts["train"] / kind).is_dir():
             notes.append(f"{parts[part]} has no {kind}/ and is left out")
             del parts[part]
-    try:
-        evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0)
-    except UserError as error:
-        raise UserError("; ".join([str(error), *notes])) from error
+    evaluated_on = choose_split(str(root), parts.keys() - {"train"}, data.eval_split, data.held_out_share > 0, notes)
     train = source("train")
     found = _look(train, notes)
     if not data.mask_values and found == {0, IGNORE}:  # all that is left is the background

@@ -319,6 +319,12 @@ class Detector(nn.Module):
         return logits, deltas.reshape(*x.shape[:2], outputs, 4)
 
 
+def pad_to_multiple(images: Array, multiple: int) -> Array:
+    """Pads images (batch, height, width, channels) with zeros at the bottom and on the right."""
+    padding = [(0, -side % multiple) for side in images.shape[1:3]]
+    return jnp.pad(images, ((0, 0), *padding, (0, 0)))
+
+
 def _dense(features: int, deviation: float, precision: str, name: str) -> nn.Dense:
     init = nn.initializers.normal(deviation)
     return nn.Dense(features, precision=precision_of(precision), kernel_init=init, name=name)

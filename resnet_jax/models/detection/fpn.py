@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax import Array
 
 from resnet_jax.errors import UserError
-from resnet_jax.models.detection.detector import Detector
+from resnet_jax.models.detection.detector import Detector, pad_to_multiple
 from resnet_jax.models.layers import conv, precision_of
 from resnet_jax.models.resnet import ResNet
 from resnet_jax.models.strides import output_strides, total_stride
@@ -120,8 +120,7 @@ class FPNDetector(Detector, ResNet):  # type: ignore[misc]  # one maps to detect
 
     def image_features(self, images: Array, train: bool) -> tuple[Array, ...]:
         """Returns the levels of the pyramid."""
-        padding = [(0, -side % self.side_multiple) for side in images.shape[1:3]]
-        images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+        images = pad_to_multiple(images, self.side_multiple)
         stages = ResNet.__call__(self, images, train, (1, len(self.stage_sizes)))
         assert isinstance(stages, tuple)
         return FPN(self.fpn_features, self.dtype, self.precision, name="fpn")(stages[self.finest_stage - 1 :])

@@ -1,9 +1,8 @@
 """Faster R-CNN on the features of VGG-16 (Ren et al. 2015), with which the paper compares in tables 7 and 8."""
 
-import jax.numpy as jnp
 from jax import Array
 
-from resnet_jax.models.detection.detector import Detector
+from resnet_jax.models.detection.detector import Detector, pad_to_multiple
 from resnet_jax.models.vgg import VGG
 
 
@@ -27,8 +26,7 @@ class VGGDetector(Detector, VGG):
         Images are padded to multiples of the stride, at the bottom and on the right: max-pools leave out what does not
         fill them, and Caffe's, which round up, do not.
         """
-        padding = [(0, -side % self.strides[0]) for side in images.shape[1:3]]
-        images = jnp.pad(images, ((0, 0), *padding, (0, 0)))
+        images = pad_to_multiple(images, self.strides[0])
         return (VGG.__call__(self, images, train, "convolutions"),)
 
     def see_regions(self, pooled: Array, train: bool) -> Array:
