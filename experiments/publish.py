@@ -9,9 +9,9 @@ from experiments import ablation, registry
 from experiments.experiment import run_folder, runnable
 from experiments.readme import DIGITS, PAPERS, ROOT, update
 from experiments.run_index import index_runs, is_finished, seedless_hash
-from resnet_jax.analysis.responses import FILE as RESPONSES
 from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
+from resnet_jax.report.analysis.figures import FIGURES, is_measured
 from resnet_jax.training.run_folder import RunFolder
 
 #: Files of a committed run of the ablation; checkpoints and TensorBoard files are too large.
@@ -83,8 +83,9 @@ def publish_run(folder: Path, target: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     _write(place / "config.json", json.dumps(to_dict(config), indent=2))
     _write(place / "metrics.jsonl", "\n".join(_line(line) for line in lines))
-    for file in ("result.json", RESPONSES):
-        if (folder / file).exists():
+    shutil.copyfile(folder / "result.json", place / "result.json")
+    for analysis, (file, _) in FIGURES.items():
+        if is_measured(folder, analysis):
             shutil.copyfile(folder / file, place / file)
     return place
 

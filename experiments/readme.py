@@ -7,11 +7,14 @@ from pathlib import Path
 
 from benchmarks.docs_tables import replaced
 from experiments import ROOT, ablation, registry
-from experiments.outputs import draw, lengths
+from experiments.experiment import ANALYSES
+from experiments.outputs import draw, lengths, measured
 from experiments.run_index import index_runs
 from experiments.tables import Filled, fill
+from resnet_jax.analysis.run_files import read_json
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.summary import variant_summary
+from resnet_jax.report.analysis.figures import FIGURES
 from resnet_jax.report.comparison import to_grid
 from resnet_jax.report.draw_metrics import draw_metrics
 from resnet_jax.report.grid import make_grid, to_markdown
@@ -30,7 +33,7 @@ PAPERS = Path("results/papers")
 RECIPES = {"bccd": "docs/detection.md", "nuclei": "docs/segmentation.md"}
 
 #: The tables and figures of the papers that docs/results.md shows, as far as runs of their rows are published.
-SHOWN = ("he2015.figure6", "he2015.figure7")
+SHOWN = ("he2015.figure6", "he2015.figure7", "veit2016.lesion", "li2018.loss_surface")
 
 NONE_PUBLISHED = "No runs of the papers' tables are published yet: those before were of earlier recipes."
 
@@ -59,6 +62,8 @@ def published(root: Path) -> list[Filled]:
     for name in SHOWN:
         filled = fill(registry.load(name), index)
         entries = tuple(entry for entry in filled.entries if entry.done)
+        if filled.experiment.form in ANALYSES:
+            entries = tuple(entry for entry in entries if measured(filled, entry))
         if entries:
             found.append(dataclasses.replace(filled, entries=entries))
     return found
@@ -69,11 +74,29 @@ def paper_tables(root: Path) -> str:
     parts = []
     for filled in published(root):
         title = f"{filled.experiment.name}: {filled.experiment.title}"
-        table = to_markdown(to_grid(filled.entries), title).replace("## ", "**", 1).replace("\n", "**\n", 1)
-        results = {run.workdir: run.result for runs in filled.runs.values() for run in runs if run.result is not None}
-        parts += [table, measured_on(results.values())]
+        keys = {entry.key for entry in filled.entries}
+        runs = [run for key, members in filled.runs.items() if key in keys for run in members]
+        results = {run.workdir: run.result for run in runs if run.result is not None}
+        # The nets' errors stand under figure 6.
+        is_analysis = filled.experiment.form in ANALYSES
+        shown = analysis_settings(filled) if is_analysis else to_markdown(to_grid(filled.entries))
+        parts += [f"**{title}**", shown, measured_on(results.values())]
         parts += [f"![{filled.experiment.title}{mark}](../{path.as_posix()})" for path, mark, _ in pictures(filled)]
     return "\n\n".join(part.strip() for part in parts) or NONE_PUBLISHED
+
+
+def analysis_settings(filled: Filled) -> str:
+    """Returns the nets of a figure that analyses them, how it was done, and the note on the paper's figure."""
+    nets: dict[str, list[str]] = {}
+    for entry in filled.entries:
+        length = entry.marked.removeprefix(entry.label)  # " (10 % of the paper's iterations)"
+        for folder in measured(filled, entry):
+            found = read_json(folder / FIGURES[filled.experiment.form][0])
+            settings = found["settings"] if isinstance(found, dict) else {}
+            values = ", ".join(f"{name}={value}" for name, value in settings.items() if name != "step")
+            nets.setdefault(length + (f": {values}" if values else ""), []).append(entry.label)
+    sentences = [f"{', '.join(dict.fromkeys(labels))}{how}." for how, labels in nets.items()]
+    return " ".join([*sentences, filled.experiment.note]).strip()
 
 
 def pictures(filled: Filled) -> list[tuple[Path, str, str]]:

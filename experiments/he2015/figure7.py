@@ -12,7 +12,6 @@ EXPERIMENT = Experiment(
         Row("resnet56", "ResNet-56", "cifar10:resnet56"),
         Row("resnet110", "ResNet-110", "cifar10:resnet110"),
     ),
-    note="Standard deviation of each 3x3 layer's response, in the order of layers and ranked. It is drawn for runs "
-    "whose folder holds responses.json.",
+    note="Standard deviation of each 3x3 layer's response, in the order of layers and ranked.",
     form="responses",
 )

@@ -24,7 +24,7 @@ from flax import traverse_util
 from jax import Array
 from jax.sharding import Mesh
 
-from resnet_jax.analysis.run_files import open_analysed, write_json
+from resnet_jax.analysis.run_files import drawn_batches, open_analysed, write_json
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
@@ -141,9 +141,20 @@ def kendall_tau(order: Sequence[int]) -> float:
 Score = Callable[[Mapping[str, Any], Sequence[str]], float]
 
 
-def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPipeline, mesh: Mesh) -> Score:
-    """Makes a function (variables, paths of removed units) -> test error in percent; it compiles once."""
+def make_score(
+    model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPipeline, mesh: Mesh, images: int = 0
+) -> Score:
+    """Makes a function (variables, paths of removed units) -> test error in percent; it compiles once.
+
+    Args:
+      model, units, pipeline, mesh: of the run.
+      images: how many of the test set, the same for every net; 0 for all.
+
+    Raises:
+      UserError: if there are fewer.
+    """
     paths = [unit.path for unit in units if unit.removable]
+    batches = drawn_batches(pipeline.test_size, images, pipeline.eval_batch_size, mesh.size, "test")
 
     def errors(variables: Any, keep: Array, resident: Any, indices: Array, mask: Array) -> Array:
         images, labels = pipeline.eval_batch(resident, indices)
@@ -156,13 +167,15 @@ def make_score(model: nn.Module, units: Sequence[UnitInfo], pipeline: ResidentPi
     def score(variables: Mapping[str, Any], removed: Sequence[str] = ()) -> float:
         assert set(removed) <= set(paths), removed
         keep = np.array([path not in removed for path in paths], bool)
-        sums = jax.device_get([step(variables, keep, pipeline.test, *batch) for batch in pipeline.test_inputs()])
-        return 100 * float(np.sum(sums)) / pipeline.test_size
+        sums = jax.device_get([step(variables, keep, pipeline.test, *batch) for batch in batches])
+        return 100 * float(np.sum(sums)) / (images or pipeline.test_size)
 
     return score
 
 
-def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report = silent) -> dict[str, Any]:
+def lesion_study(
+    run: OpenRun, repeats: int = 10, images: int = 0, seed: int = 0, report: Report = silent
+) -> dict[str, Any]:
     """Measures test errors, in percent, without single units, without several, and with units exchanged.
 
     Several units are drawn from those that keep the shape, so that a plain net and its residual twin lose the same.
@@ -170,6 +183,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
     Args:
       run: the run.
       repeats: draws for each number of units.
+      images: test images that the error is of; 0 for all.
       seed: of the draws.
       report: called with (evaluations done, evaluations in all).
 
@@ -179,7 +193,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
       exchanges, one after another, `{"count", "errors": [repeats], "kendall_tau": [repeats]}`.
 
     Raises:
-      UserError: for a net without units.
+      UserError: for a net without units, or fewer images.
     """
     trainer = run.trainer
     pipeline = resident_pipeline(trainer)
@@ -187,7 +201,7 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
     units = find_units(trainer.model, image_shape)
     if not units:
         raise UserError(f"{run.config.model.name} has no units that could be removed")
-    score = make_score(trainer.model, units, pipeline, trainer.mesh)
+    score = make_score(trainer.model, units, pipeline, trainer.mesh, images)
     variables = run.state.tested_variables
     keeping = [unit.path for unit in units if not unit.changes_shape]
     pairs = exchangeable(variables, units)
@@ -229,20 +243,27 @@ def lesion_study(run: OpenRun, repeats: int = 10, seed: int = 0, report: Report 
 
 
 def run_lesion(
-    workdir: str | Path, repeats: int = 10, seed: int = 0, data_dir: str | None = None, report: Report = silent
+    workdir: str | Path,
+    repeats: int = 10,
+    images: int = 0,
+    seed: int = 0,
+    data_dir: str | None = None,
+    report: Report = silent,
 ) -> Path:
     """Writes `lesion.json` into a trained run's folder: `settings` and the result of `lesion_study`.
 
     Args:
       workdir: the run's folder.
-      repeats, seed, report: see `lesion_study`.
+      repeats, images, seed, report: see `lesion_study`.
       data_dir: where the data are, if not where the run found them.
 
     Raises:
-      UserError: if the folder holds no trained run or cannot be written to, for a net without units, or no repeats.
+      UserError: if the folder holds no trained run or cannot be written to, for a net without units, no repeats, or
+        fewer images.
     """
     if repeats < 1 or seed < 0:
         raise UserError(f"repeats={repeats} must be 1 or more, and seed={seed} 0 or more")
     run = open_analysed(workdir, data_dir)
-    settings = {"step": run.step, "repeats": repeats, "seed": seed}
-    return write_json(run.workdir / FILE, {"settings": settings, **lesion_study(run, repeats, seed, report)})
+    settings = {"step": run.step, "repeats": repeats, "images": images, "seed": seed}
+    found = lesion_study(run, repeats, images, seed, report)
+    return write_json(run.workdir / FILE, {"settings": settings, **found})

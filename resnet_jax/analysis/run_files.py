@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.atomic_write import atomic_write
 from resnet_jax.config import model_overrides
+from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import UserError, writing
 from resnet_jax.evaluation.open_run import OpenRun, open_run
 from resnet_jax.models.registry import create_model
@@ -21,6 +23,30 @@ def open_analysed(workdir: str | Path, data_dir: str | None = None) -> OpenRun:
     for sentence in run.passed_over:
         warnings.warn(f"{sentence}; the one before it is analysed", stacklevel=2)
     return run
+
+
+def drawn_batches(
+    examples: int, images: int, batch_size: int, devices: int, of: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draws images of a split, the same for every net, and returns them as batches of (indices, mask).
+
+    Args:
+      examples: in the split.
+      images: how many to draw; 0 for all.
+      batch_size: at most; fewer images make a smaller batch.
+      devices: by which a batch must be divisible.
+      of: the split in words, for the error.
+
+    Raises:
+      UserError: if there are fewer.
+    """
+    if not 0 <= images <= examples:
+        raise UserError(f"images={images} must be between 1 and the {examples} of the {of} set, or 0")
+    # Drawn at random, since a set may be sorted by class.
+    order = np.random.Generator(np.random.Philox(0)).permutation(examples)
+    chosen = np.sort(order[: images or examples]).astype(np.int32)
+    size = min(batch_size, -(-len(chosen) // devices) * devices)
+    return [(chosen[indices], mask) for indices, mask in padded_batches(len(chosen), size)]
 
 
 def net_name(config: ConfigDict) -> str:

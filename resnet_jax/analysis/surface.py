@@ -18,8 +18,7 @@ import numpy as np
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import open_analysed, resume, write_json
-from resnet_jax.data.sampling import padded_batches
+from resnet_jax.analysis.run_files import drawn_batches, open_analysed, resume, write_json
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import OpenRun, resident_pipeline
 from resnet_jax.evaluation.scoring import Report, silent
@@ -110,13 +109,8 @@ def make_evaluate(run: OpenRun, images: int = 0) -> Callable[[Any], tuple[float,
       UserError: if there are fewer.
     """
     pipeline = resident_pipeline(run.trainer)
-    if not 0 <= images <= pipeline.train_size:
-        raise UserError(f"images={images} must be between 1 and the {pipeline.train_size} of the training set, or 0")
-    # Drawn at random, since a set may be sorted by class.
-    order = np.random.Generator(np.random.Philox(0)).permutation(pipeline.train_size)
-    chosen = np.sort(order[: images or pipeline.train_size]).astype(np.int32)
-    size = min(pipeline.eval_batch_size, -(-len(chosen) // run.trainer.mesh.size) * run.trainer.mesh.size)
-    batches = [(chosen[indices], mask) for indices, mask in padded_batches(len(chosen), size)]
+    devices = run.trainer.mesh.size
+    batches = drawn_batches(pipeline.train_size, images, pipeline.eval_batch_size, devices, "training")
 
     def evaluate(params: Any) -> tuple[float, float]:
         variables = run.state.tested_variables | {"params": params}

@@ -30,6 +30,7 @@ _COMMON: tuple[Definition, ...] = (
     ("bool", "draw", False, "only draw what was found before"),
 )  # fmt: skip
 _SEED: Definition = ("integer", "seed", 0, "seed of what is random")
+_IMAGES: Definition = ("integer", "images", 0, "images that the loss or error is over, drawn at random; 0 for all")
 
 #: The flags of each analysis; it refuses the others.
 FLAGS: dict[str, tuple[Definition, ...]] = {
@@ -40,10 +41,15 @@ FLAGS: dict[str, tuple[Definition, ...]] = {
         ("integer", "points", 21, "points on each axis, odd (the paper: 51)"),
         ("float", "span", 1.0, "the axes go from -span to span"),
         ("integer", "dimensions", 2, "1 for a line, 2 for a plane"),
-        ("integer", "images", 0, "training images to take, 0 for all"),
+        _IMAGES,
         _SEED,
     ),
-    "lesion": (*_COMMON, ("integer", "repeats", 10, "draws for each number of units"), _SEED),
+    "lesion": (
+        *_COMMON,
+        ("integer", "repeats", 10, "draws for each number of units"),
+        _IMAGES,
+        _SEED,
+    ),
     "cost": (_OUT,),
 }
 

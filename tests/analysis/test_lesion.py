@@ -159,6 +159,23 @@ def test_study_of_a_run(residual):
     assert again == found
 
 
+def test_some_of_the_test_images(residual):
+    """The errors are of the 50 images drawn, and the file says how many they were."""
+    whole = json.loads(run_lesion(residual, repeats=1).read_text())
+    some = json.loads(run_lesion(residual, repeats=1, images=50).read_text())
+    assert some["settings"] == whole["settings"] | {"images": 50}
+    errors = [some["error"], *(entry["error"] for entry in some["single"])]
+    assert all(error % 2 == pytest.approx(0) for error in errors), "a share of 50"
+    run = open_run(residual)
+    chosen = np.random.Generator(np.random.Philox(0)).permutation(360)[:50]
+    images, labels = run.trainer.pipeline.eval_batch(run.trainer.pipeline.test, np.sort(chosen))
+    for entry in some["single"]:
+        logits = lesioned_logits(run.trainer.model, run.variables, images, {entry["block"]: False})
+        assert entry["error"] == pytest.approx(100 * np.mean(np.argmax(logits, axis=1) != np.asarray(labels)))
+    with pytest.raises(UserError, match="images=361 must be between 1 and the 360 of the test set"):
+        run_lesion(residual, images=361)
+
+
 def test_a_plain_net_keeps_what_changes_its_shape(plain, tmp_path):
     found = json.loads(run_lesion(plain, repeats=1).read_text())
     kept = [entry["block"] for entry in found["single"] if entry["error"] is None]

@@ -1,5 +1,7 @@
 """Finished runs of the papers are copied to results/, and docs/results.md shows them."""
 
+import json
+
 import pytest
 from PIL import Image
 
@@ -72,6 +74,38 @@ def test_papers_runs(source, root):
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     (plain / "result.json").write_text((plain / "result.json").read_text().replace("9.5", "9.6"))
     assert readme.regenerated(root)["docs/results.md"] != text
+
+
+def test_what_analyses_found(source, root):
+    """It comes with its run, and the page says how it was measured and draws it; a half-made surface stays behind."""
+    write_row(source, {row.name: row for row in load("he2015.figure6").rows}["plain56"], [60.5], scale=SCALE)
+    (plain,) = (path.parent for path in source.glob("*plain56*/result.json") if "60.5" in path.read_text())
+    errors = [60.5, 88.5, 90.5]
+    lesion = {
+        "settings": {"step": 320, "repeats": 3, "images": 200, "seed": 0},
+        "error": 60.5,
+        "single": [{"block": f"stage1/block{i}", "changes_shape": False, "error": 89.5} for i in (1, 2)],
+        "removed": [{"count": 2, "errors": errors}],
+        "exchanged": [{"count": 1, "errors": errors, "kendall_tau": [0.5, 0.6, 0.7]}],
+    }
+    (plain / "lesion.json").write_text(json.dumps(lesion))
+    surface = {
+        "settings": {"points": 3},
+        "x": [-1, 0, 1],
+        "y": [-1, 0, 1],
+        "loss": [[1, 1, 1]],
+        "error": [[90, 90, 90]],
+    }
+    (plain / "surface.json").write_text(json.dumps(surface))
+    publish(source, root)
+    (record,) = (root / "results/papers").glob("cifar_plain56*")
+    assert json.loads((record / "lesion.json").read_text()) == lesion
+    assert not (record / "surface.json").exists()
+    text = (root / "docs/results.md").read_text()
+    part = text[text.index("**veit2016.lesion") :]
+    assert "plain-56 (0.5 % of the paper's iterations): repeats=3, images=200, seed=0. Veit et al. 2016" in part
+    assert "ResNet-20" not in part and "li2018" not in part and "| net" not in part
+    assert Image.open(root / "results/papers/veit2016.lesion-0.5percent.png").size[0] > 1000
 
 
 def test_nothing_to_publish(source, root, tmp_path, capsys):
