@@ -1,7 +1,7 @@
 """Writes the tables of README.md and docs/ that follow from the committed run records and the code alone."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ PAPERS = Path("results/papers")
 RECIPES = {"bccd": "docs/detection.md", "nuclei": "docs/segmentation.md"}
 
 #: The tables and figures of the papers that docs/results.md shows, as far as runs of their rows are published.
-SHOWN = ("he2015.figure6", "he2015.figure7", "veit2016.lesion", "li2018.loss_surface")
+SHOWN = ("he2015.figure6", "he2015.table6", "he2015.figure7", "veit2016.lesion", "li2018.loss_surface")
 
 NONE_PUBLISHED = "No runs of the papers' tables are published yet: those before were of earlier recipes."
 
@@ -55,11 +55,11 @@ def measured_on(results: Iterable[Result]) -> str:
     return f"Measured on {'; '.join(sorted(machines))}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
 
 
-def published(root: Path) -> list[Filled]:
-    """Returns the papers' tables and figures with their published runs, without rows that have none."""
+def published(root: Path, names: Sequence[str] = SHOWN) -> list[Filled]:
+    """Returns the named tables and figures with their published runs, without rows that have none."""
     index = index_runs(root / PAPERS)
     found = []
-    for name in SHOWN:
+    for name in names:
         filled = fill(registry.load(name), index)
         entries = tuple(entry for entry in filled.entries if entry.done)
         if filled.experiment.form in ANALYSES:
@@ -69,10 +69,13 @@ def published(root: Path) -> list[Filled]:
     return found
 
 
-def paper_tables(root: Path) -> str:
-    """Returns the published runs of the papers' tables and figures, with what they ran on and their curves."""
+def paper_tables(root: Path, names: Sequence[str] = SHOWN, to_root: str = "../") -> str:
+    """Returns the published runs of the named tables and figures, with what they ran on and their curves.
+
+    `to_root` leads from the page to the root of the checkout.
+    """
     parts = []
-    for filled in published(root):
+    for filled in published(root, names):
         title = f"{filled.experiment.name}: {filled.experiment.title}"
         keys = {entry.key for entry in filled.entries}
         runs = [run for key, members in filled.runs.items() if key in keys for run in members]
@@ -81,7 +84,9 @@ def paper_tables(root: Path) -> str:
         is_analysis = filled.experiment.form in ANALYSES
         shown = analysis_settings(filled) if is_analysis else to_markdown(to_grid(filled.entries))
         parts += [f"**{title}**", shown, measured_on(results.values())]
-        parts += [f"![{filled.experiment.title}{mark}](../{path.as_posix()})" for path, mark, _ in pictures(filled)]
+        parts += [
+            f"![{filled.experiment.title}{mark}]({to_root}{path.as_posix()})" for path, mark, _ in pictures(filled)
+        ]
     return "\n\n".join(part.strip() for part in parts) or NONE_PUBLISHED
 
 
@@ -101,6 +106,8 @@ def analysis_settings(filled: Filled) -> str:
 
 def pictures(filled: Filled) -> list[tuple[Path, str, str]]:
     """Returns (path under the root, mark in the title, suffix of the file) of a picture for each length of the runs."""
+    if filled.experiment.form == "table":
+        return []
     name = filled.experiment.name
     return [(PAPERS / f"{name}{suffix}.png", mark, suffix) for suffix, mark, entries in lengths(filled) if entries]
 
@@ -150,6 +157,7 @@ def net_table(root: Path) -> str:
 #: (page, block, what writes the text between the block's markers).
 BLOCKS: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("README.md", "digits_ablation", ablation_table),
+    ("README.md", "figure6", partial(paper_tables, names=("he2015.figure6",), to_root="")),
     ("docs/results.md", "papers", paper_tables),
     ("docs/nets.md", "nets", net_table),
     *((page, name, partial(recipe_table, name=name)) for name, page in RECIPES.items()),

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import ablation, readme
+from experiments.__main__ import main
 from resnet_jax.training.run_folder import RunFolder
 
 
@@ -36,3 +37,28 @@ def test_committed_records_are_of_todays_configs():
     for row in ablation.ROWS:
         result = json.loads((readme.ROOT / readme.DIGITS / row.name / "result.json").read_text())
         assert result["config_hash"] == config_hash(get_config(row.name)), row.name
+
+
+@pytest.mark.parametrize(("name", "page"), [("he2015.figure6", "README.md"), ("he2015.table6", "docs/results.md")])
+def test_pages_show_what_render_writes(name, page, tmp_path):
+    """From the committed records alone: every row that a page shows stands in what `render` writes, number by number."""
+    assert main([name, "render", f"--runs={readme.ROOT / readme.PAPERS}", f"--out={tmp_path}"]) == 0
+    rendered = table_rows((tmp_path / f"{name}.md").read_text())
+    text = (readme.ROOT / page).read_text()
+    shown = table_rows(text[text.index(f"**{name}: ") :].partition("\n\nMeasured on")[0])
+    errors = {f"{run.result().metrics['test_error']:.2f}" for run in records()}
+    ours = 0
+    for label, cells in shown.items():
+        assert cells <= rendered[label], label
+        ours += bool(cells & errors)
+    assert ours >= (4 if name == "he2015.figure6" else 2)
+
+
+def table_rows(markdown):
+    """The cells of each row of a page's tables that has numbers, by its first."""
+    rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|")
+    return {first: set(cells) - {""} for first, *cells in rows if any(cells) and first not in ("net", "---")}
+
+
+def records():
+    return [RunFolder(folder) for folder in (readme.ROOT / readme.PAPERS).glob("*/")]
