@@ -218,7 +218,10 @@ def _explained(entries: Sequence[Entry], papers: bool, pairs: bool) -> list[str]
             "our mean."
         )
     if pairs:
-        notes.append("Less its pair: mean of our runs less that of the row named, with a 95 % bootstrap interval.")
+        notes.append(
+            "Less its pair: mean of our runs less that of the row named, with a 95 % bootstrap interval where both "
+            "have two runs or more."
+        )
     if any(not entry.full for entry in entries):
         notes.append("Rows marked so are no reproduction: shorter runs than the paper's, or not its test set.")
     return notes
