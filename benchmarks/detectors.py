@@ -27,7 +27,7 @@ from resnet_jax.tasks.average_precision import Found, Truth, area_under, precisi
 from resnet_jax.training.distributed import batch_sharded
 from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.optimizer import make_schedule, warmup_rate
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 #: Batches that both are timed on, in turn.
@@ -50,7 +50,7 @@ def measure(data: str, weights: str, run: str | None, seconds: float, rounds: in
     config = get_config()
     config.data.folder, config.init_from = data, weights
     result = None
-    if run is not None and (result := RunFolder(run).result()) is None:
+    if run is not None and (result := RunRecord(run).result()) is None:
         raise UserError(f"{run} has no result.json: it is not finished")
     trainer = make_trainer(config, jax.devices()[:1])
     assert isinstance(trainer.pipeline, BoxPipeline) and isinstance(trainer.model, FasterRCNN)

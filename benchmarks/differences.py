@@ -85,11 +85,11 @@ def nudged(folder: Path) -> list[str]:
     """Returns the row of the first case with one parameter of the stem moved by one unit in the last place."""
     import jax
 
-    from resnet_jax.training.run_folder import RunFolder
+    from resnet_jax.training.run_record import RunRecord
     from resnet_jax.training.trainer import make_trainer
 
     first_losses, first_params, _ = _read(folder / CASES[0].name)
-    trainer = make_trainer(RunFolder(folder / CASES[0].name).config(), jax.devices("cpu")[:1])
+    trainer = make_trainer(RunRecord(folder / CASES[0].name).config(), jax.devices("cpu")[:1])
     state = trainer.init()
     kernel = state.params["stem"]["conv"]["kernel"]
     stem = {**state.params["stem"], "conv": {"kernel": kernel.at[2, 0, 0, 7].mul(1 + NUDGE)}}

@@ -64,14 +64,14 @@ def data_wait(data_dir: Path, workdir: Path, steps: int) -> dict[str, Any]:
     """Trains resnet18 at 64 pixels and returns how long steps wait: medians of the lines after the first."""
     from configs.imagenet import get_config
     from resnet_jax.training.loop import fit
-    from resnet_jax.training.run_folder import RunFolder
+    from resnet_jax.training.run_record import RunRecord
 
     config = get_config("resnet18")
     config.update({"steps": steps, "batch_size": BATCH, "log_every": 2, "eval_every": steps, "checkpoint_every": steps})
     config.data.update({"data_dir": str(data_dir), "image_size": 64, "shorter_side": (64, 72), "eval_shorter_side": 72,
                         "crop": "aspect"})  # fmt: skip
     fit(config, workdir)
-    lines = [line for line in RunFolder(workdir).lines() if "data_wait" in line][1:]
+    lines = [line for line in RunRecord(workdir).lines() if "data_wait" in line][1:]
     return {
         "steps": steps,
         "images_per_second": float(np.median([line["images_per_second"] for line in lines])),

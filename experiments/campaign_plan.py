@@ -19,7 +19,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.models.summary import Summary, summarize
 from resnet_jax.training.result import Result
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.stopping import StopRequest
 
 #: Steps of ResNet-20 that must bring the test error below a bound before anything long begins.
@@ -124,7 +124,7 @@ def check_proof(trials: Sequence[Trial], steps_scale: float) -> Proof:
     """
     results = []
     for trial in trials:
-        result = RunFolder(trial.folder).result()
+        result = RunRecord(trial.folder).result()
         if result is None:
             raise UserError(f"the short run in {trial.folder} left no result.json; its log.txt says why")
         if steps_scale == 1.0 and not result.metrics["test_error"] < PROOF_ERROR:

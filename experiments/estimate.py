@@ -16,7 +16,7 @@ from resnet_jax.config import config_hash, model_overrides, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model, get_variant
 from resnet_jax.models.summary import summarize
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 #: The fields of `hardware` that decide how fast a run is.
 SAME = ("platform", "device", "devices", "hosts", "cpu", "cpu_cores", "convolutions")
@@ -142,7 +142,7 @@ def recorded_rates(
     for root in [roots] if isinstance(roots, Path) else roots:
         found = sorted({run.folder for runs in index_runs(root).runs.values() for run in runs})
         for folder in found:
-            record = RunFolder(folder)
+            record = RunRecord(folder)
             try:
                 result, config = record.result(), record.config()
             except UserError:  # damaged: the plan says so

@@ -10,7 +10,7 @@ from experiments.experiment import ANALYSES, asked_metric
 from experiments.plan import Plan, State, Status
 from experiments.scores import IN_RESULT, evaluation, mismatch, of_others, paper_protocols
 from resnet_jax.report.analysis.figures import is_measured
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
@@ -26,7 +26,7 @@ def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
             if not detects and (trial.config.data.name != "imagenet" or metric not in paper_protocols()):
                 continue
             found = evaluation(trial.folder, metric, line.experiment.evaluated_on)
-            result = RunFolder(trial.folder).result()
+            result = RunRecord(trial.folder).result()
             if found is None or mismatch(found, metric, recompute_bn) or (result and of_others(found, result)):
                 protocol = f"--protocol={metric if detects else paper_protocols()[metric].name}"
                 again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []

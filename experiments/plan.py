@@ -19,7 +19,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.result import changed
-from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
+from resnet_jax.training.run_record import CHECKPOINTS, RunRecord
 
 #: Written into a run's folder when it fails, and removed when the run begins again.
 FAILURE = "failed.txt"
@@ -160,7 +160,7 @@ def _config(row: Row, steps_scale: float, changes: Mapping[str, Any] | None) -> 
 
 def status(trial: Trial) -> Status:
     """Returns how far a run is, read from its folder alone."""
-    record = RunFolder(trial.folder)
+    record = RunRecord(trial.folder)
     step = newest_checkpoint(trial.folder)
     config = trial.config
     try:

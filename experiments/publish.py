@@ -12,7 +12,7 @@ from experiments.run_index import index_runs, is_finished, seedless_hash
 from resnet_jax.config import to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.report.analysis.figures import FIGURES, is_measured
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 #: Files of a committed run of the ablation; checkpoints and TensorBoard files are too large.
 RECORD_FILES = ("config.json", "metrics.jsonl", "result.json")
@@ -76,7 +76,7 @@ def publish_run(folder: Path, target: Path) -> Path:
     Raises:
       UserError: if the record cannot be read.
     """
-    record = RunFolder(folder)
+    record = RunRecord(folder)
     config, lines = record.config(), record.lines()
     config.data.data_dir = None  # where the set lay, which is not part of what the run is
     place = run_folder(target, config)

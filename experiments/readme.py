@@ -24,7 +24,7 @@ from resnet_jax.report.table import runs_grid
 from resnet_jax.tasks.choose import task_type
 from resnet_jax.tasks.task import spelt
 from resnet_jax.training.result import Result
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 DIGITS = Path("results/digits_ablation")
 PAPERS = Path("results/papers")
@@ -116,7 +116,7 @@ def recipe_runs(root: Path, name: str) -> dict[str, Result]:
     """Returns the results of the published runs of a recipe, by their folder's name in words."""
     found = {}
     for folder in sorted((root / "results" / name).glob("*/")):
-        if folder.is_dir() and (result := RunFolder(folder).result()) is not None:
+        if folder.is_dir() and (result := RunRecord(folder).result()) is not None:
             found[folder.name] = result
     return found
 

@@ -13,7 +13,7 @@ from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
 from resnet_jax.training.result import changed
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ def index_runs(root: str | Path) -> RunIndex:
             continue
         subfolders.clear()  # they are the run's own: checkpoints and events
         try:
-            record = RunFolder(folder)
+            record = RunRecord(folder)
             config, changes = record.config(), record.changes()
             record.result(), record.lines()
         except UserError as error:

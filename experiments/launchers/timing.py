@@ -10,7 +10,7 @@ from experiments.estimate import Rates
 from experiments.launchers.process import TrialProcess
 from resnet_jax.config import to_dict
 from resnet_jax.data.sources import BUILT_IN
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 #: Seconds that timing one net may take, with its compilation.
 MEASURE_SECONDS = 180
@@ -40,7 +40,7 @@ def measure(rates: Rates, configs: Iterable[ConfigDict], env: Mapping[str, str],
                     time.sleep(0.1)
             finally:
                 process.kill()
-            if (result := RunFolder(folder).result()) is not None:
+            if (result := RunRecord(folder).result()) is not None:
                 rates.add(config, result.images_per_second, f"{short.steps} steps, timed")
 
 

@@ -25,7 +25,7 @@ from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
 from resnet_jax.tasks.classification import cross_entropy
 from resnet_jax.training.distributed import batch_sharded, check_batch, platform, replicated
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 FILE = "gradients.json"
@@ -172,4 +172,4 @@ def run_gradients(
         "layers": weighted_layers(trainer.summary),
         **{kind: [norms[kind].tolist() for _, norms in found] for kind in ("kernels", "outputs")},
     }
-    return write_json(RunFolder(workdir).workdir / FILE, record)
+    return write_json(RunRecord(workdir).workdir / FILE, record)

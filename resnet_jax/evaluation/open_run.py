@@ -19,7 +19,7 @@ from resnet_jax.models.summary import summarize
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.distributed import replicated
 from resnet_jax.training.load_weights import load_weights
-from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
+from resnet_jax.training.run_record import CHECKPOINTS, RunRecord
 from resnet_jax.training.step import TrainState, make_eval_step
 from resnet_jax.training.trainer import Trainer, make_trainer
 
@@ -63,7 +63,7 @@ class OpenRun:
 
 def run_config(workdir: str | Path, data_dir: str | None = None) -> ConfigDict:
     """Reads the config of a run, trained or not; see `open_run`."""
-    config = RunFolder(workdir).config()
+    config = RunRecord(workdir).config()
     if data_dir is not None:
         config.data.data_dir = data_dir
     return config
@@ -81,7 +81,7 @@ def open_run(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Open
     """
     if isinstance(workdir, OpenRun):
         return workdir
-    record = RunFolder(workdir)
+    record = RunRecord(workdir)
     config = run_config(workdir, data_dir)
     directory = record.workdir / CHECKPOINTS
     missing = UserError(f"{workdir} holds no checkpoint yet; train it first")

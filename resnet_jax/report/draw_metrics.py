@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from resnet_jax.report.curve_axes import label_ends, make_axes
 from resnet_jax.report.style import COLOURS
 from resnet_jax.tasks.task import spelt
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 def draw_metrics(runs: Mapping[str, Path], names: Sequence[str]) -> Figure:
@@ -18,7 +18,7 @@ def draw_metrics(runs: Mapping[str, Path], names: Sequence[str]) -> Figure:
       runs: headings of the panels, and the folders of the runs.
       names: of the metrics, in percent; the first is drawn bold.
     """
-    lines = {heading: RunFolder(folder).lines() for heading, folder in runs.items()}
+    lines = {heading: RunRecord(folder).lines() for heading, folder in runs.items()}
     end = max(line["step"] for found in lines.values() for line in found)
     words = {name: spelt(name.removeprefix("test_")) for name in names}
     colours = {words[name]: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}

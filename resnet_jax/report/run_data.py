@@ -9,7 +9,7 @@ import numpy as np
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.choose import task_type
 from resnet_jax.training.result import Result
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays cannot be compared by ==
@@ -44,7 +44,7 @@ def load_run(label: str, group: str, workdir: str | Path) -> Run:
     Raises:
       UserError: if the folder's records cannot be read.
     """
-    record = RunFolder(workdir)
+    record = RunRecord(workdir)
     try:
         result, lines = record.result(), record.lines()
         task = task_type(result.task if result else "classification")

@@ -23,7 +23,7 @@ from resnet_jax.interop.weights import Weights, is_weights_folder, read_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.distributed import make_mesh, replicated
-from resnet_jax.training.run_folder import CHECKPOINTS, DATASET_INFO, RunFolder
+from resnet_jax.training.run_record import CHECKPOINTS, DATASET_INFO, RunRecord
 from resnet_jax.training.step import init_state
 
 
@@ -59,7 +59,7 @@ def weights_of_run(workdir: str | Path) -> Weights:
     Raises:
       UserError: if the folder holds no run, a run without a checkpoint, or one of a version that kept no data.json.
     """
-    folder = RunFolder(workdir)
+    folder = RunRecord(workdir)
     config = folder.config()
     directory = folder.workdir / CHECKPOINTS
     if not directory.is_dir():

@@ -22,7 +22,8 @@ from resnet_jax.training.init_from import resolve
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result
 from resnet_jax.training.run import Run
-from resnet_jax.training.run_folder import CHECKPOINTS, RunFolder
+from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import CHECKPOINTS
 from resnet_jax.training.shutdown import tell
 from resnet_jax.training.stepper import Stepper, Trace, steps_to_dispatch
 from resnet_jax.training.stopping import Diverged, StopRequest

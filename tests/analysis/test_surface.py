@@ -10,7 +10,7 @@ from resnet_jax.analysis import surface
 from resnet_jax.analysis.surface import filter_normalised, loss_surface, make_evaluate, random_direction, run_surface
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import open_run
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 def tree(rng, scale=1.0):
@@ -112,7 +112,7 @@ def test_a_line_is_the_plane_s_middle(runs):
 def test_a_subset_counts_each_image_once(residual):
     """An odd number on eight devices, against NumPy over all: the whole is the mean of its parts."""
     run = open_run(residual)
-    assert RunFolder(residual).config().data.name == "digits"
+    assert RunRecord(residual).config().data.name == "digits"
     loss, error = make_evaluate(run)(run.state.params)
     assert 0 <= error <= 100 and np.isfinite(loss)
     for count in (1, 13):

@@ -15,7 +15,7 @@ from experiments.plan import FAILURE, State, make_plan, status
 from experiments.train_run import locked
 from resnet_jax.errors import UserError
 from resnet_jax.kernels import build
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from tests.experiments.tiny import table, tiny_row
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def wait_for(condition, seconds=90):
 
 
 def lines(folder):
-    return RunFolder(folder).lines() if folder.exists() else []
+    return RunRecord(folder).lines() if folder.exists() else []
 
 
 def launcher(tmp_path, row, *arguments):

@@ -12,7 +12,7 @@ from experiments.publish import CURVES, publish
 from experiments.registry import load
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from tests.experiments.fakes import POINTS, write_row, write_run
 
 SCALE = 0.005
@@ -46,7 +46,7 @@ def test_papers_runs(source, root):
     assert sorted(path.name.split("-")[0] for path in written) == ["cifar_plain20", "cifar_resnet20"]
     assert {path for path in (root / "results/papers").iterdir() if path.is_dir()} == set(written)
     for folder in written:
-        record = RunFolder(folder)
+        record = RunRecord(folder)
         config, result, lines = record.config(), record.result(), record.lines()
         assert config_hash(config) == result.config_hash == folder.name.split("-")[-1]
         assert len(lines) == 2 * POINTS and all(set(line) <= set(CURVES) for line in lines)
@@ -126,7 +126,7 @@ def test_committed_records_are_of_todays_rows():
     rows = [row for name in registry.NAMES for row in runnable(load(name))]
     known = {found.folder for scale in index.scales for row in rows for found in index.find(row, scale)}
     for folder in (readme.ROOT / readme.PAPERS).glob("*/"):
-        assert folder in known and RunFolder(folder).config().data.data_dir is None, folder
+        assert folder in known and RunRecord(folder).config().data.data_dir is None, folder
         assert sum(path.stat().st_size for path in folder.iterdir()) < 100_000
     for filled in readme.published(readme.ROOT):
         assert all((readme.ROOT / path).exists() for path, _, _ in readme.pictures(filled))

@@ -16,7 +16,7 @@ from experiments.launchers.dashboard import Runs
 from experiments.launchers.process import LOG
 from experiments.plan import State, make_plan, newest_checkpoint, status
 from resnet_jax.errors import UserError
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from tests.experiments.tiny import table, tiny_row
 
 installed = importlib.util.find_spec("ray") is not None
@@ -106,7 +106,7 @@ def test_a_node_dies_and_the_table_is_completed(tmp_path, two_nodes):
     results = sorted(tmp_path.glob("*/result.json"))
     assert len(results) == 4 and len({json.loads(r.read_text())["config_hash"] for r in results}) == 4
     for trial in plan.trials:  # no step is recorded twice, and none is left out
-        lines = RunFolder(trial.folder).lines()
+        lines = RunRecord(trial.folder).lines()
         assert [line["step"] for line in lines if "loss" in line] == list(range(10, STEPS + 1, 10))
     # The one that lost its node was begun twice, and the second time did not begin at 0.
     logs = {trial.name: (trial.folder / LOG).read_text() for trial in plan.trials}

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import ablation, readme
 from experiments.__main__ import main
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 @pytest.mark.long
@@ -22,7 +22,7 @@ def test_committed_records_show_the_claim():
     """Plain-56 far worse in training than plain-20; ResNet-56 not above ResNet-20 by more than two points."""
     errors = {}
     for row in ablation.ROWS:
-        metrics = RunFolder(readme.ROOT / readme.DIGITS / row.name).result().metrics
+        metrics = RunRecord(readme.ROOT / readme.DIGITS / row.name).result().metrics
         errors[row.name] = metrics["train_error"]
         assert f"| {metrics['test_error']:.2f} |" in " ".join((readme.ROOT / "README.md").read_text().split())
     assert errors["plain56"] > errors["plain20"] + 20
@@ -61,4 +61,4 @@ def table_rows(markdown):
 
 
 def records():
-    return [RunFolder(folder) for folder in (readme.ROOT / readme.PAPERS).glob("*/")]
+    return [RunRecord(folder) for folder in (readme.ROOT / readme.PAPERS).glob("*/")]

@@ -21,7 +21,7 @@ from types import MappingProxyType
 import numpy as np
 
 from resnet_jax.kernels import build
-from resnet_jax.training.run_folder import MACHINE_METRICS
+from resnet_jax.training.run_record import MACHINE_METRICS
 from tests.training.clocks import jumping
 
 ROOT = Path(__file__).parents[2]

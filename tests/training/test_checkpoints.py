@@ -16,7 +16,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.checkpoint import Checkpoints, checksum
 from resnet_jax.training.distributed import make_mesh, replicated
 from resnet_jax.training.loop import fit
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 SHARDING = replicated(make_mesh(jax.devices()[:1]))
 
@@ -213,7 +213,7 @@ def test_force_goes_on_with_the_named_field_only(tiny_config, tmp_path):
         fit(tiny_config(steps=8, seed=1), tmp_path / "run", force=["steps"])
     result = fit(longer, tmp_path / "run", force=["steps"])
     assert result.steps == 8
-    assert [x["step"] for x in RunFolder(tmp_path / "run").lines() if "loss" in x] == [2, 4, 6, 8]
+    assert [x["step"] for x in RunRecord(tmp_path / "run").lines() if "loss" in x] == [2, 4, 6, 8]
 
 
 def test_a_result_says_only_what_was_done(tiny_config, tmp_path):
@@ -229,15 +229,15 @@ def test_a_result_says_only_what_was_done(tiny_config, tmp_path):
         with pytest.raises(UserError, match="of step 6.*no step would be done with the changed"):
             fit(tiny_config(**changed), run, force=fields)
         assert all((run / name).read_bytes() == content for name, content in files.items())
-    assert RunFolder(run).result().changes == []
+    assert RunRecord(run).result().changes == []
 
     result = fit(tiny_config(steps=8, seed=1), run, force=["steps", "seed"])
     assert result.changes == [{"after_step": 6, "fields": {"seed": [0, 1], "steps": [6, 8]}}]
-    assert RunFolder(run).result().changes == result.changes, "and so does its file"
+    assert RunRecord(run).result().changes == result.changes, "and so does its file"
     longer = fit(tiny_config(steps=10, seed=1, data__normalization="per_channel"), run,
                  force=["steps", "data.normalization"])  # fmt: skip
     assert [change["after_step"] for change in longer.changes] == [6, 8]
-    assert RunFolder(run).dataset_info().mean.shape == (1,), "of the images that the weights were last trained on"
+    assert RunRecord(run).dataset_info().mean.shape == (1,), "of the images that the weights were last trained on"
 
 
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (8, 2), (1, 4), (2, 8)])
@@ -247,7 +247,7 @@ def test_a_checkpoint_of_some_devices_goes_on_with_others(tiny_config, tmp_path,
     moved = fit(tiny_config(), tmp_path / "moved", devices=jax.devices()[:restored_on], force=["steps"])
     fit(tiny_config(steps=4), tmp_path / "stayed", devices=jax.devices()[:1])
     stayed = fit(tiny_config(), tmp_path / "stayed", devices=jax.devices()[:1], force=["steps"])
-    losses = [[x["loss"] for x in RunFolder(tmp_path / n).lines() if "loss" in x] for n in ("moved", "stayed")]
+    losses = [[x["loss"] for x in RunRecord(tmp_path / n).lines() if "loss" in x] for n in ("moved", "stayed")]
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
     assert moved.steps == stayed.steps == 6
 

@@ -12,7 +12,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.stopping import EarlyStopping
 from resnet_jax.training.trainer import Trainer, make_trainer
 from tests.training.interruptions import DiesAt, Killed, Signals
@@ -52,7 +52,7 @@ def test_a_run_ends_with_its_best_weights_and_a_kill_changes_nothing(tiny_config
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
     assert (result.stopped_step, result.kept_step, result.metrics["test_error"]) == (5, 3, 40.0)
     assert (result.steps, result.evaluated_on) == (6, "held_out")
-    assert [x["step"] for x in RunFolder(tmp_path / "run").lines() if "test_error" in x] == [1, 2, 3, 4, 5]
+    assert [x["step"] for x in RunRecord(tmp_path / "run").lines() if "test_error" in x] == [1, 2, 3, 4, 5]
     assert [p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()] == ["3"]
     found = evaluate(tmp_path / "run")
     assert (found.step, found.evaluated_on, found.examples) == (3, "held_out", 142)  # a tenth of each class, rounded
@@ -81,7 +81,7 @@ def check_finished(config, workdir):
     assert steps_of(workdir) == [3]
     evaluated = evaluate(workdir)
     assert (evaluated.step, evaluated.passed_over) == (3, ())
-    assert [x["step"] for x in RunFolder(workdir).lines() if "test_error" in x] == [1, 2, 3, 4, 5, 6, 7]
+    assert [x["step"] for x in RunRecord(workdir).lines() if "test_error" in x] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def steps_of(workdir):

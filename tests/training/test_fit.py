@@ -20,7 +20,8 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.distributed import replicated
 from resnet_jax.training.loop import fit
 from resnet_jax.training.result import hardware, last_epoch_means
-from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import MACHINE_METRICS, RunRecord
 from resnet_jax.training.stepper import steps_to_dispatch
 from resnet_jax.training.trainer import make_trainer
 from tests.training.interruptions import DiesAt, Killed
@@ -28,7 +29,7 @@ from tests.training.interruptions import DiesAt, Killed
 
 def numbers(workdir):
     """Lines of metrics.jsonl without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunRecord(workdir).lines()]
 
 
 def final_state(config, workdir):
@@ -55,7 +56,7 @@ def test_record_of_a_run(tiny_config, tmp_path):
     assert written["versions"]["jax"] == jax.__version__
     assert written["hardware"]["platform"] == "cpu" and written["hardware"]["devices"] == 8
     assert len(written["config_hash"]) == 12 and written["commit"]
-    lines = RunFolder(tmp_path / "run").lines()
+    lines = RunRecord(tmp_path / "run").lines()
     assert [(x["step"], "loss" in x) for x in lines] == [
         (2, True), (3, False), (4, True), (6, True), (6, False)
     ]  # fmt: skip
@@ -142,7 +143,7 @@ def test_nan_stops_with_step_and_keeps_the_record(tiny_config, tmp_path):
     config = tiny_config(steps=40, schedule__warmup="none", optimizer__learning_rate=1e30, log_every=1)
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step (\d+); .*kept"):
         fit(config, tmp_path / "run")
-    lines = RunFolder(tmp_path / "run").lines()
+    lines = RunRecord(tmp_path / "run").lines()
     assert lines and all(np.isfinite(x.get("loss", 0)) for x in lines)
     assert not (tmp_path / "run/result.json").exists()
 

@@ -15,7 +15,8 @@ from resnet_jax.interop.weights import Weights, read_weights, save_weights
 from resnet_jax.models.registry import create_model
 from resnet_jax.training.init_from import digest, resolve
 from resnet_jax.training.loop import fit
-from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import MACHINE_METRICS, RunRecord
 from resnet_jax.training.trainer import make_trainer
 from tests.training.interruptions import DiesAt, Killed
 
@@ -130,7 +131,7 @@ def test_grey_images_for_a_net_of_colours_are_said(tiny_config, tmp_path):
 
 
 def numbers(workdir):
-    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunFolder(workdir).lines()]
+    return [{k: v for k, v in line.items() if k not in MACHINE_METRICS} for line in RunRecord(workdir).lines()]
 
 
 def test_a_run_goes_on_without_its_weights_bitwise(tiny_config, tmp_path):

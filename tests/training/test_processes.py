@@ -15,7 +15,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.training import distributed
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.distributed import make_mesh, replicated
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.trainer import make_trainer
 from tests.training.kills import lines
 from tests.training.processes import DEVICES, HEARTBEAT, ROOT, start, wait_for_step
@@ -43,7 +43,7 @@ def whole(folder):
 
 
 def final_state(workdir):
-    trainer = make_trainer(RunFolder(workdir).config(), jax.devices()[:1])
+    trainer = make_trainer(RunRecord(workdir).config(), jax.devices()[:1])
     checkpoints = Checkpoints(workdir / "checkpoints", 2, read_only=True)
     restored = checkpoints.restore(trainer.init(), replicated(make_mesh(jax.devices()[:1])))
     checkpoints.close()
@@ -62,7 +62,7 @@ def test_equal_to_one_process(whole, processes):
     a, b = final_state(several), final_state(one)
     difference = jax.tree.map(lambda x, y: float(np.max(np.abs(x - y))) if x.dtype == np.float32 else 0.0, a, b)
     assert max(jax.tree.leaves(difference)) < 2e-4
-    result = RunFolder(several).result()
+    result = RunRecord(several).result()
     assert (result.hardware["hosts"], result.hardware["devices"]) == (processes, DEVICES)
     assert "test error" in ended[0].output
     assert not any("test error" in e.output for e in ended[1:]), "one process alone shows progress"
@@ -73,7 +73,7 @@ def test_evaluate_in_two_processes(whole, folder):
     ended = start("evaluate", workdir, 2, folder / "cache").wait()
     assert [e.status for e in ended] == [0, 0], ended[0].output
     found = json.loads(ended[0].output.splitlines()[-1])
-    assert found["test_error"] == pytest.approx(RunFolder(workdir).result().metrics["test_error"], abs=1e-9)
+    assert found["test_error"] == pytest.approx(RunRecord(workdir).result().metrics["test_error"], abs=1e-9)
     assert not [line for line in ended[1].output.splitlines() if line.startswith("{")]
 
 

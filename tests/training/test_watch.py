@@ -14,7 +14,7 @@ from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.tasks.classification import Classification
 from resnet_jax.training.loop import fit
-from resnet_jax.training.run_folder import MACHINE_METRICS, RunFolder
+from resnet_jax.training.run_record import MACHINE_METRICS, RunRecord
 from resnet_jax.training.stepper import Trace
 from resnet_jax.training.stopping import Diverged, LossGuard
 from resnet_jax.training.trainer import make_trainer
@@ -136,7 +136,7 @@ def test_the_average_is_carried_by_checkpoints(tiny_config, tmp_path):
 
 def test_a_line_says_what_its_steps_took(tiny_config, tmp_path):
     fit(tiny_config(), tmp_path / "run")
-    first, second = [x for x in RunFolder(tmp_path / "run").lines() if "loss" in x][:2]
+    first, second = [x for x in RunRecord(tmp_path / "run").lines() if "loss" in x][:2]
     assert MACHINE_METRICS - {"device_memory"} <= first.keys(), "CPU devices do not report their memory"
     assert first["compile_seconds"] > 0 == second["compile_seconds"]
     for line in (first, second):
@@ -148,12 +148,12 @@ def test_a_line_says_what_its_steps_took(tiny_config, tmp_path):
 def test_waiting_for_data_is_seen(tiny_config, tmp_path, monkeypatch):
     """With inputs that take four times as long as a step, most of the time is waiting."""
     fit(tiny_config(), tmp_path / "without")
-    step_seconds = [x["step_seconds"] for x in RunFolder(tmp_path / "without").lines() if "step_seconds" in x]
+    step_seconds = [x["step_seconds"] for x in RunRecord(tmp_path / "without").lines() if "step_seconds" in x]
     inputs = ResidentPipeline.train_inputs
     slow = lambda *a: (time.sleep(4 * max(step_seconds)), inputs(*a))[1]  # noqa: E731
     monkeypatch.setattr(ResidentPipeline, "train_inputs", slow)
     fit(tiny_config(), tmp_path / "run")
-    waits = [x["data_wait"] for x in RunFolder(tmp_path / "run").lines() if "data_wait" in x]
+    waits = [x["data_wait"] for x in RunRecord(tmp_path / "run").lines() if "data_wait" in x]
     assert np.median(waits) > 50
 
 

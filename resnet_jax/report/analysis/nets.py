@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_jax.analysis.run_files import is_plain, net_name, read_json
 from resnet_jax.report.style import COLOURS
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def load_nets(workdirs: Sequence[str | Path], file: str) -> list[Net]:
       UserError: for a folder that holds no run, or not that file.
     """
     paths = [Path(workdir).expanduser() for workdir in workdirs]
-    configs = [RunFolder(path).config() for path in paths]
+    configs = [RunRecord(path).config() for path in paths]
     names = [net_name(config) for config in configs]
     return [
         Net(

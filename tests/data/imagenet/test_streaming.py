@@ -19,7 +19,7 @@ from resnet_jax.evaluation.single_view import evaluate
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
-from resnet_jax.training.run_folder import RunFolder
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.trainer import make_trainer
 from tests.data.imagenet.conftest import WNIDS, fill, picture
 from tests.training.interruptions import DiesAt, Killed
@@ -44,7 +44,7 @@ def config_of(folder, net="resnet18", **fields):
 
 def lines(workdir):
     timings = ("images_per_second", "step_seconds", "data_wait", "compile_seconds")
-    kept = RunFolder(workdir).lines()
+    kept = RunRecord(workdir).lines()
     return [{k: v for k, v in line.items() if k not in timings and "memory" not in k and k != "time"} for line in kept]
 
 
@@ -142,7 +142,7 @@ def test_a_run_trains_evaluates_and_says_what_it_could_not_read(tiny_folder, tmp
     assert result.dataset == "image_folder" and 0 <= result.metrics["test_error"] <= 100
     # The case folder_broken_test_images: they count in the error, and that is said everywhere.
     assert result.unreadable == 1 and "unreadable" not in result.metrics
-    evaluated = [line for line in RunFolder(tmp_path / "run").lines() if "test_error" in line]
+    evaluated = [line for line in RunRecord(tmp_path / "run").lines() if "test_error" in line]
     assert [line["unreadable"] for line in evaluated] == [1, 1]
     assert [note for note in notes if "count in the error" in note] == [
         "1 of the 8 validation images cannot be read: they are shown grey, and count in the error"
@@ -173,7 +173,7 @@ def test_real_images_at_64_pixels(net, sample, tmp_path):
     config.eval_every = 3
     config.log_every = config.checkpoint_every = 1
     result = fit(config, tmp_path / "run", devices=jax.devices()[:1])
-    losses = [line["loss"] for line in RunFolder(tmp_path / "run").lines() if "loss" in line]
+    losses = [line["loss"] for line in RunRecord(tmp_path / "run").lines() if "loss" in line]
     assert 5 < losses[0] < 9 and np.isfinite(losses).all() and result.metrics["test_error"] > 80
 
 
