@@ -32,7 +32,7 @@ attack: $(VENV)/installed-dev ## attack what docs/trust.md promises at random, f
 docs-commands: $(VENV)/installed-dev ## run the commands of README and docs/, shortened, in a terminal and in a pipe: minutes
 	$(BIN)/python -m tests.documentation.run_commands
 
-# On the 240 images of shared/data/imagenet_sample.
+# On 240 files of ImageNet in ../shared/data/imagenet_sample, which are not part of the project.
 imagenet-check: $(VENV)/installed-dev ## plain-18 and ResNet-18 at 224 pixels: prepare, train, kill, test in every way
 	$(BIN)/python -m tests.data.imagenet.end_to_end --size=224
 

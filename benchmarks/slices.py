@@ -218,7 +218,7 @@ def _measured(found: Mapping[str, dict[str, Any]]) -> str:
         rows.setdefault(record["measured"], []).append(row)
     most = max(rows, key=lambda sentence: len(rows[sentence]))
     rest = [f"{sentence[:-1]}: {', '.join(rows[sentence])}." for sentence in rows if sentence != most]
-    return " ".join([most, *rest])
+    return " ".join([most, *rest]).replace("Measured on", "Compiled on")  # no chip took part
 
 
 def _cells(row: Row, record: dict[str, Any]) -> list[str]:

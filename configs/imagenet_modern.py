@@ -19,8 +19,8 @@ last five epochs (section 5.1). docs/fidelity.md says how these and the recipes'
 None of these runs has been made here. A run reports the error of that crop, 100 minus the accuracy. Other nets take a
 recipe by --config.model.name=resnet101.
 
-The command is the one above with another name; docs/training.md has it for each kind of machine, and launch/ the
-files for SLURM and Kubernetes. batch_size is over all devices. Add, for memory and speed:
+The command is the one above with another name; docs/tutorials/many_devices.md has it for each kind of machine, and
+launch/ the files for SLURM and Kubernetes. batch_size is over all devices. Add, for memory and speed:
 
 | where | resnet50_goyal | resnet50_goyal_8192 | resnet50_rsb_a2, resnet50_rsb_a3 |
 |:--|:--|:--|:--|

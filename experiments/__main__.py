@@ -5,9 +5,9 @@
     python -m experiments NAME run           runs what is missing of one, or of all of a paper's
     python -m experiments NAME render        writes it: Markdown, CSV, LaTeX, pictures, a page
     python -m experiments ablation           trains plain-20/56 and ResNet-20/56 on digits and draws their curves
-    python -m experiments readme             rewrites the README's tables and pictures from the records in results/
+    python -m experiments readme             rewrites tables and pictures of README.md and docs/ from results/
     python -m experiments campaign           as many of the CIFAR-10 rows as fit into --minutes, most important first
-    python -m experiments publish            copies finished records to results/ and rewrites the README
+    python -m experiments publish            copies finished records to results/ and rewrites README.md and docs/
 
 Names are he2015.table6, or those of figures that analyse trained nets: gradients, veit2016.lesion.digits.
 

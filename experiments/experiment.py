@@ -209,4 +209,4 @@ def statistic(experiment: Experiment, row: Row) -> str:
 
     A single run of the paper is compared with the mean of ours: the best of several would flatter us.
     """
-    return "mean" if paper_seeds(experiment, row) == 1 else experiment.protocol
+    return "mean" if paper_seeds(experiment, row) == 1 or experiment.protocol == "single" else experiment.protocol

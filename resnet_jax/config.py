@@ -83,7 +83,7 @@ def base_config() -> ConfigDict:
             "on_nan": "stop",
             "loss_jump": 10.0,
             "profile_steps": (),  # (first, last) step of a profiler trace
-            "steps_per_dispatch": 0,  # 0: 100 on GPU and TPU, 1 on CPU
+            "steps_per_dispatch": 0,  # 0: on GPU and TPU up to 100 for sets in memory, 1 for files; 1 on CPU
         }
     )
 

@@ -33,7 +33,7 @@ def ablation(arguments: Sequence[str]) -> None:
 
 
 def readme(arguments: Sequence[str]) -> None:
-    """Rewrites the README's tables and pictures from the records under results/."""
+    """Rewrites the tables and pictures of README.md and docs/ from the records under results/."""
     Parser(prog="python -m experiments readme", description=readme.__doc__).parse_args(arguments)
     from experiments.readme import update
 
@@ -41,7 +41,7 @@ def readme(arguments: Sequence[str]) -> None:
 
 
 def publish(arguments: Sequence[str]) -> None:
-    """Copies finished records to results/ and rewrites the README."""
+    """Copies finished records to results/ and rewrites the tables of README.md and docs/."""
     parser = Parser(prog="python -m experiments publish", description=publish.__doc__)
     parser.add_argument("--source", type=folder, default=Path("runs/ablation"),
                         help="folder of the ablation's runs, or of the papers' (%(default)s)")  # fmt: skip

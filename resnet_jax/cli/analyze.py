@@ -38,7 +38,7 @@ FLAGS: dict[str, tuple[Definition, ...]] = {
     "gradients": (*_COMMON, ("list", "steps", None, "steps at which to measure; by default five, from first to last")),
     "surface": (
         *_COMMON,
-        ("integer", "points", 21, "points on each axis, odd (the paper: 51)"),
+        ("integer", "points", 21, "points on each axis, odd; the paper has 51"),
         ("float", "span", 1.0, "the axes go from -span to span"),
         ("integer", "dimensions", 2, "1 for a line, 2 for a plane"),
         _IMAGES,

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> None:
          "refined_multi_scale; the result is "
          "written into the first run's evaluations/. Unset: single view, or the centre crop of photographs; for one "
          "run, nothing is written then"),
-        ("list", "scales", [], "shorter sides for multi_scale, factors in segmentation; unset: the papers'"),
+        ("list", "scales", [], "shorter sides for multi_scale, factors in segmentation; unset: the papers', for nets "
+         "trained at 224 pixels, that segment or that detect; nets for small images need some"),
         ("integer", "recompute_bn", None, "compute batch-norm statistics from so many training images first"),
         ("string", "data_dir", None, "where the data are, if not where the run found them"), JSON, *PROCESSES,
     )  # fmt: skip

@@ -47,7 +47,8 @@ def define_config(values: flags.FlagValues, arguments: Sequence[str]) -> list[st
     asks = bool({"--help", "-h"} & set(arguments))
     arguments = list(arguments) if asks else resolved(arguments)
     config_flags.DEFINE_config_file(
-        "config", None, "config file, with the net's name after a colon; --config.FIELD=VALUE changes a field",
+        "config", None, "config file, with the net's name after a colon; --config.FIELD=VALUE changes a field; "
+        "docs/configuration.md lists the fields",
         flag_values=values, sys_argv=["resnet_jax", *arguments],
     )  # fmt: skip
     return arguments
@@ -76,7 +77,9 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
         print(f"usage: python -m resnet_jax {usage}\n")
         for name in sorted(values):
             if name not in ("help", "h"):
-                print(f"  --{name}: {values[name].help}")
+                default = values[name].default
+                shown = f" ({default})" if isinstance(default, (int, float, str)) and default not in ("", False) else ""
+                print(f"  --{name}: {values[name].help}{shown}")
         sys.exit(0)
     try:
         return values(["resnet_jax", *arguments])[1:]

@@ -153,7 +153,7 @@ def to_grid(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Grid:
         headings += [f"our {name}" if paper else f"{measure.heading}, {name}" for name in statistics]
         headings += [f"our mean {PLUS_MINUS} std" if paper else f"{measure.heading}, mean {PLUS_MINUS} std"]
         headings += ["difference", "within"] if paper else []
-    headings += ["less its pair"] if pairs else []
+    headings += ["against another row"] if pairs else []
 
     lines = []
     for entry in entries:
@@ -219,11 +219,11 @@ def _explained(entries: Sequence[Entry], papers: bool, pairs: bool) -> list[str]
         )
     if pairs:
         notes.append(
-            "Less its pair: mean of our runs less that of the row named, with a 95 % bootstrap interval where both "
-            "have two runs or more."
+            "Against another row: mean of our runs less that of the row named, with a 95 % bootstrap interval where "
+            "both have two runs or more."
         )
     if any(not entry.full for entry in entries):
-        notes.append("Rows marked so are no reproduction: shorter runs than the paper's, or not its test set.")
+        notes.append("Rows with a share of the paper's iterations, or with held-out error, are no reproduction.")
     return notes
 
 

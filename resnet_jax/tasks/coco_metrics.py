@@ -19,7 +19,7 @@ NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 def check_installed() -> None:
     """Raises UserError if pycocotools is not there."""
     if importlib.util.find_spec("pycocotools") is None:
-        raise UserError("COCO's metrics are measured by pycocotools: pip install 'resnet_jax[coco]'")
+        raise UserError("COCO's metrics are measured by pycocotools: python -m pip install -e '.[coco]'")
 
 
 def coco_metrics(found: Sequence[Found], truth: Sequence[Truth], classes: int) -> dict[str, float]:

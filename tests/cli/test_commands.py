@@ -27,6 +27,14 @@ def test_every_verb_has_help(capsys, verb):
     assert f"usage: python -m resnet_jax {verb}" in capsys.readouterr().out
 
 
+def test_help_says_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    lines = {line.partition(":")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert lines["--top"].endswith(" (5)") and lines["--least"].endswith(" (0.5)")
+    assert not lines["--json"].endswith(")") and "None" not in lines["--embed"]
+
+
 def test_summary_json(capsys):
     assert main(["summary", "resnet50", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

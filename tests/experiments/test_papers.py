@@ -1,5 +1,7 @@
 """The rows of tables and figures: what two tables print alike, what rows share, what is listed."""
 
+import dataclasses
+
 import pytest
 
 from experiments import registry
@@ -7,6 +9,7 @@ from experiments.experiment import COLUMNS, FORMS, HIGHER_IS_BETTER, Row, row_co
 from experiments.registry import load
 from resnet_jax.config import config_hash, flatten
 from resnet_jax.errors import UserError
+from resnet_jax.report.run_statistics import spread
 from resnet_jax.training.config_checks import validate_config
 
 
@@ -179,3 +182,9 @@ def test_the_paper_s_single_runs_are_compared_with_our_mean():
     assert statistic(load("he2015.table6"), table6["resnet20"]) == "mean"
     assert statistic(load("he2015.table6"), table6["resnet110"]) == "best"
     assert statistic(load("he2016.table1"), load("he2016.table1").rows[0]) == "median"
+
+
+def test_several_runs_of_a_table_that_names_no_statistic_have_their_mean():
+    """docs/tutorials/own_table.md: a table of one's own with seeds=3 and nothing else."""
+    mine = dataclasses.replace(load("he2015.figure6"), seeds=3)
+    assert getattr(spread([1.0, 2.0, 6.0]), statistic(mine, mine.rows[0])) == 3.0

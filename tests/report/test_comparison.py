@@ -77,7 +77,7 @@ def test_pairs():
     entry = Entry("a", "A", done=2, wanted=5, measures=(Measure("error (%)", 6.4, ours=one),), against="B",
                   difference=difference(one, other), paper_difference=-0.24)  # fmt: skip
     (row,) = cells([entry])
-    assert row["less its pair"] == "B: −1.10 [−1.40, −0.80]; paper −0.24"
+    assert row["against another row"] == "B: −1.10 [−1.40, −0.80]; paper −0.24"
 
 
 def test_facts_show_the_papers_digits():
