@@ -117,7 +117,8 @@ def _end_with_others(error: Exception) -> None:
 def _quieten() -> None:
     for library in QUIET_LOGS:
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    if not sys.warnoptions:  # python -W and PYTHONWARNINGS show them
+    if not sys.warnoptions:  # python -W and PYTHONWARNINGS show all of them, and where they are from
+        warnings.showwarning = lambda message, *_, **__: say(f"warning: {one_line(message)}")
         warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # Orbax's, behind an error that is told
         for library in QUIET_WARNINGS:
             warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")

@@ -18,7 +18,7 @@ from resnet_jax.interop.weights import Weights
 from resnet_jax.models.summary import summarize
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.distributed import replicated
-from resnet_jax.training.load_weights import load_weights
+from resnet_jax.training.load_weights import load_weights, passed_over
 from resnet_jax.training.run_record import CHECKPOINTS, RunRecord
 from resnet_jax.training.step import TrainState, make_eval_step
 from resnet_jax.training.trainer import Trainer, make_trainer
@@ -91,12 +91,7 @@ def open_run(workdir: str | Path | OpenRun, data_dir: str | None = None) -> Open
     restored = read_newest(directory, trainer.random_init(), replicated(trainer.mesh))
     if restored is None:
         raise missing
-    run = OpenRun(record.workdir, trainer, restored.state, restored.damaged)
-    kept = result.kept_step if (result := record.result()) else None
-    if kept not in (None, run.step):
-        note = f"the run kept the weights of step {kept}, whose checkpoint is lost"
-        return dataclasses.replace(run, passed_over=(*run.passed_over, note))
-    return run
+    return OpenRun(record.workdir, trainer, restored.state, passed_over(record, restored))
 
 
 def resident_pipeline(trainer: Trainer) -> ResidentPipeline:

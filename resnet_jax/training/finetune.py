@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from resnet_jax.errors import UserError
 from resnet_jax.models.norm import BatchNorm
+from resnet_jax.models.scan import unrolled
 from resnet_jax.training.optimizer import make_optimizer
 
 State = TypeVar("State")
@@ -140,7 +141,8 @@ class TunedModel:
 
     def __init__(self, model: nn.Module, config: ConfigDict) -> None:
         """`config`: `config.finetune`."""
-        self._model, self._config = model, config
+        # Inside a loop, units have no names by which some of them could be frozen.
+        self._model, self._config = unrolled(model) if config.frozen else model, config
 
     def apply(self, variables: Any, images: Array, **options: Any) -> Any:
         """Applies the net, as its own `apply` does."""

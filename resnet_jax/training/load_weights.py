@@ -1,6 +1,7 @@
 """Loads weights from wherever they are: a folder of weights, a run, or a file."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from resnet_jax.interop.facts import facts_of
 from resnet_jax.interop.files import is_hub_folder, read_tensors
 from resnet_jax.interop.weights import Weights, is_weights_folder, read_weights
 from resnet_jax.models.registry import create_model
-from resnet_jax.training.checkpoint import read_newest
+from resnet_jax.training.checkpoint import Restored, read_newest
 from resnet_jax.training.distributed import make_mesh, replicated
 from resnet_jax.training.run_record import CHECKPOINTS, DATASET_INFO, RunRecord
 from resnet_jax.training.step import init_state
@@ -76,6 +77,8 @@ def weights_of_run(workdir: str | Path) -> Weights:
     restored = read_newest(directory, like, replicated(make_mesh()))
     if restored is None:
         raise UserError(f"{workdir} holds no checkpoint yet; train it first")
+    for sentence in passed_over(folder, restored):
+        warnings.warn(f"{sentence}; the weights of step {int(restored.state.step)} are taken", stacklevel=2)
     source = {
         "run": folder.workdir.name, "config_hash": config_hash(config), "dataset": config.data.name,
         "steps": int(restored.state.step),
@@ -87,6 +90,14 @@ def weights_of_run(workdir: str | Path) -> Weights:
     return Weights(
         config.model.name, fields, variables, info.image_shape[0], info.mean, info.std, info.classes, source, side
     )  # fmt: skip
+
+
+def passed_over(record: RunRecord, restored: Restored) -> tuple[str, ...]:
+    """Returns a sentence for each checkpoint of a run that should have been read instead of the one that was."""
+    kept = result.kept_step if (result := record.result()) else None
+    lost = kept not in (None, int(restored.state.step))
+    note = f"the run kept the weights of step {kept}, whose checkpoint is lost"
+    return (*restored.damaged, *([note] if lost else []))
 
 
 def import_weights(source: str | Path, model: str | None = None, *, fields: Mapping[str, str] | None = None,

@@ -18,7 +18,7 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.computation import FIXED
 from resnet_jax.training.config_checks import validate_config
 from resnet_jax.training.distributed import agreed, check_batch, explain_lost_process, make_mesh, together
-from resnet_jax.training.init_from import resolve
+from resnet_jax.training.init_from import load_proposer, resolve
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.result import Result
 from resnet_jax.training.run import Run
@@ -73,7 +73,8 @@ def fit(
         if (finished := agreed(partial(_finished_result, folder, config, force))) is not None:
             return Result.from_json(finished)
         check_batch(make_mesh(devices), config.batch_size, config.accumulate)
-        trainer = together(lambda: make_trainer(config, devices, weights, task, model))
+        proposer = load_proposer(config)  # which all processes read at once; what follows they do in turn
+        trainer = together(lambda: make_trainer(config, devices, weights, task, model, proposer))
         with StopRequest() as stop, _opened(folder, trainer, force) as checkpoints:
             result = train(Run(trainer, folder, checkpoints, progress, began, force), stop)
         # Only now: a signal may end the process again, and the last checkpoint is on disk.

@@ -64,8 +64,11 @@ def make_schedule(config: ConfigDict) -> Callable[[Array], Array]:
         return optax.cosine_decay_schedule(base_rate(config), config.steps)
     if config.schedule.name == "poly":
         return optax.polynomial_schedule(base_rate(config), 0.0, config.schedule.power, config.steps)
-    boundaries = [round(fraction * config.steps) for fraction in config.schedule.boundaries]
-    return optax.piecewise_constant_schedule(base_rate(config), dict.fromkeys(boundaries, config.schedule.factor))
+    factors: dict[int, float] = {}
+    for fraction in config.schedule.boundaries:  # in a short run, two of them may fall on one step
+        step = round(fraction * config.steps)
+        factors[step] = factors.get(step, 1.0) * config.schedule.factor
+    return optax.piecewise_constant_schedule(base_rate(config), factors)
 
 
 def base_rate(config: ConfigDict) -> float:

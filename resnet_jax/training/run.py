@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_jax.config import config_hash, differing_fields
+from resnet_jax.config import config_hash
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.tasks.task import Task, spelt
 from resnet_jax.training.checkpoint import Checkpoints, Restored
@@ -132,9 +132,11 @@ class Run:
         return spelt(self.trainer.task.best_metric)
 
     def _check_changes(self) -> None:
-        """Raises UserError for changed fields where no step would be done with them: the result would be of others."""
+        """Raises UserError for changed fields or images where no step would be done with them: the result would be of
+        others.
+        """
         config = self.trainer.config
-        differing = differing_fields(self.folder.config(), config)
+        differing = self.folder.differing(config, self.trainer.dataset_info())
         if differing and self.step and (self.step >= config.steps or self.early_stopping.over):
             raise UserError(
                 f"the weights in workdir {self.folder.workdir} are of step {self.step}, and config.steps="
@@ -235,7 +237,7 @@ class Run:
         tests = {line["step"]: line for line in lines if task.best_metric in line}
         best = (min if task.lower_is_better else max)(line[task.best_metric] for line in tests.values())
         rates = [line["images_per_second"] for line in lines if "images_per_second" in line]
-        epoch = math.ceil(trainer.pipeline.train_size / config.batch_size)
+        epoch = math.ceil(trainer.pipeline.train_size * config.data.repeats / config.batch_size)
         final = {name: value for name, value in tests[kept].items() if name not in ("step", "unreadable")}
         return Result(
             model=config.model.name,

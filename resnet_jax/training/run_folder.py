@@ -57,7 +57,7 @@ class RunFolder(RunRecord):
             pass  # a file system without locks
 
     def replace_config(self, config: ConfigDict, step: int, info: DatasetInfo) -> None:
-        """Records a config with forced changes, once the checkpoint could be read into it.
+        """Records forced changes of a config, or other images, once the checkpoint could be read into it.
 
         changes.json says which steps were done under which values: a result must not pass for one of the new config
         alone. Changes after a checkpoint that was given up count from the step that is gone back to.
@@ -67,7 +67,7 @@ class RunFolder(RunRecord):
           step: steps that are done, whose state was restored.
           info: of the data set that is trained on from here.
         """
-        differing = differing_fields(self.config(), config)
+        differing = self.differing(config, info)
         earlier = self.changes()
         changes = [{**change, "after_step": min(change["after_step"], step)} for change in earlier] if step else []
         if differing and step:
@@ -75,12 +75,22 @@ class RunFolder(RunRecord):
             changes.append({"after_step": step, "fields": fields})
         if changes != earlier:
             _write(self.workdir / CHANGES, json.dumps({"changes": changes}, indent=2) + "\n")
-        if differing or self._other_images(info):
-            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
         if differing:
+            _write(self.workdir / DATASET_INFO, json.dumps(info.to_json()) + "\n")
             # What was finished under the old config is not under the new one.
             (self.workdir / "result.json").unlink(missing_ok=True)
             _write(self.workdir / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+
+    def differing(self, config: ConfigDict, info: DatasetInfo) -> dict[str, tuple[Any, Any]]:
+        """Returns what would not be as in this run: fields with both values, and the images by their fingerprints."""
+        return differing_fields(self.config(), config) | self._other_images(info)
+
+    def _other_images(self, info: DatasetInfo) -> dict[str, tuple[str, str]]:
+        """Returns both fingerprints if data.json is of other images; records of early versions do not say it."""
+        recorded = self.dataset_info()
+        if recorded is None or recorded.fingerprint in ("", info.fingerprint):
+            return {}
+        return {"data.fingerprint": (recorded.fingerprint, info.fingerprint)}
 
     def truncate(self, step: int) -> None:
         """Drops the lines past `step`, which a resumed run writes again."""
@@ -164,11 +174,6 @@ class RunFolder(RunRecord):
                 f"the run in {self.workdir} began with other images, labels or another order of them{there} than "
                 f"there are now{here}; --force=data.data_dir goes on with these"
             )
-
-    def _other_images(self, info: DatasetInfo) -> bool:
-        """Returns whether data.json is of other images; those of early versions do not say it."""
-        recorded = self.dataset_info()
-        return recorded is not None and recorded.fingerprint not in ("", info.fingerprint)
 
     def finish(self, result: Result) -> None:
         """Writes result.json, which makes the run finished."""

@@ -144,6 +144,7 @@ class StopRequest:
         # Not jax.process_count(): that would take hold of the devices, also for a launcher of runs.
         self._several = jax.distributed.is_initialized()
         self._dispatches = 0
+        self._asked = False  # by JAX's sync point, which says it of one dispatch alone
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -158,10 +159,11 @@ class StopRequest:
     def reached(self) -> bool:
         """Returns whether to stop now. Every process asks behind each dispatch, and gets the same answer."""
         self._dispatches += 1
-        if self._several and multihost_utils.reached_preemption_sync_point(self._dispatches):
-            self.signal = self.signal or signal.SIGTERM
-            return True
-        return not self._several and self.signal is not None
+        if not self._several:
+            return self.signal is not None
+        if multihost_utils.reached_preemption_sync_point(self._dispatches):
+            self.signal, self._asked = self.signal or signal.SIGTERM, True
+        return self._asked  # a dispatch that is given up for its loss does not stop: the next one does
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

@@ -155,6 +155,7 @@ def make_trainer(
     weights: Weights | None = None,
     task: Task | None = None,
     model: nn.Module | None = None,
+    proposer: Weights | None = None,
 ) -> Trainer:
     """Builds all parts of a run.
 
@@ -164,6 +165,7 @@ def make_trainer(
       weights: those of `config.init_from`, if they were read already.
       task: what the net is trained for; that of the config by default.
       model: a net of the user's own, called with (inputs, train); that of the config by default.
+      proposer: weights of `config.detection.proposals_from`, if they were read already.
 
     Raises:
       UserError: for anything in the config that is unknown or does not fit.
@@ -175,11 +177,11 @@ def make_trainer(
     if model is None:
         check_net(config)  # a misspelt net should not wait for the data
     pipeline = make_pipeline(config, mesh)
-    pipeline, proposer = proposed_by(load_proposer(config), config, pipeline)
-    if proposer:
+    pipeline, proposing = proposed_by(proposer or load_proposer(config), config, pipeline)
+    if proposing:
         shown: Any = pipeline
-        proposer = place(proposer, replicated(mesh))
-        pipeline = dataclasses.replace(shown, train=shown.train | proposer, test=shown.test | proposer)
+        proposing = place(proposing, replicated(mesh))
+        pipeline = dataclasses.replace(shown, train=shown.train | proposing, test=shown.test | proposing)
     if config.early_stopping.patience and pipeline.evaluated_on == "test":
         raise UserError(
             f"config.early_stopping would choose the weights on the test images of {config.data.name}; evaluate on "

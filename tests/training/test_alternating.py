@@ -1,6 +1,7 @@
 """The four steps of alternating training (Ren et al. 2015, section 3.2), each a run of a tiny net."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 import resnet_jax
-from resnet_jax.config import base_config, config_hash
+from benchmarks.local_processes import Job
+from resnet_jax.config import base_config, config_hash, to_dict
 from resnet_jax.data.detection.pipeline import BoxPipeline
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.evaluation.detection import evaluate_detection
@@ -24,6 +26,7 @@ from resnet_jax.models.registry import create_model
 from resnet_jax.training import loop
 from resnet_jax.training.init_from import resolve
 from resnet_jax.training.loop import fit
+from resnet_jax.training.run_record import RunRecord
 from resnet_jax.training.trainer import make_trainer
 from tests.data.detection import made
 
@@ -121,6 +124,26 @@ def test_losses_that_count_are_recorded(runs: Path) -> None:
         text = (runs / step / "metrics.jsonl").read_text()
         found = {name for name in ("objectness", "proposal", "class", "box") if f'"train_{name}_loss"' in text}
         assert found == losses and ('"train_error"' in text) == (step == "step2")
+
+
+@pytest.mark.long
+def test_two_processes_take_the_regions_of_another_run(
+    runs: Path, folder: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """They read its weights at once, and then the images in turn; losses are those of one process."""
+    config = config_of(folder, "step2", pretrained, runs / "step1")
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    (tmp_path / "step2.py").write_text(
+        "import json\nfrom pathlib import Path\nfrom resnet_jax.config import from_dict\n\n"
+        "def get_config():\n    return from_dict(json.loads(Path(__file__).with_name('config.json').read_text()))\n"
+    )
+    arguments = ["train", f"--config={tmp_path}/step2.py", f"--workdir={tmp_path}/run"]
+    ended = Job(arguments, tmp_path / "logs", 2, 2, tmp_path / "cache").wait()
+    assert [one.status for one in ended] == [0, 0], ended[0].output
+    one, two = (
+        [x["loss"] for x in RunRecord(run).lines() if "loss" in x] for run in (runs / "step2", tmp_path / "run")
+    )
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_regions_of_step_2_are_those_that_step_1_proposes(runs: Path, folder: Path, pretrained: Path) -> None:

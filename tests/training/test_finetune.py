@@ -86,6 +86,25 @@ def test_frozen_parts_keep_every_bit_and_the_rest_moves(tiny_config, tmp_path):
             assert np.array_equal(value, after[name]) == frozen(name), (part, name)
 
 
+def test_frozen_parts_are_frozen_in_a_loop_of_units_too():
+    """With `scan`, units share one module that has no name of its own; what is frozen is the same as without."""
+    sizes = {"stage_sizes": (3, 3), "widths": (4, 8)}
+    nets = [create_model("cifar_resnet20", num_classes=3, **sizes, scan=scan) for scan in (False, True)]
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(6, 8, 8, 3)).astype(np.float32)
+    shapes = jax.eval_shape(lambda: nets[0].init(jax.random.key(0), images))
+    variables = jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype(np.float32), shapes)
+    for frozen in ("stage1", "*/bn*"):
+        tune = tuned(frozen=frozen).finetune
+        found = [TunedModel(net, tune).apply(variables, images, train=True, mutable=["batch_stats"]) for net in nets]
+        np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-5)
+        for one in found:
+            jax.tree.map(
+                np.testing.assert_array_equal,
+                one[1]["batch_stats"]["stage1"]["block2"], variables["batch_stats"]["stage1"]["block2"],
+            )  # fmt: skip
+
+
 @pytest.mark.parametrize("fields", [{}, {"remat": True}])
 def test_frozen_statistics_are_test_mode_in_training(fields):
     """Outputs and gradients are those of the net in test mode, and no statistic changes."""

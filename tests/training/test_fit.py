@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from resnet_jax.__main__ import main
 from resnet_jax.data.pipeline import ResidentPipeline
 from resnet_jax.data.sources import load_dataset
 from resnet_jax.errors import UserError
@@ -18,6 +20,7 @@ from resnet_jax.tasks.classification import Classification
 from resnet_jax.training import loop
 from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.distributed import replicated
+from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.loop import fit
 from resnet_jax.training.result import hardware, last_epoch_means
 from resnet_jax.training.run_folder import RunFolder
@@ -277,12 +280,19 @@ def test_the_layers_are_recorded_of_the_devices_that_train(kernels, devices, lay
     assert hardware(jax.devices()[:devices])["convolutions"] == layers
 
 
-def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_path):
+def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_path, capsys):
     fit(tiny_config(), tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/6/state")
     before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     found = evaluate(tmp_path / "run")
     assert found.step == 4 and "checkpoint 6 cannot be read" in found.passed_over[0]
+    with pytest.warns(UserWarning, match="checkpoint 6 cannot be read .*; the weights of step 4 are taken"):
+        assert load_weights(tmp_path / "run").source["steps"] == 4
+    Image.new("L", (8, 8)).save(tmp_path / "digit.png")
+    assert main(["predict", f"--weights={tmp_path}/run", f"{tmp_path}/digit.png"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: checkpoint 6 cannot be read") and said.count("\n") == 1
+    (tmp_path / "digit.png").unlink()
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
 

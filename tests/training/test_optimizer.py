@@ -162,6 +162,14 @@ def test_cosine_schedule_at_its_numbers():
     assert rates[:3] == pytest.approx([0.008, 0.008 * (2 + np.sqrt(2)) / 4, 0.004], rel=1e-5)
 
 
+def test_two_drops_in_one_step_are_both_made():
+    """A schedule of 3 steps has its drops at 1.5 and 2.25, both rounded to 2: 0.1 times 0.1 from there on."""
+    config = base_config()
+    config.steps, config.optimizer.learning_rate, config.schedule.boundaries = 3, 0.1, (0.5, 0.75)
+    schedule = make_schedule(config)
+    assert [float(schedule(jnp.array(i))) for i in (0, 1, 2)] == pytest.approx([0.1, 0.1, 0.001])
+
+
 def test_polynomial_schedule_at_its_numbers():
     """Liu et al. 2015, "ParseNet", section 4: (1 - step / steps) to the power of 0.9."""
     config = base_config()

@@ -33,10 +33,10 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(sets, tmp_path, tiny_c
     binary, python = sets
     run = tmp_path / "run"
 
-    def train(place, force=()):
+    def train(place, force=(), steps=2):
         (run / "result.json").unlink(missing_ok=True)
         load_dataset.cache_clear()
-        config = tiny_config(data__name="cifar10", data__data_dir=str(place), steps=2, eval_every=2)
+        config = tiny_config(data__name="cifar10", data__data_dir=str(place), steps=steps, eval_every=2)
         return fit(config, run, force=force)
 
     first = train(binary)
@@ -52,9 +52,16 @@ def test_a_run_goes_on_with_the_images_that_it_began_with(sets, tmp_path, tiny_c
     other.write_bytes(changed)
     with pytest.raises(UserError, match=r"other images, labels .*binary version.*--force=data.data_dir"):
         train(binary)
-    train(binary, ["data.data_dir"])
+    with pytest.raises(UserError, match=r"no step would be done with the changed data.fingerprint"):
+        train(binary, ["data.data_dir"])
+    assert json.loads((run / "data.json").read_text()) == facts, "what its weights were trained on"
+    moved = binary.rename(binary.with_name("elsewhere"))
+    result = train(moved, ["data.data_dir", "steps"], steps=4)
     again = json.loads((run / "data.json").read_text())
-    assert again["fingerprint"] != facts["fingerprint"]
+    prints = [facts["fingerprint"], again["fingerprint"]]
+    (change,) = result.changes
+    assert change["after_step"] == 2 and change["fields"]["data.fingerprint"] == prints and prints[0] != prints[1]
+    assert RunFolder(run).config().data.data_dir == str(moved), "where `evaluate` finds the images now"
 
     # What a version wrote that kept no fingerprint is not compared.
     earlier = json.dumps({name: value for name, value in facts.items() if name not in ("source", "fingerprint")})
