@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from resnet_jax.errors import Stopped, UserError
 from resnet_jax.training.checkpoint import Checkpoints
@@ -41,6 +43,16 @@ def test_a_second_ctrl_c_stops_at_once():
     with pytest.raises(KeyboardInterrupt), StopRequest():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_several_processes_stop_behind_a_dispatch_that_was_given_up(monkeypatch):
+    """JAX's sync point says it of one dispatch alone; where that one diverged, the next one stops."""
+    asked = []
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda i: asked.append(i) or i == 2)
+    stop = StopRequest()
+    assert [stop.reached() for _ in range(4)] == [False, True, True, True]
+    assert asked[:2] == [1, 2] and stop.signal == signal.SIGTERM
 
 
 def test_a_signal_after_the_last_step_lets_the_run_finish(tiny_config, tmp_path):
