@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import registry
-from experiments.commands.options import NEW_RUNS, RUNS, changes, folder
+from experiments.commands.options import FROM_WEIGHTS, NEW_RUNS, RUNS, changes, folder
 from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import Stopped, UserError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from experiments.plan import Plan, Status
 
 #: Fields that `--set` does not take, and why.
-NOT_SET = {"seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
+NOT_SET = {**FROM_WEIGHTS, "seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
 
 
 def main(name: str, arguments: Sequence[str]) -> list[str]:
