@@ -18,7 +18,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     """Writes a file so that a kill or a loss of power leaves the old one or the new one, never a part.
 
     Text is stored as UTF-8. A file beside it is written first, with the host, the process and `.partial` appended to
-    the name: of several processes that write the same file, the last to end wins. Those of killed processes are removed.
+    the name: of several processes that write one file, the last to end wins. What killed ones left is removed.
 
     Raises:
       OSError: if it cannot be written, as on a full disk; the old file stays.
