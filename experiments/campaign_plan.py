@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 from ml_collections import ConfigDict
@@ -201,6 +202,10 @@ class Deadline(StopRequest):
         self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._note)
         signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._at - time.monotonic()))
         return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number != signal.SIGALRM or self.signal is None:  # what was asked for from outside counts more
+            super()._note(number, frame)
 
     def __exit__(self, *exception: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -132,19 +132,35 @@ def row_config(
       steps_scale: shortens the whole schedule: steps, warm-up, and the intervals of logging, evaluation and
         checkpoints. The config's field `steps_scale` says so in every record.
       changes: further fields by dotted name, such as another data set or folder.
+
+    Raises:
+      UserError: for a value of another type than its field has, and for weights where the row's runs begin without.
     """
     file, _, net = row.config.partition(":")
     config: ConfigDict = importlib.import_module(f"configs.{file}").get_config(net)
     with config.unlocked():
-        config.update_from_flattened_dict({**row.changes, **(changes or {})})
-    config.seed = seed
-    if steps_scale != 1.0:
-        config.steps_scale = steps_scale
-        config.schedule.warmup_steps = round(config.schedule.warmup_steps * steps_scale)
-        for field in ("steps", "log_every", "eval_every", "checkpoint_every"):
-            config[field] = max(1, round(config[field] * steps_scale))
-        config.eval_every = min(max(config.eval_every, _EVAL_EVERY), config.steps)
+        config.update_from_flattened_dict(row.changes)
+    if (changes or {}).get("init_from") is not None and not asks_for_weights(config):
+        raise UserError(f"row {row.name}: its runs begin with random weights, and not with init_from; "
+                        "configs/finetune.py is for training on from weights")  # fmt: skip
+    try:
+        with config.unlocked():
+            config.update_from_flattened_dict(changes or {})
+        config.seed = seed
+        if steps_scale != 1.0:
+            _shorten(config, steps_scale)
+        config_hash(config)  # fails for what no record could hold
+    except (TypeError, ValueError, KeyError) as error:  # of ml_collections, for a value of another type
+        raise UserError(f"row {row.name}: {' '.join(str(error).split())}") from error
     return config
+
+
+def _shorten(config: ConfigDict, steps_scale: float) -> None:
+    config.steps_scale = steps_scale
+    config.schedule.warmup_steps = round(config.schedule.warmup_steps * steps_scale)
+    for field in ("steps", "log_every", "eval_every", "checkpoint_every"):
+        config[field] = max(1, round(config[field] * steps_scale))
+    config.eval_every = min(max(config.eval_every, _EVAL_EVERY), config.steps)
 
 
 def run_folder(out: Path, config: ConfigDict) -> Path:
@@ -152,9 +168,14 @@ def run_folder(out: Path, config: ConfigDict) -> Path:
     return out / f"{config.model.name}-{config.data.name}-seed{config.seed}-{config_hash(config)}"
 
 
+def asks_for_weights(config: ConfigDict) -> bool:
+    """Returns whether a run of a config begins with weights that the user must have, as detectors do."""
+    return config.init_from is not None or bool(config.finetune.frozen)
+
+
 def begins_with_weights(experiment: Experiment) -> bool:
-    """Returns whether runs of a table begin with weights that the user must have, as detectors do."""
-    return any(row_config(row).finetune.frozen for row in runnable(experiment))
+    """Returns whether any run of a table begins with weights, see `asks_for_weights`."""
+    return any(asks_for_weights(row_config(row)) for row in runnable(experiment))
 
 
 def runnable(experiment: Experiment, names: str = "") -> list[Row]:

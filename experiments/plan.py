@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.experiment import Experiment, Row, paper_seeds, row_config, run_folder, runnable
+from experiments.experiment import Experiment, Row, asks_for_weights, paper_seeds, row_config, run_folder, runnable
 from experiments.run_index import RunIndex, as_asked
 from resnet_jax.config import config_hash, model_overrides
 from resnet_jax.errors import UserError
@@ -147,8 +147,8 @@ def make_plan(
 
 
 def _config(row: Row, steps_scale: float, changes: Mapping[str, Any] | None) -> ConfigDict:
+    config = row_config(row, 0, steps_scale, changes)
     try:
-        config = row_config(row, 0, steps_scale, changes)
         validate_config(config)
         create_model(config.model.name, **model_overrides(config))  # names the fields that do not go together
     except (TypeError, ValueError, KeyError) as error:  # ml_collections raises these for a value of another type
@@ -166,7 +166,8 @@ def status(trial: Trial) -> Status:
     try:
         if (trial.folder / "config.json").exists():
             there = record.config()  # with what it took from its weights, if it began with any
-            config = there if config_hash(as_asked(there)) == config_hash(config) else config
+            allowed = there.init_hash is None or asks_for_weights(config)
+            config = there if allowed and config_hash(as_asked(there)) == config_hash(config) else config
         if record.holds(config) and (result := record.result()) is not None:
             if result.config_hash != config_hash(config):
                 raise UserError(f"{trial.folder}/result.json is of another config: {result.config_hash}")

@@ -1,5 +1,6 @@
 """Copies the records of finished runs to results/, where they are committed."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from experiments import ablation, registry
 from experiments.experiment import run_folder, runnable
 from experiments.readme import DIGITS, PAPERS, ROOT, update
-from experiments.run_index import index_runs, is_finished, seedless_hash
-from resnet_jax.config import to_dict
+from experiments.run_index import index_runs, is_finished
+from resnet_jax.config import config_hash, to_dict
 from resnet_jax.errors import UserError
 from resnet_jax.report.analysis.figures import FIGURES, is_measured
+from resnet_jax.training.result import changed
 from resnet_jax.training.run_record import RunRecord
 
 #: Files of a committed run of the ablation; checkpoints and TensorBoard files are too large.
@@ -32,20 +34,34 @@ def publish(source: Path, root: Path = ROOT) -> list[Path]:
       The folders written, with those that have not changed.
 
     Raises:
-      UserError: if a run of the ablation is not finished, if no run of the papers is, and for what cannot be read.
+      UserError: if a run of the ablation is not finished or not the config's, if no run of the papers is finished, for
+        a source in results/ itself, and for what cannot be read.
     """
     if not source.is_dir():
         raise UserError(f"--source={source} is not a folder; run something first: make ablation")
+    if source.resolve().is_relative_to(_results(root)):
+        raise UserError(f"--source={source} is where records are copied to; give the folder of the runs themselves")
     is_ablation = any((source / row.name / "config.json").exists() for row in ablation.ROWS)
     written = _publish_ablation(source, root) if is_ablation else _publish_papers(source, root)
     update(root)
     return written
 
 
+def _results(root: Path) -> Path:
+    return (root / PAPERS.parent).resolve()
+
+
 def _publish_ablation(source: Path, root: Path) -> list[Path]:
     for row in ablation.ROWS:
-        if not (source / row.name / "result.json").exists():
-            raise UserError(f"{source / row.name} is not finished; run it first: make ablation")
+        folder = source / row.name
+        record = RunRecord(folder)
+        if (result := record.result()) is None:
+            raise UserError(f"{folder} is not finished; run it first: make ablation")
+        expected = config_hash(ablation.get_config(row.name))
+        if not config_hash(record.config()) == result.config_hash == expected:
+            raise UserError(f"{folder} is not a run of configs/digits.py:{row.name}, and is not published as one")
+        if changes := record.changes() or result.changes:
+            raise UserError(f"{folder} is not published: {changed(changes)}")
     for row in ablation.ROWS:
         target = root / DIGITS / row.name
         target.mkdir(parents=True, exist_ok=True)
@@ -55,14 +71,15 @@ def _publish_ablation(source: Path, root: Path) -> list[Path]:
 
 
 def _publish_papers(source: Path, root: Path) -> list[Path]:
-    index = index_runs(source)
-    known = {
-        seedless_hash(row, scale)
-        for scale in index.scales
-        for name in (*registry.NAMES, *registry.INSIDE)
-        for row in runnable(registry.load(name))
+    index, results = index_runs(source), _results(root)
+    sources = {  # results/ lies in `source` where that is the checkout
+        key: tuple(run for run in runs if not run.folder.resolve().is_relative_to(results))
+        for key, runs in index.runs.items()
     }
-    ours = [run for key, runs in index.runs.items() if key in known for run in runs if is_finished(run)]
+    index = dataclasses.replace(index, runs=sources)
+    rows = [row for name in (*registry.NAMES, *registry.INSIDE) for row in runnable(registry.load(name))]
+    found = dict.fromkeys(run for scale in index.scales for row in rows for run in index.find(row, scale))
+    ours = [run for run in found if is_finished(run)]
     if not ours:
         raise UserError(f"--source={source} holds no finished run of the papers' tables; run some first")
     return [publish_run(run.folder, root / PAPERS) for run in ours]
@@ -87,6 +104,8 @@ def publish_run(folder: Path, target: Path) -> Path:
     for analysis, (file, _) in FIGURES.items():
         if is_measured(folder, analysis):
             shutil.copyfile(folder / file, place / file)
+        else:  # of an earlier run of the same config
+            (place / file).unlink(missing_ok=True)
     return place
 
 

@@ -11,7 +11,7 @@ from experiments.experiment import ANALYSES
 from experiments.outputs import draw, lengths, measured
 from experiments.run_index import index_runs
 from experiments.tables import Filled, fill
-from resnet_jax.analysis.run_files import read_json
+from resnet_jax.analysis.run_files import read_settings
 from resnet_jax.models.registry import VARIANTS
 from resnet_jax.models.summary import variant_summary
 from resnet_jax.report.analysis.figures import FIGURES
@@ -96,8 +96,7 @@ def analysis_settings(filled: Filled) -> str:
     for entry in filled.entries:
         length = entry.marked.removeprefix(entry.label)  # " (10 % of the paper's iterations)"
         for folder in measured(filled, entry):
-            found = read_json(folder / FIGURES[filled.experiment.form][0])
-            settings = found["settings"] if isinstance(found, dict) else {}
+            settings = read_settings(folder / FIGURES[filled.experiment.form][0])
             values = ", ".join(f"{name}={value}" for name, value in settings.items() if name != "step")
             nets.setdefault(length + (f": {values}" if values else ""), []).append(entry.label)
     sentences = [f"{', '.join(dict.fromkeys(labels))}{how}." for how, labels in nets.items()]

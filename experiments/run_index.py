@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.experiment import Row, row_config
+from experiments.experiment import Row, asks_for_weights, row_config
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
@@ -18,11 +18,12 @@ from resnet_jax.training.run_record import RunRecord
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A run's folder, its seed and its `steps_scale`."""
+    """A run's folder, its seed, its `steps_scale`, and whether it began with weights."""
 
     folder: Path
     seed: int
     steps_scale: float
+    from_weights: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RunIndex:
 
     Attributes:
       root: the folder.
-      runs: by the hash that their configs would have with seed 0.
+      runs: by the hash that their configs would have with seed 0, and without what they took from weights.
       unreadable: a sentence for each folder that is left out: its record could not be read, or was changed midway.
     """
 
@@ -53,7 +54,10 @@ class RunIndex:
           steps_scale, changes: see `experiment.row_config`.
         """
         by_seed: dict[int, Found] = {}
-        for found in self.runs.get(seedless_hash(row, steps_scale, changes), ()):
+        config = row_config(row, 0, steps_scale, changes)
+        for found in self.runs.get(config_hash(config), ()):
+            if found.from_weights and not asks_for_weights(config):
+                continue
             kept = by_seed.get(found.seed)
             # Of two records of one run the finished one counts, else the first.
             if kept is None or (not is_finished(kept) and is_finished(found)):
@@ -117,7 +121,8 @@ def index_runs(root: str | Path) -> RunIndex:
             unreadable.append(f"{folder}: {changed(changes)}")
             continue
         seed, scale = config.seed, config.steps_scale
+        found = Found(Path(folder), seed, scale, from_weights=config.init_hash is not None)
         config = as_asked(config)
         config.seed = 0
-        runs.setdefault(config_hash(config), []).append(Found(Path(folder), seed, scale))
+        runs.setdefault(config_hash(config), []).append(found)
     return RunIndex(top, {key: tuple(found) for key, found in runs.items()}, tuple(unreadable))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_jax.cli.run_command import run_command
+from resnet_jax.errors import writing
 
 LOCK = "launch.lock"  # another file than the lock of `fit`, which refuses where this one waits
 
@@ -52,15 +53,21 @@ def locked(folder: Path) -> Iterator[None]:
     """Waits until no other process works on the run in `folder`, and keeps others off it meanwhile.
 
     Two launchers can want the same run, and a cluster can start a run again while its first process still saves its
-    state. The lock ends with its process.
+    state. The lock ends with its process. On a file system without locks, nothing is waited for.
+
+    Raises:
+      UserError: if the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("another process works on this run: waiting for its end", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with writing(folder / LOCK):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((folder / LOCK).open("w"))
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("another process works on this run: waiting for its end", flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

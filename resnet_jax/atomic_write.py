@@ -1,28 +1,43 @@
 """Writes files atomically: a process that dies while writing leaves the old file."""
 
+import contextlib
+import glob
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from resnet_jax.errors import UserError, one_line, writing
 
+#: Age in seconds from which on a part of a file is taken to be of a process that died.
+LEFT_SECONDS = 3600
+
 
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Writes a file so that a kill or a loss of power leaves the old one or the new one, never a part.
 
-    Text is stored as UTF-8. A file with `.partial` appended to the name is written first.
+    Text is stored as UTF-8. A file beside it is written first, with the host, the process and `.partial` appended to
+    the name: of several processes that write one file, the last to end wins. What killed ones left is removed.
 
     Raises:
       OSError: if it cannot be written, as on a full disk; the old file stays.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        # Otherwise a loss of power could keep the new name and lose the content.
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial = path.with_name(f"{path.name}.{os.uname().nodename[:40]}-{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            # Otherwise a loss of power could keep the new name and lose the content.
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        with contextlib.suppress(OSError):  # another process removed it, or it is another user's
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                left.unlink()
 
 
 def write_file(path: str | Path, content: str | bytes) -> Path:

@@ -2,11 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from resnet_jax.atomic_write import atomic_write, read_json_object
 from resnet_jax.errors import UserError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("content", ["zwölf\n", b"\x00\xff\r\n"])
@@ -29,7 +34,33 @@ def test_a_writer_that_dies_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         atomic_write(path, "new")
-    assert path.read_text() == "old"
+    assert path.read_text() == "old" and [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_processes_that_write_one_file(tmp_path, monkeypatch):
+    """The other begins and ends while this one's bytes go to the disk."""
+    path, other = tmp_path / "file", "from resnet_jax.atomic_write import *; atomic_write(Path({!r}), 'other')"
+    fsync = os.fsync
+
+    def meanwhile(descriptor):
+        monkeypatch.setattr(os, "fsync", fsync)
+        subprocess.run([sys.executable, "-c", other.format(str(path))], check=True, cwd=ROOT)
+        assert path.read_text() == "other"
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    atomic_write(path, "ours")
+    assert path.read_text() == "ours" and [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    dead, alive, others = (tmp_path / f"{name}.host-7.partial" for name in ("file[1]", "file[1].json", "file1"))
+    for path in (dead, alive, others):
+        path.touch()
+    for path in (dead, others):
+        os.utime(path, (0, 0))
+    atomic_write(tmp_path / "file[1]", "new")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file[1]", alive.name, others.name}
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "cannot read"), ("[1]", "holds no JSON object")])

@@ -7,12 +7,16 @@ finished records are copied to results/ and the README is rewritten.
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from experiments.commands.options import changes
 from experiments.commands.run import NOT_SET, absolute, add_launch_options, print_failures, show_plan
 from resnet_jax.cli.arguments import Parser, number
-from resnet_jax.errors import UserError
+from resnet_jax.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from experiments.plan import Plan
 
 #: Seconds that are kept for saving states, figures and copies.
 RESERVE_SECONDS = 30
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str]) -> list[str]:
 
     Raises:
       UserError: for what cannot be run, and if the short run does not show what it should.
+      Stopped: after a signal; nothing is analysed or published then.
     """
     options = parse(arguments)
     from experiments import campaign_plan
@@ -50,6 +55,7 @@ def main(arguments: Sequence[str]) -> list[str]:
     from experiments.launchers.dashboard import Board, Runs
     from experiments.launchers.devices import slots
     from experiments.plan import Line, Plan, State, Trial, status
+    from resnet_jax.training.stopping import SIGNALS
 
     end = time.monotonic() + 60 * options.minutes - RESERVE_SECONDS
     everything = campaign_plan.make_campaign(options.out, options.steps_scale, options.changes)
@@ -60,10 +66,13 @@ def main(arguments: Sequence[str]) -> list[str]:
     def unfinished(trials: Sequence[Trial]) -> list[Trial]:
         return [trial for trial in trials if status(trial).state is not State.DONE]
 
-    def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> dict[str, str]:
+    def launch(plan: Plan, trials: Sequence[Trial], rates: Rates) -> list[tuple[str, str]]:
         runs = Runs(plan, plan.statuses(), rates, len(places))
         with campaign_plan.Deadline(end) as stop, Board(runs) as board:
             local.launch(trials, places, board, stop)
+        if stop.signal in SIGNALS:
+            print_failures(runs.failures())
+            raise Stopped(f"{stop.signal.name}; what ran is saved in {options.out}, and the same command goes on there")
         return runs.failures()
 
     proofs = tuple(campaign_plan.proof_trials(options.out, len(places), options.steps_scale, options.changes))
@@ -82,14 +91,24 @@ def main(arguments: Sequence[str]) -> list[str]:
     inside, outside = campaign_plan.fitting(todo, seconds_of, left, len(places))
     names = ", ".join(trial.name for trial in inside) or "none"
     print(f"{len(inside)} of {len(todo)} runs fit into {duration(left)}: {names}; the others begin if time is left")
-    failed = launch(everything, [*inside, *outside], rates) if todo else {}
+    failed = launch(everything, [*inside, *outside], rates) if todo else []
     show_plan(everything)
     statuses = everything.statuses()
-    analyse_finished(everything, statuses)
-    if options.publish and any(found.state is State.DONE for found in statuses.values()):
-        from experiments.publish import publish
-
-        for folder in publish(options.out):
-            print(folder)
+    failed += analyse_finished(everything, statuses, end)
     print_failures(failed)
-    return list(failed)
+    if options.publish and any(found.state is State.DONE for found in statuses.values()):
+        if other_runs(everything, options.changes):
+            print("nothing is published: with these fields of --set, the runs are not those of the papers' tables")
+        else:
+            from experiments.publish import publish
+
+            for folder in publish(options.out):
+                print(folder)
+    return [name for name, _ in failed]
+
+
+def other_runs(plan: "Plan", changes: Mapping[str, Any]) -> bool:
+    """Returns whether changed fields make the runs of any row others than the papers'."""
+    from experiments.run_index import seedless_hash
+
+    return any(seedless_hash(line.row, 1.0, changes) != seedless_hash(line.row, 1.0) for line in plan.lines)

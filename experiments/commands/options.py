@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 RUNS, NEW_RUNS = Path("runs"), Path("runs/papers")
 
 #: Fields that `--set` does not take where runs are shown, and why.
+FROM_WEIGHTS = {"init_hash": "runs take it from init_from",
+                "detection.proposals_hash": "runs take it from detection.proposals_from"}  # fmt: skip
 NOT_SET = {
+    **FROM_WEIGHTS,
     "seed": "all seeds that there are runs of are shown",
     "steps_scale": "all lengths that there are runs of are shown",
 }

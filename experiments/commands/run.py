@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import registry
-from experiments.commands.options import NEW_RUNS, RUNS, changes, folder
+from experiments.commands.options import FROM_WEIGHTS, NEW_RUNS, RUNS, changes, folder
 from resnet_jax.cli.arguments import Parser, number
 from resnet_jax.errors import Stopped, UserError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from experiments.plan import Plan, Status
 
 #: Fields that `--set` does not take, and why.
-NOT_SET = {"seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
+NOT_SET = {**FROM_WEIGHTS, "seed": "that is what --seeds is for", "steps_scale": "that is what --steps_scale is for"}
 
 
 def main(name: str, arguments: Sequence[str]) -> list[str]:
@@ -52,10 +52,10 @@ def main(name: str, arguments: Sequence[str]) -> list[str]:
         return []
     failed = _launch(plan, options)
     show_plan(plan)
-    evaluate_finished(plan, plan.statuses())
-    analyse_finished(plan, plan.statuses())
+    failed += evaluate_finished(plan, plan.statuses())
+    failed += analyse_finished(plan, plan.statuses())
     print_failures(failed)
-    return list(failed)
+    return [name for name, _ in failed]
 
 
 def without_weights(experiments: "Sequence[Experiment]") -> "list[Experiment]":
@@ -180,8 +180,8 @@ def _dry_run(plan: "Plan", options: argparse.Namespace) -> None:
             print(f"{trial.name} failed: {reason} ({trial.folder}); it will be tried again")
 
 
-def _launch(plan: "Plan", options: argparse.Namespace) -> dict[str, str]:
-    """Carries out what is not done, and returns how each failed run ended, by its name."""
+def _launch(plan: "Plan", options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Carries out what is not done, and returns the name of each failed run and how it ended."""
     from experiments.estimate import recorded_rates
     from experiments.launchers.dashboard import Board, Runs
     from experiments.plan import State
@@ -190,7 +190,7 @@ def _launch(plan: "Plan", options: argparse.Namespace) -> dict[str, str]:
     statuses: dict[Path, Status] = plan.statuses()
     todo = [trial for trial in plan.trials if statuses[trial.folder].state is not State.DONE]
     if not todo:
-        return {}
+        return []
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -222,7 +222,7 @@ def _launch(plan: "Plan", options: argparse.Namespace) -> dict[str, str]:
     return failed
 
 
-def print_failures(failed: Mapping[str, str]) -> None:
-    """Says how runs failed, by their names."""
-    for name, text in failed.items():
+def print_failures(failed: Iterable[tuple[str, str]]) -> None:
+    """Says what failed, and how."""
+    for name, text in failed:
         print(f"\n{name} failed:\n{text}", file=sys.stderr)

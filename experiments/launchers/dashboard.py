@@ -95,9 +95,9 @@ class Runs:
         """Returns the runs in a state."""
         return [trial for trial in self.plan.trials if self[trial].state == state]
 
-    def failures(self) -> dict[str, str]:
-        """Returns how each failed run ended, and where its log is, by its name."""
-        return {t.name: f"{self[t].text.strip()}\nlog: {t.folder / LOG}" for t in self.in_state("failed")}
+    def failures(self) -> list[tuple[str, str]]:
+        """Returns the name of each failed run, how it ended, and where its log is; several may be called alike."""
+        return [(t.name, f"{self[t].text.strip()}\nlog: {t.folder / LOG}") for t in self.in_state("failed")]
 
     def left(self) -> str:
         """Returns the time left in words: "more than ..." if the speed of some runs is unknown."""

@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import traverse_util
 from jax import Array
 
-from resnet_jax.analysis.run_files import open_analysed, write_json
+from resnet_jax.analysis.run_files import open_analysed, read_json, write_json
 from resnet_jax.data.sampling import padded_batches
 from resnet_jax.errors import unknown_name
 from resnet_jax.evaluation.open_run import resident_pipeline
@@ -98,7 +98,9 @@ def _merge(one: tuple[int, float, float], other: tuple[int, float, float]) -> tu
 def run_responses(
     workdir: str | Path, split: str = "test", data_dir: str | None = None, report: Report = silent
 ) -> Path:
-    """Writes `responses.json` into a trained run's folder: the list of `layer_responses`.
+    """Writes `responses.json` into a trained run's folder: `settings`, and `responses`, the list of `layer_responses`.
+
+    Earlier versions wrote the list alone: `read_responses` reads both.
 
     Args:
       workdir: the run's folder.
@@ -117,4 +119,14 @@ def run_responses(
     # On one device: this takes seconds.
     images, _ = pipeline.eval_batch(resident, jnp.arange(len(resident["labels"])))
     found = layer_responses(run.trainer.model, run.variables, np.asarray(images), report=report)
-    return write_json(run.workdir / FILE, found)
+    return write_json(run.workdir / FILE, {"settings": {"step": run.step, "split": split}, "responses": found})
+
+
+def read_responses(path: Path) -> list[dict[str, Any]]:
+    """Returns the list of `layer_responses` that a file of `run_responses` holds.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    found = read_json(path)
+    return found["responses"] if isinstance(found, dict) and "responses" in found else found

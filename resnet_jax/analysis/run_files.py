@@ -80,6 +80,13 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """Returns the settings of an analysis in its JSON file; none, where the file holds none."""
+    found = read_json(path)
+    settings = found.get("settings") if isinstance(found, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
 def resume(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """Reads the finished part of a long analysis, a JSON object with a field `settings`; None if there is none.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.analysis.responses import layer_responses, response_layers, run_responses
+from resnet_jax.analysis.responses import layer_responses, read_responses, response_layers, run_responses
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.models import VGG, ResNet
@@ -69,17 +69,21 @@ def test_a_net_without_batch_norm():
 
 
 def test_of_a_run(residual):
-    """The images are the test set's, normalised as in training; the file is the list."""
+    """The images are the test set's, normalised as in training; the file says so."""
     path = run_responses(residual)
     assert path == residual / "responses.json"
-    found = json.loads(path.read_text())
     run = open_run(residual)
+    assert json.loads(path.read_text())["settings"] == {"step": run.step, "split": "test"}
+    found = read_responses(path)
     images, _ = run.trainer.pipeline.eval_batch(run.trainer.pipeline.test, jnp.arange(360))
     variables = jax.tree.map(np.asarray, run.variables)
     stem = ref.Weights(variables).bn("stem/bn", ref.Weights(variables).conv("stem/conv", np.asarray(images)))
     assert len(found) == 1 + 2 * 6
     assert found[0] == {"layer": "stem/bn", "std": pytest.approx(stem.std(), rel=1e-4)}
     run_responses(residual, split="train")
-    assert json.loads(path.read_text())[0]["std"] != found[0]["std"]
+    assert read_responses(path)[0]["std"] != found[0]["std"]
+    assert json.loads(path.read_text())["settings"]["split"] == "train"
+    path.write_text(json.dumps(found))  # as earlier versions wrote it
+    assert read_responses(path) == found
     with pytest.raises(UserError, match="unknown split 'tests'; did you mean test"):
         run_responses(residual, split="tests")

@@ -10,11 +10,13 @@ import pytest
 from experiments import campaign_plan as campaign
 from experiments.__main__ import main
 from experiments.estimate import Rates
+from experiments.launchers.process import Outcome
 from experiments.plan import State, status
 from resnet_jax.config import config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.training.result import Result
 from resnet_jax.training.run_folder import RunFolder
+from tests.experiments.fakes import write_run
 from tests.experiments.tiny import TINY, InProcess
 
 DIGITS = {**TINY, "data.name": "digits", "data.padding": 1}
@@ -86,6 +88,10 @@ def test_the_clock_asks_to_stop_as_a_signal_does():
     with campaign.Deadline(time.monotonic() + 60) as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal is signal.SIGTERM
+    with campaign.Deadline(time.monotonic() + 0.05) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.1)  # while what runs saves its state
+        assert stop.signal is signal.SIGTERM
 
 
 @pytest.fixture
@@ -123,3 +129,38 @@ def test_no_time_and_wrong_values_are_said(tmp_path, tiny_campaign, capsys):
     assert "must be a number above 0" in capsys.readouterr().err
     assert main(["campaign", "--minutes=1", "--set", "data.data_dir=nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.fixture
+def launched(tiny_campaign, monkeypatch):
+    """Runs of `launch` are there at once, without training, unless a test does otherwise with the row."""
+    does = {}
+
+    def launch(trials, slots, board, stop):
+        for trial in trials:
+            if trial.row in does:
+                does[trial.row](trial, board)
+            else:
+                write_run(trial.folder.parent, trial.config, 20.0)
+
+    monkeypatch.setattr("experiments.launchers.local.launch", launch)
+    monkeypatch.setattr("experiments.publish.publish", lambda *_: pytest.fail("published"))
+    return does
+
+
+@pytest.mark.parametrize("row", ["proof", "plain20"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_before_anything_is_analysed_or_published(
+    tmp_path, launched, row, number, capsys, monkeypatch
+):
+    monkeypatch.setattr("experiments.finished.analyse_finished", lambda *_: pytest.fail("analysed"))
+    launched[row] = lambda trial, board: signal.raise_signal(number)
+    assert main([part for part in _command(tmp_path, 5) if part != "--no-publish"]) == 75
+    assert f"stopped: {number.name}; what ran is saved in {tmp_path}" in capsys.readouterr().err
+
+
+def test_runs_of_changed_fields_are_not_published(tmp_path, launched, capsys):
+    launched["plain20"] = lambda trial, board: board.end(trial, Outcome("failed", "no memory", 1))
+    assert main([part for part in _command(tmp_path, 5) if part != "--no-publish"]) == 1
+    printed = capsys.readouterr()
+    assert "nothing is published" in printed.out and "plain20 seed 0 failed:\nno memory" in printed.err

@@ -92,6 +92,18 @@ def test_mistakes_are_one_line(arguments, said, capsys):
     assert not printed.out
 
 
+@pytest.mark.parametrize("command", [["list"], ["he2015.figure7"], ["he2015.figure7", "render"]])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("dtype=3", "row plain.*: Could not override field 'dtype'"), ("init_from=W", "begin with random weights")],
+)
+def test_values_that_cannot_be_shown(tmp_path, capsys, command, setting, said):
+    write_row(tmp_path, load("he2015.figure7").rows[0], [9.0])
+    assert main([*command, f"--runs={tmp_path}", "--set", setting]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and re.search(said, printed) and printed.count("\n") == 1
+
+
 def test_places_that_cannot_be(tmp_path, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "runs").mkdir()

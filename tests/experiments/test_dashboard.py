@@ -46,6 +46,16 @@ def test_boards(tmp_path):
     assert re.search(r"Plain +1 +· +1 +·", render(board, console))
 
 
+def test_failures_of_runs_that_are_called_alike(tmp_path):
+    plan = make_plan([table(tiny_row("one")), table(tiny_row("one", batch_size=32), name="he2015.other")], tmp_path)
+    runs = Runs(plan, plan.statuses(), Rates(), 1)
+    for trial, text in zip(plan.trials, ("no memory", "no data"), strict=True):
+        runs.end(trial, Outcome("failed", text, 1))
+    assert [(name, text.split("\n")[0]) for name, text in runs.failures()] == [
+        ("one seed 0", "no memory"), ("one seed 0", "no data")
+    ]  # fmt: skip
+
+
 def test_a_terminal_has_a_table_and_the_lines_above_it(tmp_path):
     plan = make_plan([table(tiny_row("plain", "digits:plain20"))], tmp_path)
     (trial,) = plan.trials

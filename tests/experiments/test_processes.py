@@ -1,5 +1,7 @@
 """Runs in processes of their own: signals are passed on, crashes are told, and each gets its device."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -112,6 +114,18 @@ def test_two_launchers_do_not_work_on_one_run(tmp_path):
         assert process.poll() is None and not lines(trial.folder)
     assert ended(process).kind == "done"
     assert status(trial).state is State.DONE
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, number):
+    def refuse(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / "run"):
+        pass
+    with pytest.raises(OSError, match="its own"), locked(tmp_path / "run"):
+        raise OSError("its own")
 
 
 # ---- devices

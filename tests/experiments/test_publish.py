@@ -1,11 +1,14 @@
 """Finished runs of the papers are copied to results/, and docs/results.md shows them."""
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from experiments import readme, registry
+from experiments import ablation, readme, registry
 from experiments.__main__ import main
 from experiments.experiment import row_config, runnable
 from experiments.publish import CURVES, publish
@@ -106,6 +109,47 @@ def test_what_analyses_found(source, root):
     assert "plain-56 (0.5 % of the paper's iterations): repeats=3, images=200, seed=0. Veit et al. 2016" in part
     assert "ResNet-20" not in part and "li2018" not in part and "| net" not in part
     assert Image.open(root / "results/papers/veit2016.lesion-0.5percent.png").size[0] > 1000
+
+
+def test_an_analysis_that_the_run_has_no_longer_goes(source, root):
+    """A run of the same config was made again: what was found in the earlier one is not of it."""
+    publish(source, root)
+    (place,) = (root / "results/papers").glob("cifar_plain20*/responses.json")
+    for path in source.rglob("responses.json"):
+        path.unlink()
+    publish(source, root)
+    assert not place.exists() and (place.parent / "result.json").exists()
+
+
+def test_results_are_no_source(source, root, tmp_path):
+    (place, *_) = publish(source, root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    for folder in (place.parent, place, root / "results"):
+        with pytest.raises(UserError, match="is where records are copied to"):
+            publish(folder, root)
+    assert len(publish(tmp_path, root)) == 2  # results/ lies in it, with the same runs
+    assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_ablation_is_that_of_its_config(root, tmp_path):
+    def write(**fields):
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        for row in ablation.ROWS:
+            config = ablation.get_config(row.name)
+            config.update(fields)
+            shutil.move(write_run(tmp_path / "new", config, 5.0), folder / row.name)
+        return folder
+
+    whole = write()
+    assert [path.name for path in publish(whole, root)] == [row.name for row in ablation.ROWS]
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="plain20 is not a run of configs/digits.py:plain20"):
+        publish(write(steps=54), root)
+    changes = {"changes": [{"after_step": 7, "fields": {"steps": [54, 540]}}]}
+    (whole / "resnet56" / "changes.json").write_text(json.dumps(changes))
+    with pytest.raises(UserError, match="resnet56 is not published: its first 7 steps were done with steps=54"):
+        publish(whole, root)
+    assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_nothing_to_publish(source, root, tmp_path, capsys):

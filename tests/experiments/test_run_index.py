@@ -219,6 +219,23 @@ def test_a_run_that_began_with_weights_is_its_rows(tmp_path):
     assert all(entry.done == 0 for entry in entries_of_others)
 
 
+def test_a_run_that_began_with_weights_is_no_run_of_a_row_without(tmp_path):
+    """It is neither drawn as the row nor taken for done, whatever fields its weights filled in."""
+    digits = next(row for row in load("he2015.figure7.digits").rows if row.name == "resnet20")
+    config = row_config(digits)
+    config.init_from, config.init_hash = "/somewhere", "0123456789ab"
+    folder = write_run(tmp_path, config, 1.0)
+    index = index_runs(tmp_path)
+    assert index.find(digits) == [] and not index.unreadable
+    assert all(entry.done == 0 for entry in entries("he2015.figure7.digits", tmp_path).values())
+    trial = Trial(row_config(digits), folder, "resnet20")
+    assert status(trial).state is not State.DONE
+    write_run(tmp_path, row_config(digits), 5.0)
+    assert [found.folder.name for found in index_runs(tmp_path).find(digits)] == [
+        run_folder(tmp_path, row_config(digits)).name
+    ]
+
+
 def test_average_precision_is_better_the_higher_and_of_the_validation_images(tmp_path):
     """The best of several is the highest; numbers of COCO's validation images are what tables 8 and 9 print."""
     box_refinement = row("he2015.table9", "box_refinement")

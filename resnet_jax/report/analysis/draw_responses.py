@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from resnet_jax.analysis.responses import FILE
-from resnet_jax.analysis.run_files import read_json
+from resnet_jax.analysis.responses import FILE, read_responses
 from resnet_jax.errors import UserError
 from resnet_jax.report.analysis.nets import Net
 from resnet_jax.report.style import new_figure, quiet
@@ -21,7 +20,7 @@ def mean_responses(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
       UserError: if a file cannot be read, or they are of different layers.
     """
-    found = [read_json(folder / FILE) for folder in folders]
+    found = [read_responses(folder / FILE) for folder in folders]
     layers = [[entry["layer"] for entry in one] for one in found]
     if any(one != layers[0] for one in layers):
         raise UserError(f"{FILE} of {', '.join(map(str, folders))} are not of the same layers")

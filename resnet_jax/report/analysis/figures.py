@@ -7,11 +7,12 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from resnet_jax.analysis import gradients, lesion, responses, surface
-from resnet_jax.analysis.run_files import read_json
+from resnet_jax.analysis.run_files import read_json, read_settings
 from resnet_jax.errors import UserError, unknown_name, writing
 from resnet_jax.report.analysis import draw_cost, draw_gradients, draw_lesion, draw_responses, draw_surface
 from resnet_jax.report.analysis.nets import Net, load_nets
 from resnet_jax.report.style import empty_figure, entitle, save
+from resnet_jax.training.run_record import RunRecord
 
 #: By the analysis's name: the file in a run's folder, and how several of them are drawn.
 FIGURES: dict[str, tuple[str, Callable[[Sequence[Net]], Figure]]] = {
@@ -29,7 +30,7 @@ def draw_analysis(name: str, runs: Sequence[Sequence[str | Path]], title: str = 
       name: a key of `FIGURES`.
       runs: for each net the folders of its runs, which differ in their seed. Layer responses are averaged over them;
         other figures show the first.
-      title: over the panels, instead of the analysis's own.
+      title: over the panels, instead of the analysis's own. Settings in which the nets' analyses differ follow it.
 
     Raises:
       UserError: for an unknown name, a run that was not analysed, or a damaged file.
@@ -49,9 +50,25 @@ def draw_analysis(name: str, runs: Sequence[Sequence[str | Path]], title: str = 
     except (KeyError, TypeError, ValueError, IndexError) as error:
         where = " or ".join(str(seed / file) for seeds in folders for seed in seeds)
         raise UserError(f"cannot draw: {where} is not what this version writes ({type(error).__name__})") from error
-    if title:
-        entitle(figure, title)
+    differing = _differing_settings([net.label for net in nets], [seeds[0] / file for seeds in folders])
+    if title or differing:
+        entitle(figure, (title or figure.get_suptitle()) + differing)
     return figure
+
+
+def _differing_settings(labels: Sequence[str], paths: Sequence[Path]) -> str:
+    """Returns in which settings the analyses of some nets differ, to stand behind a title; empty if they do not.
+
+    The step does not count: runs differ in their length.
+    """
+    found = [read_settings(path) for path in paths]
+    values = {name: {str(one[name]) for one in found if name in one} for one in found for name in one if name != "step"}
+    names = [name for name, known in values.items() if len(known) > 1]
+    by_setting: dict[str, list[str]] = {}
+    for label, settings in zip(labels, found, strict=True):
+        text = ", ".join(f"{name}={settings[name]}" for name in names if name in settings)
+        by_setting.setdefault(text, []).append(label)
+    return "".join(f"\n{', '.join(of)}: {text}" for text, of in by_setting.items() if text)
 
 
 def plot_analysis(name: str, workdirs: Sequence[str | Path], out_dir: str | Path) -> tuple[Path, Path]:
@@ -77,11 +94,19 @@ def plot_analysis(name: str, workdirs: Sequence[str | Path], out_dir: str | Path
 def is_measured(folder: Path, analysis: str) -> bool:
     """Returns whether an analysis of the run in `folder` has been made, and is complete.
 
+    One of other weights than the run ended with is none, nor are responses to other images than the test set's, which
+    the figures show. Files that do not say so are taken as they are.
+
     Raises:
-      UserError: if its file cannot be read.
+      UserError: if its file, or the run's result, cannot be read.
     """
     path = folder / FIGURES[analysis][0]
     if not path.exists():
+        return False
+    settings = read_settings(path)
+    result = RunRecord(folder).result()
+    last = None if result is None else result.kept_step or result.steps
+    if settings.get("step", last) != last or settings.get("split", "test") != "test":
         return False
     found = read_json(path)  # a surface grows row by row
     return analysis != "surface" or len(found.get("loss", ())) == len(found.get("y", (None,)))

@@ -81,6 +81,23 @@ def test_a_figure_without_runs_says_so():
     assert draw_analysis("lesion", [], "Figure 3").axes[0].texts[0].get_text() == "no measured run"
 
 
+def test_settings_that_differ_between_nets_stand_in_the_title(tmp_path, tiny_config):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, images in zip(folders, (200, 0), strict=True):
+        RunFolder(folder).open(tiny_config())
+        settings = {"step": 6 + images, "images": images, "seed": 0}
+        (folder / "lesion.json").write_text(json.dumps(LESION | {"settings": settings}))
+    title = draw_analysis("lesion", [[folder] for folder in folders], "Figure 3").get_suptitle()
+    assert title == "Figure 3\nResNet-20 (a): images=200\nResNet-20 (b): images=0"
+    assert draw_analysis("lesion", [[folders[0]]], "Figure 3").get_suptitle() == "Figure 3"
+    for folder, found in zip(
+        folders, (RESPONSES, {"settings": {"split": "test"}, "responses": RESPONSES}), strict=True
+    ):
+        (folder / "responses.json").write_text(json.dumps(found))
+    figure = draw_analysis("responses", [folders, [folders[1]]], "Figure 7")
+    assert figure.get_suptitle() == "Figure 7" and figure.axes[0].lines[0].get_ydata().tolist() == [0.5, 2.0, 1.0]
+
+
 def test_gradients_have_a_panel_for_each_net_and_kind():
     figure = draw_gradients.draw(nets(GRADIENTS))
     panels = np.reshape(figure.axes, (2, 2))
