@@ -27,7 +27,8 @@ def evaluate_finished(plan: Plan, statuses: Mapping[Path, Status]) -> None:
                 continue
             found = evaluation(trial.folder, metric, line.experiment.evaluated_on)
             result = RunRecord(trial.folder).result()
-            if found is None or mismatch(found, metric, recompute_bn) or (result and of_others(found, result)):
+            size = trial.config.data.image_size
+            if found is None or mismatch(found, metric, recompute_bn, size) or (result and of_others(found, result)):
                 protocol = f"--protocol={metric if detects else paper_protocols()[metric].name}"
                 again = [f"--recompute_bn={recompute_bn}"] if recompute_bn else []
                 data_dir = trial.config.data.data_dir  # may have moved since the run
