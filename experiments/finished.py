@@ -41,9 +41,9 @@ def _evaluate(trial: Trial, metric: str, recompute_bn: int, evaluated_on: str) -
 
     def is_tested() -> bool:
         found, result = evaluation(trial.folder, metric, evaluated_on), RunRecord(trial.folder).result()
-        return found is not None and not mismatch(found, metric, recompute_bn) and not (
-            result and of_others(found, result)
-        )  # fmt: skip
+        if found is None or mismatch(found, metric, recompute_bn, trial.config.data.image_size):
+            return False
+        return result is None or not of_others(found, result)
 
     if is_tested():
         return

@@ -172,19 +172,24 @@ def lengths(filled: Filled) -> list[tuple[str, str, list[Entry]]]:
     for scale, held_out in kinds:
         suffix = ("" if scale == 1 else f"-{100 * scale:.3g}percent") + ("-held-out" if held_out else "")
         mark = "" if scale == 1 else f", {100 * scale:.3g} % of the paper's iterations"
-        mark += ", held-out error" if held_out else ""
         entries = [e for e in filled.entries if (e.steps_scale, e.held_out) == (scale, held_out)]
+        mark += f", {_evaluated(entries)} error" if held_out else ""
         found.append((suffix, mark, entries))
     return found
 
 
 def _series(filled: Filled, entries: Sequence[Entry]) -> list[Series]:
-    found = [make_series(entry.label, entry.group, filled.runs.get(entry.key, ())) for entry in entries]
+    """Returns the entries' curves of errors. A detector's runs have precision in their place, and get none."""
+    found = []
+    for entry in entries:
+        runs = [run for run in filled.runs.get(entry.key, ()) if run.has_errors]
+        found.append(make_series(entry.label, entry.group, runs))
     return [series for series in found if series is not None]
 
 
 def _evaluated(entries: Sequence[Entry]) -> str:
-    return "held-out" if any(entry.held_out for entry in entries) else "test"
+    """Returns what entries of one kind, see `lengths`, were tested on, in words."""
+    return entries[0].evaluated_on.replace("_", "-") if entries else "test"
 
 
 def _groups(filled: Filled) -> list[str]:

@@ -15,6 +15,7 @@ from resnet_jax.errors import UserError
 from resnet_jax.evaluation.protocols import NAMES, PhotographProtocol, choose_for_photographs
 from resnet_jax.report.run_data import Run
 from resnet_jax.training.result import Result
+from resnet_jax.training.run_record import RunRecord
 
 #: Field of an evaluation for each column of a table.
 FIELDS = {"error": "test_error", "top1": "test_error", "top5": "top5_error", "ap50": "test_ap50", "ap": "test_ap"}
@@ -54,11 +55,12 @@ def run_errors(run: Run, metric: str, recompute_bn: int = 0, evaluated_on: str =
         return {column: metrics[name] for column, name in IN_RESULT[metric].items() if name in metrics}, ""
     try:
         found = evaluation(run.workdir, metric, evaluated_on)
+        if found is None:
+            return {}, ""
+        image_size = RunRecord(run.workdir).config().data.image_size
     except UserError as error:
         return {}, f"Left out: {error}."
-    if found is None:
-        return {}, ""
-    if reason := mismatch(found, metric, recompute_bn) or of_others(found, run.result):
+    if reason := mismatch(found, metric, recompute_bn, image_size) or of_others(found, run.result):
         return {}, f"{run.workdir.name}/evaluations/{metric}.json is left out: {reason}."
     return {column: found[field] for column, field in FIELDS.items() if found.get(field) is not None}, ""
 
@@ -97,7 +99,7 @@ def of_others(found: Mapping[str, Any], result: Result) -> str:
     return "" if step == last else f"it is of the weights of step {step}, and the run ends with those of step {last}"
 
 
-def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:
+def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int, image_size: int) -> str:
     """Returns how an evaluation differs from what a row asks for, as a part of a sentence; empty if it does not.
 
     Args:
@@ -105,9 +107,10 @@ def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:
       metric: by which it was found.
       recompute_bn: training images that batch norm's statistics must be averaged over at least; 0: the statistics
         must be those of training.
+      image_size: `config.data.image_size` of the run, of which a detector's sizes are shares.
     """
     if metric not in paper_protocols():
-        return ""
+        return _other_detection(found, metric, image_size)
     protocol = paper_protocols()[metric]
     sides, expected = found.get("shorter_sides"), list(protocol.shorter_sides)
     if found.get("protocol") != protocol.name:
@@ -124,3 +127,15 @@ def mismatch(found: Mapping[str, Any], metric: str, recompute_bn: int) -> str:
     if count and not recompute_bn:
         return "batch norm's statistics were computed again, and the row asks for those of training"
     return ""
+
+
+def _other_detection(found: Mapping[str, Any], metric: str, image_size: int) -> str:
+    """Returns how a detector's evaluation differs from the paper's, see `mismatch`; empty for other metrics."""
+    from resnet_jax.evaluation.detection import PROTOCOLS, paper_sides
+
+    if metric not in PROTOCOLS:
+        return ""
+    sides, expected = found.get("shorter_sides"), list(paper_sides(metric, image_size))
+    if found.get("protocol") != metric:
+        return f"it was tested by {found.get('protocol')}, and the paper's is {metric}"
+    return "" if sides == expected else f"its images had shorter sides {sides}, and the paper's {expected}"

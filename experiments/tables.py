@@ -115,7 +115,8 @@ def _entry(
     experiment: Experiment, row: Row, scale: float, is_held_out: bool, runs: Sequence[Run],
     errors: Sequence[Mapping[str, float]], with_computed: bool,
 ) -> Entry:  # fmt: skip
-    finished = sum(run.result is not None for run in runs)
+    results = [run.result for run in runs if run.result is not None]
+    evaluated_on = results[0].evaluated_on if results else "held_out" if is_held_out else experiment.evaluated_on
     runnable = bool(row.config and experiment.metric)
     paper = dict(zip(experiment.columns, row.paper, strict=False))
     computed = [column for column in experiment.columns if column in DIGITS and with_computed]
@@ -127,9 +128,10 @@ def _entry(
         quoted=row.quoted,
         steps_scale=scale,
         held_out=is_held_out,
-        done=finished,
+        evaluated_on=evaluated_on,
+        done=len(results),
         wanted=paper_seeds(experiment, row) if runnable else 0,
-        unfinished=len(runs) - finished,
+        unfinished=len(runs) - len(results),
         computed=tuple(_fact(column, row, paper) for column in computed),
         measures=_measures(experiment, row, paper, runs, errors),
     )

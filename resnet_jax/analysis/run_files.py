@@ -58,6 +58,13 @@ def net_name(config: ConfigDict) -> str:
     return name.replace("plain", "plain-").replace("vgg", "VGG-")
 
 
+def evaluated_on(config: ConfigDict) -> str:
+    """Returns what a run's config says that it is evaluated on, in words: "test", "validation" or "held-out"."""
+    if config.data.held_out:
+        return "held-out"
+    return "test" if config.data.eval_split == "auto" else config.data.eval_split.replace("_", "-")
+
+
 def is_plain(config: ConfigDict) -> bool:
     """Returns whether a run's net has no shortcuts."""
     return getattr(create_model(config.model.name, **model_overrides(config)), "shortcut", "none") == "none"

@@ -102,8 +102,9 @@ def _segmentation(workdirs: Sequence[Any], values: flags.FlagValues) -> None:
     if values.json:
         print(json.dumps(dataclasses.asdict(result)))
         return
-    print(f"{result.model} on {result.examples} {result.evaluated_on} images of {result.dataset}, "
-          f"{name.replace('_', ' ')}: {in_words(Segmentation, result.metrics, result.evaluated_on)}"
+    print(f"{result.model} on {result.examples} {result.evaluated_on} images of {result.dataset}"
+          f"{_grey(result.unreadable)}, {name.replace('_', ' ')}: "
+          f"{in_words(Segmentation, result.metrics, result.evaluated_on)}"
           + ("" if path is None else f"; written to {path}"))  # fmt: skip
 
 

@@ -146,6 +146,13 @@ def evaluate_detection(workdirs: Sequence[str | Path | OpenRun], protocol: str =
     return EvaluatedDetection(result, curves, pipelines[0].classes, tuple(passed_over), tuple(pipelines[0].warnings()))
 
 
+def paper_sides(protocol: str, image_size: int) -> tuple[int, ...]:
+    """Returns the shorter sides, rising, at which a protocol of the paper's sees regions, for nets of that size."""
+    if "multi_scale" not in protocol:
+        return (image_size,)
+    return tuple(sorted({round(image_size * third / 3) for third in THIRDS}))
+
+
 def _pipelines(runs: Sequence[OpenRun]) -> list[BoxPipeline]:
     """Returns the runs' data; raises UserError if they are not all of the same classes and test images."""
     found: list[BoxPipeline] = []
@@ -172,7 +179,7 @@ def _shorter_sides(run: OpenRun, protocol: str, scales: Sequence[int]) -> tuple[
         if scales:
             raise UserError(f"--scales is for multi_scale and refined_multi_scale, not for {protocol}")
         return ()
-    sides = tuple(sorted(set(scales or (round(run.config.data.image_size * third / 3) for third in THIRDS))))
+    sides = tuple(sorted(set(scales or paper_sides(protocol, run.config.data.image_size))))
     least = max(run.trainer.model.strides)
     if len(sides) < 2 or sides[0] < least:
         raise UserError(f"--scales={','.join(map(str, scales or sides))} must be two or more shorter sides of images, "

@@ -41,6 +41,7 @@ class SegmentationResult:
       scales: factors on the size of the images.
       evaluated_on: "test", "validation", or "held_out" for a part of the training set.
       step: steps that the net was trained for.
+      unreadable: images among them that could not be read, and were shown grey.
       metrics: see `tasks.segmentation.Segmentation.eval_metrics`.
       config_hash: of the run.
       commit, versions, hardware: of the test, see the functions of `training.result`.
@@ -53,6 +54,7 @@ class SegmentationResult:
     evaluated_on: str
     step: int
     examples: int
+    unreadable: int
     metrics: dict[str, float]
     config_hash: str
     commit: str
@@ -74,7 +76,7 @@ def evaluate_segmentation(run: OpenRun, protocol: str = "whole_image", scales: S
       The result, and counts of pixels by label (rows) and first guess; see `Segmentation.evaluate`.
 
     Raises:
-      UserError: for another protocol, and factors that are none.
+      UserError: for another protocol, for factors that are none, and if no image can be read.
     """
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
@@ -102,7 +104,8 @@ def evaluate_segmentation(run: OpenRun, protocol: str = "whole_image", scales: S
     assert done == pipeline.test_size
     result = SegmentationResult(
         run.config.model.name, run.config.data.name, protocol, factors, trainer.evaluated_on, run.step, done,
-        task.eval_metrics(batches), config_hash(run.config), commit(), versions(), hardware(jax.devices()),
+        trainer.unreadable(), task.eval_metrics(batches), config_hash(run.config), commit(), versions(),
+        hardware(jax.devices()),
     )  # fmt: skip
     return result, np.sum([np.asarray(batch["confusion"], np.int64) for batch in batches], axis=0)
 

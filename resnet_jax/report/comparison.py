@@ -80,7 +80,8 @@ class Entry:
     Attributes:
       name, label, group, note, quoted: of the row.
       steps_scale: length of the runs, in the paper's.
-      held_out: the errors are of a part of the training set.
+      held_out: the numbers are of other images than the paper's, as a part of the training set.
+      evaluated_on: what the numbers are of: "test", "validation" or "held_out".
       done, wanted: runs that are finished, and how many the paper made; wanted is 0 if there is nothing to run.
       unfinished: runs that have begun.
       computed, measures: numbers, the same headings in every entry of a table.
@@ -96,6 +97,7 @@ class Entry:
     quoted: bool = False
     steps_scale: float = 1.0
     held_out: bool = False
+    evaluated_on: str = "test"
     done: int = 0
     wanted: int = 0
     unfinished: int = 0
@@ -117,7 +119,7 @@ class Entry:
 
     @property
     def full(self) -> bool:
-        """Whether its numbers can be compared with the paper's: runs of full length, tested on the test set."""
+        """Whether its numbers can be compared with the paper's: runs of full length, tested on the same images."""
         return self.steps_scale == 1 and not self.held_out
 
     @property
@@ -127,7 +129,7 @@ class Entry:
         if self.steps_scale != 1:
             marks.append(f"{100 * self.steps_scale:.3g} % of the paper's iterations")
         if self.held_out:
-            marks.append("held-out error, not test error")
+            marks.append(f"on {self.evaluated_on.replace('_', '-')} images, not the paper's")
         return self.label + (f" ({'; '.join(marks)})" if marks else "")
 
 
@@ -182,14 +184,13 @@ def to_csv(entries: Sequence[Entry]) -> str:
         "paper_pair_difference values".split()
     )
     for entry in entries:
-        set_name = "held_out" if entry.held_out else "test"
         head = [
             entry.name,
             entry.label,
             entry.group,
             entry.quoted,
             entry.steps_scale,
-            set_name,
+            entry.evaluated_on,
             entry.done,
             entry.wanted,
         ]
@@ -223,7 +224,7 @@ def _explained(entries: Sequence[Entry], papers: bool, pairs: bool) -> list[str]
             "both have two runs or more."
         )
     if any(not entry.full for entry in entries):
-        notes.append("Rows with a share of the paper's iterations, or with held-out error, are no reproduction.")
+        notes.append("Rows with a share of the paper's iterations, or of other images, are no reproduction.")
     return notes
 
 

@@ -7,11 +7,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from resnet_jax.report.curve_axes import STYLES, Style, head, label_ends, make_axes
-from resnet_jax.report.series import TRAINING, Curve, Series, axis_limits, colour_indices, last_step, make_panels
+from resnet_jax.report.series import (
+    LIMITS,
+    TRAINING,
+    Curve,
+    Series,
+    axis_limits,
+    colour_indices,
+    last_step,
+    limit_above,
+    make_panels,
+)
 from resnet_jax.report.style import COLOURS, new_figure, quiet, say
-
-#: Where the axis of errors ends in figures of loss and error, in percent, as in the 2016 paper.
-ERROR_LIMIT = 20
 
 EMPTY = "no finished run"
 
@@ -52,8 +59,8 @@ def draw_loss_and_error(
 ) -> Figure:
     """Draws training loss and test error over iterations, as He et al. 2016, figures 1, 3 and 6.
 
-    Loss is dashed, in nats on a logarithmic axis on the left; error is bold, on an axis on the right that ends at
-    `ERROR_LIMIT`, or higher where every error that a line ends at is above it.
+    Loss is dashed, in nats on a logarithmic axis on the left; error is bold, on an axis on the right, the same in all
+    panels, inside which every line ends: to 20 % as in the paper, or further, see `series.limit_above`.
 
     Args:
       series: the lines; none gives empty panels.
@@ -67,7 +74,7 @@ def draw_loss_and_error(
     figure = new_figure(5.4 * columns, 3.6 * rows, title)
     panels = figure.subplots(rows, columns, squeeze=False).flat
     ends = [float(one.test.mean[-1]) for one in series if one.test.steps.size]
-    limit = ERROR_LIMIT if not ends or min(ends) < ERROR_LIMIT else 100
+    limit = limit_above(ends) if ends else LIMITS[0]
     for heading, panel in zip(groups, panels, strict=False):
         quiet(panel, heading)
         errors = panel.twinx()

@@ -37,6 +37,11 @@ class Run:
     test_steps: np.ndarray
     test_errors: np.ndarray
 
+    @property
+    def has_errors(self) -> bool:
+        """Returns whether it is finished and `test_errors` are errors, not what another task is chosen by."""
+        return self.result is not None and task_type(self.result.task).best_metric == "test_error"
+
 
 def load_run(label: str, group: str, workdir: str | Path) -> Run:
     """Reads a run's folder; one that does not exist counts as an unfinished run.

@@ -133,12 +133,17 @@ def make_panels(series: Sequence[Series], groups: Sequence[str], form: str, eval
 def axis_limits(series: Sequence[Series]) -> tuple[int, ...]:
     """Returns where the rows' y axes end, in percent: one row, or a second one that shows the lower part again.
 
-    A line fits under a limit if it ends at no more than 4/5 of it.
+    The first is that of `limit_above`, for all lines.
     """
     ends = [float(curve.mean[-1]) for curve in _curves(series)]
-    limit = next((limit for limit in LIMITS if max(ends, default=100) <= 0.8 * limit), LIMITS[-1])
+    limit = limit_above(ends)
     below = limit > LIMITS[0] and any(end <= 0.8 * LIMITS[0] for end in ends)
     return (limit, LIMITS[0]) if below else (limit,)
+
+
+def limit_above(ends: Sequence[float]) -> int:
+    """Returns the least of `LIMITS` of which all lines end at no more than 4/5; the last one where there are none."""
+    return next((limit for limit in LIMITS if max(ends, default=100) <= 0.8 * limit), LIMITS[-1])
 
 
 def last_step(series: Sequence[Series]) -> int:

@@ -52,6 +52,13 @@ MOST_OF = {
 }
 
 
+#: Numbers that must be below 1. At 1, an average takes in nothing new, and momentum forgets nothing.
+BELOW_ONE = (
+    "regularization.label_smoothing", "regularization.ema_decay", "regularization.target_threshold",
+    "optimizer.momentum",
+)  # fmt: skip
+
+
 def validate_config(config: ConfigDict) -> None:
     """Checks each field by itself, and those that depend on each other.
 
@@ -105,12 +112,20 @@ def _check_numbers(flat: Mapping[str, Any]) -> None:
         least = 1 if field in FROM_ONE else 0
         if value < least and not field.startswith("model."):
             raise UserError(f"config.{field}={value} must be {least} or more")
-    for field in ("label_smoothing", "ema_decay", "target_threshold"):
-        if flat[f"regularization.{field}"] >= 1:
-            raise UserError(f"config.regularization.{field}={flat[f'regularization.{field}']} must be below 1")
+    for field in BELOW_ONE:
+        if flat[field] >= 1:
+            raise UserError(f"config.{field}={flat[field]} must be below 1")
     for field, (most, words) in MOST_OF.items():
         if flat[field] > most:
             raise UserError(f"config.{field}={flat[field]} must be {words}")
+    if flat["steps_scale"] == 0:
+        raise UserError("config.steps_scale=0.0 must be above 0; it is the factor that a schedule was shrunk by")
+    if 0 < flat["loss_jump"] < 1:  # a loss as it is on average would be a jump
+        raise UserError(f"config.loss_jump={flat['loss_jump']} must be 0, for any finite loss, or 1 or more")
+    warmup_error = flat["schedule.warmup_error"]
+    if flat["schedule.warmup"] == "error" and not 0 < warmup_error <= 100:
+        raise UserError(f"config.schedule.warmup_error={warmup_error} must be above 0 and at most 100, in percent; "
+                        "the warm-up would never end, or not begin")  # fmt: skip
     if flat["seed"] >= 2**32:
         raise UserError(f"config.seed={flat['seed']} must be below 2**32")  # JAX's keys take no more bits
 
@@ -202,10 +217,11 @@ def _check_task(flat: Mapping[str, Any]) -> None:
             f"config.detection.proposals_from is for config.detection.trained=regions, not {flat['detection.trained']}"
         )
     scale = tuple(flat["data.scale"])
-    if not (len(scale) == 2 and all(isinstance(v, int | float) for v in scale) and 0 < scale[0] <= scale[1]):
+    if not (len(scale) == 2 and all(map(_finite, scale)) and 0 < scale[0] <= scale[1]):
         raise UserError(f"config.data.scale={scale} must be the least and the largest factor, as 0.5,2.0")
-    if any(not isinstance(v, int | float) or v < 0 for v in flat["segmentation.class_weights"]):
-        raise UserError(f"config.segmentation.class_weights={flat['segmentation.class_weights']} must be 0 or more")
+    weights = tuple(flat["segmentation.class_weights"])
+    if not all(_finite(v) and v >= 0 for v in weights) or (weights and not any(weights)):
+        raise UserError(f"config.segmentation.class_weights={weights} must be finite numbers of 0 or more, not all 0")
 
 
 def _check_fractions(flat: Mapping[str, Any], field: str) -> None:
@@ -213,6 +229,10 @@ def _check_fractions(flat: Mapping[str, Any], field: str) -> None:
     numbers = all(isinstance(v, float | int) for v in values)
     if not numbers or not all(0 < v < 1 for v in values) or any(b <= a for a, b in itertools.pairwise(values)):
         raise UserError(f"config.{field}={values} must be increasing fractions of the steps, between 0 and 1")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _whole(values: Any) -> bool:

@@ -74,8 +74,11 @@ def write_row(out: Path, row: Row, errors, scale: float = 1.0, depth: int = 20, 
                 "test_error": error + 10, "top5_error": error, "evaluated_on": "test",
             }  # fmt: skip
             (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
-        for metric in ("box_refinement", "refined_multi_scale"):
-            values = {"evaluated_on": "validation", "metrics": {"test_ap50": error + 1, "test_ap": error - 19}}
+        for metric, sides in (("box_refinement", [600]), ("refined_multi_scale", [200, 400, 600, 800, 1000])):
+            values = {
+                "protocol": metric, "shorter_sides": sides, "evaluated_on": "validation",
+                "metrics": {"test_ap50": error + 1, "test_ap": error - 19},
+            }  # fmt: skip
             (folder / "evaluations" / f"{metric}.json").write_text(json.dumps(values))
         responses = [{"layer": f"stage1/block{i}/conv1", "std": 1 / i} for i in range(1, depth)]
         (folder / "responses.json").write_text(json.dumps(responses))

@@ -1,5 +1,6 @@
 """Every table and figure from made-up records, end to end; the page in a browser."""
 
+import csv
 import html
 import json
 import re
@@ -79,6 +80,28 @@ def test_partial_state(tmp_path):
     assert found["dropout 0.5 (10 % of the paper's iterations)"][:3] == ["3 of 5", "over 20", "22.00"]
     assert "not finished" in page and "10 % of the paper&#39;s iterations" in page
     assert page.count('"caption"') == 2  # curves of the two lengths, apart
+
+
+@pytest.mark.parametrize(
+    ("name", "evaluated_on"),
+    [("he2015.table7", "test"), ("he2015.table8", "validation"), ("he2015.table9", "validation")],
+)
+def test_average_precision_is_drawn_as_no_error_and_said_to_be_of_its_images(name, evaluated_on, tmp_path):
+    write_experiment(tmp_path / "runs", name)
+    page = render(name, tmp_path / "runs", tmp_path / "out").read_text()
+    assert 'class="chart"' not in page and "Error over iterations" not in page
+    with (tmp_path / "out" / f"{name}.csv").open() as file:
+        assert {row["evaluated_on"] for row in csv.DictReader(file)} == {evaluated_on}
+
+
+def test_a_detectors_numbers_of_other_images_are_said_to_be_theirs(tmp_path):
+    """As of a run on the test images of a table of validation images: those are no part of the training set."""
+    write_row(tmp_path / "runs", load("he2015.table8").rows[1], [48.0], evaluated_on="test")
+    render("he2015.table8", tmp_path / "runs", tmp_path / "out")
+    with (tmp_path / "out" / "he2015.table8.csv").open() as file:
+        found = {row["row"]: row["evaluated_on"] for row in csv.DictReader(file)}
+    assert found == {"vgg16": "validation", "resnet101": "test"}
+    assert "ResNet-101 (on test images, not the paper's)" in rows_of(tmp_path / "out" / "he2015.table8.md")
 
 
 def test_a_shortened_figure_is_a_figure_of_its_own(tmp_path):

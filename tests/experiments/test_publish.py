@@ -66,7 +66,7 @@ def test_papers_runs(source, root):
         and readme.regenerated(root) == {"docs/results.md": text}
     )
     assert "plain-20 (0.5 % of the paper's iterations)" in text and "9.50" in text and "8.50" in text
-    assert "a share of the paper's iterations, or with held-out error, are no reproduction" in text
+    assert "a share of the paper's iterations, or of other images, are no reproduction" in text
     assert "2 cores of Xeon, Python 3.12.1, JAX 0.12.0, commit 0123456789ab, 2026-01-02; seed 0." in text
     assert "plain-56" not in text and "ResNet-56" not in text
     assert Image.open(root / "results/papers/he2015.figure6-0.5percent.png").size[0] > 1000

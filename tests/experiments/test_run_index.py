@@ -236,6 +236,40 @@ def test_a_run_that_began_with_weights_is_no_run_of_a_row_without(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "change", "reason"),
+    [
+        ("multi_scale", "refined_multi_scale", {"shorter_sides": [400, 600]},
+         r"shorter sides \[400, 600\], .* \[200, 400, 600, 800, 1000\]"),
+        ("multi_scale", "refined_multi_scale", {"protocol": "multi_scale"}, "by multi_scale, .* refined_multi_scale"),
+        ("multi_scale", "refined_multi_scale", {"shorter_sides": None}, r"shorter sides None, .* \[200, 400"),
+        ("box_refinement", "box_refinement", {"protocol": "whole_image"}, "by whole_image, .* box_refinement"),
+        ("box_refinement", "box_refinement", {"shorter_sides": [800]}, r"shorter sides \[800\], .* \[600\]"),
+    ],
+)  # fmt: skip
+def test_a_detectors_evaluation_that_is_not_the_papers_is_left_out_and_said(tmp_path, name, metric, change, reason):
+    """He et al. 2015, appendix B: shorter sides of 200, 400, 600, 800 and 1,000 pixels."""
+    (folder,) = write_row(tmp_path, row("he2015.table9", name), [48.0], evaluated_on="validation")
+    assert entries("he2015.table9", tmp_path)[f"{name}-1"].measures[0].ours.values == (49.0,)
+    path = folder / "evaluations" / f"{metric}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    filled = fill(load("he2015.table9"), index_runs(tmp_path), with_computed=False)
+    assert next(entry for entry in filled.entries if entry.name == name).measures[0].ours is None
+    (sentence,) = filled.left_out
+    assert re.search(reason, sentence) and f"{folder.name}/evaluations/{metric}.json is left out" in sentence
+
+
+def test_a_detectors_sizes_are_shares_of_the_runs_own(tmp_path):
+    """A smaller net, whose table says that it has another size than the paper's, is tested at a third to 5/3 of it."""
+    changes = {"data.image_size": 300}
+    multi_scale = row("he2015.table9", "multi_scale")
+    smaller = dataclasses.replace(multi_scale, changes={**multi_scale.changes, **changes})
+    (folder,) = write_row(tmp_path, smaller, [48.0], evaluated_on="validation")
+    path = folder / "evaluations" / "refined_multi_scale.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"shorter_sides": [100, 200, 300, 400, 500]}))
+    assert entries("he2015.table9", tmp_path, changes)["multi_scale-1"].measures[0].ours.values == (49.0,)
+
+
 def test_average_precision_is_better_the_higher_and_of_the_validation_images(tmp_path):
     """The best of several is the highest; numbers of COCO's validation images are what tables 8 and 9 print."""
     box_refinement = row("he2015.table9", "box_refinement")

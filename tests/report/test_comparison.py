@@ -61,7 +61,7 @@ def test_rows_of_which_the_paper_says_that_they_fail(errors, verdict):
 @pytest.mark.parametrize(
     ("fields", "mark"),
     [({"steps_scale": 0.05}, "A (5 % of the paper's iterations)"),
-     ({"held_out": True}, "A (held-out error, not test error)"),
+     ({"held_out": True, "evaluated_on": "held_out"}, "A (on held-out images, not the paper's)"),
      ({"quoted": True, "note": "a note"}, "A (quoted; a note)")],
 )  # fmt: skip
 def test_what_is_not_the_papers_says_so(fields, mark):
@@ -93,6 +93,13 @@ def test_csv_is_unrounded():
     assert (fact["quantity"], fact["paper"], fact["ours"]) == ("layers", "20", "20")
     assert row["label"] == 'A, "x"' and row["ours"] == row["best"] == "6.512345"
     assert row["values"] == "6.512345 6.7" and row["steps_scale"] == "1.0" and row["evaluated_on"] == "test"
+
+
+def test_csv_says_which_images_the_numbers_are_of():
+    rows = csv.DictReader(io.StringIO(to_csv([
+        Entry("a", "A", evaluated_on=name, measures=(Measure("AP (%)", 48.4),)) for name in ("test", "validation")
+    ])))  # fmt: skip
+    assert [row["evaluated_on"] for row in rows] == ["test", "validation"]
 
 
 def test_csv_has_a_figures_pair_beside_its_test_error():

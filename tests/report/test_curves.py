@@ -134,6 +134,17 @@ def test_figures_of_the_2016_paper_have_dashed_loss_on_a_logarithmic_axis_and_bo
     assert error.yaxis.get_label_position() == "right"
 
 
+@pytest.mark.parametrize(
+    ("ends", "limit"), [((8.5, 12.0), 20), ((8.5, 35.0), 60), ((8.5, 19.0), 60), ((8.5, 90.0), 100)]
+)
+def test_every_line_of_loss_and_error_ends_inside_its_axis(ends, limit):
+    lines = [Curve(np.array([100, 200]), np.array([90.0, end]), np.zeros(2)) for end in ends]
+    nets = [Series(f"net {k}", f"panel {k % 2}", 20 + k, line, line, line) for k, line in enumerate(lines)]
+    errors = draw_loss_and_error(nets, ["panel 0", "panel 1"]).axes[2:]
+    assert [axes.get_ylim() for axes in errors] == [(0, limit)] * 2
+    assert [axes.lines[0].get_ydata()[-1] for axes in errors] == list(ends)
+
+
 def test_empty_panels_say_so():
     found = draw_loss_and_error([], ["a"]).axes[0]
     assert found.texts[0].get_text() == "no finished run"

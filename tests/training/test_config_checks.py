@@ -1,5 +1,7 @@
 """Values that a config must not have, with what is said of them."""
 
+import math
+
 import pytest
 
 from resnet_jax.config import base_config, from_dict, to_dict
@@ -7,6 +9,8 @@ from resnet_jax.errors import UserError
 from resnet_jax.training.config_checks import validate_config
 
 STREAMED = {"data.name": "image_folder"}
+MASKS = {"task": "segmentation", "data.name": "image_masks", "data.folder": "x"}
+BY_ERROR = {"schedule.warmup": "error"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +40,15 @@ STREAMED = {"data.name": "image_folder"}
         (STREAMED | {"data.train_sizes": (8, 16), "data.size_boundaries": (1.0,)}, "increasing fractions"),
         (STREAMED | {"data.train_sizes": (8, 300), "data.size_boundaries": (0.5,)}, "train_sizes=300 is more than"),
         (STREAMED | {"data.image_size": 300}, "image_size=300 is more than the shorter side of 256"),
+        ({"loss_jump": 0.5}, "config.loss_jump=0.5 must be 0, for any finite loss, or 1 or more"),
+        ({"steps_scale": 0.0}, "config.steps_scale=0.0 must be above 0"),
+        ({"optimizer.momentum": 1.0}, "config.optimizer.momentum=1.0 must be below 1"),
+        (BY_ERROR | {"schedule.warmup_error": 0.0}, "warmup_error=0.0 must be above 0 and at most 100"),
+        (BY_ERROR | {"schedule.warmup_error": 101.0}, "warmup_error=101.0 must be above 0 and at most 100"),
+        (MASKS | {"data.scale": (0.5, math.inf)}, r"scale=\(0.5, inf\) must be the least and the largest factor"),
+        (MASKS | {"segmentation.class_weights": (1.0, math.nan)}, "class_weights=.* must be finite numbers"),
+        (MASKS | {"segmentation.class_weights": (1.0, math.inf)}, "class_weights=.* must be finite numbers"),
+        (MASKS | {"segmentation.class_weights": (0.0, 0.0)}, "class_weights=.* not all 0"),
     ],
 )
 def test_wrong_values_are_named(fields, message):
@@ -43,6 +56,23 @@ def test_wrong_values_are_named(fields, message):
     config.update_from_flattened_dict(fields)
     with pytest.raises(UserError, match=message):
         validate_config(config)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"loss_jump": 0.0},
+        {"loss_jump": 1.0},
+        {"optimizer.momentum": 0.0},
+        BY_ERROR | {"schedule.warmup_error": 100.0},
+        {"schedule.warmup": "linear", "schedule.warmup_error": 0.0},  # which only the warm-up by error reads
+        MASKS | {"segmentation.class_weights": (0.0, 1.0), "data.normalization": "imagenet"},
+    ],
+)
+def test_values_at_the_border_are_taken(fields):
+    config = base_config()
+    config.update_from_flattened_dict(fields)
+    validate_config(config)
 
 
 @pytest.mark.parametrize(

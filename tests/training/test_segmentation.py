@@ -1,6 +1,7 @@
 """A net that segments, through the loop and the commands: one tiny net on squares of two colours."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -171,6 +172,20 @@ def test_mirrored_and_multi_scale_testing(run):
                   {"protocol": "multi_scale", "scales": (0.0,)}):  # fmt: skip
         with pytest.raises(UserError):
             evaluate_segmentation(opened, **wrong)
+
+
+def test_images_that_cannot_be_read_are_counted_and_no_result_if_none_can(run, folder, tmp_path):
+    """The masks can be read, so grey images would have an mIoU."""
+    shutil.copytree(folder, tmp_path / "set")
+    first, *others = sorted((tmp_path / "set/val/images").iterdir())
+    first.write_bytes(b"no image")
+    opened = open_run(run[0], str(tmp_path / "set"))
+    result, counts = evaluate_segmentation(opened)
+    assert (result.unreadable, result.examples) == (1, 3) and counts.sum() == 31 * (32 + 40 + 32)
+    for path in others:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError, match="none of the 3 validation images can be read: .*0"):
+        evaluate_segmentation(opened)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Draws the test error with units removed or exchanged, in the form of Veit et al. 2016, figures 3 and 5."""
+"""Draws the error with units removed or exchanged, in the form of Veit et al. 2016, figures 3 and 5."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,8 @@ def draw(nets: Sequence[Net]) -> Figure:
     Args:
       nets: each with what `analysis.lesion.run_lesion` wrote.
     """
-    figure = new_figure(11.5, 3.9, "Test error with units removed or exchanged")
+    error = f"{' or '.join(dict.fromkeys(net.evaluated_on for net in nets))} error"
+    figure = new_figure(11.5, 3.9, f"{error.capitalize()} with units removed or exchanged")
     single, several, exchanged = figure.subplots(1, 3, sharey=True)
     for i, net in enumerate(nets):
         shift = 0.12 * (i - (len(nets) - 1) / 2)
@@ -27,7 +28,7 @@ def draw(nets: Sequence[Net]) -> Figure:
         _counts(exchanged, net, net.found["exchanged"], shift)
     quiet(single, "one unit removed")
     single.set_xlabel("unit (circle: changes the shape;\ndotted: the whole net)")
-    single.set_ylabel("test error (%)")
+    single.set_ylabel(f"{error} (%)")
     single.set_ylim(0, 100)
     quiet(several, "several removed at random")
     several.set_xlabel("units removed (line: mean; dots: draws)")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_jax.analysis.run_files import is_plain, net_name, read_json
+from resnet_jax.analysis.run_files import evaluated_on, is_plain, net_name, read_json
 from resnet_jax.report.style import COLOURS
 from resnet_jax.training.run_record import RunRecord
 
@@ -19,12 +19,14 @@ class Net:
       plain: whether it has no shortcuts: it is drawn dashed, as in figure 7 of the 2015 paper.
       colour: of its lines.
       found: the JSON that the analysis wrote.
+      evaluated_on: see `analysis.run_files.evaluated_on`.
     """
 
     label: str
     plain: bool
     colour: str
     found: Any
+    evaluated_on: str = "test"
 
     @property
     def line(self) -> Mapping[str, Any]:
@@ -47,6 +49,7 @@ def load_nets(workdirs: Sequence[str | Path], file: str) -> list[Net]:
             plain=is_plain(config),
             colour=COLOURS[i % len(COLOURS)],
             found=read_json(path / file),
+            evaluated_on=evaluated_on(config),
         )
         for i, (path, config, name) in enumerate(zip(paths, configs, names, strict=True))
     ]

@@ -139,6 +139,27 @@ def test_lesions():
     assert several.get_xlim()[1] > 2
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ([{}, {}], "test error"),
+        ([{"data.held_out": 100}] * 2, "held-out error"),
+        ([{"data.eval_split": "held_out", "data.held_out_share": 0.1}], "held-out error"),
+        ([{"data.eval_split": "validation"}], "validation error"),
+        ([{}, {"data.held_out": 100}], "test or held-out error"),
+    ],
+)
+def test_lesions_say_what_the_runs_were_evaluated_on(tmp_path, tiny_config, fields, words):
+    for k, changes in enumerate(fields):
+        config = tiny_config()
+        config.update_from_flattened_dict(changes)
+        RunFolder(tmp_path / str(k)).open(config)
+        (tmp_path / str(k) / "lesion.json").write_text(json.dumps(LESION))
+    figure = draw_analysis("lesion", [[tmp_path / str(k)] for k in range(len(fields))])
+    assert figure.axes[0].get_ylabel() == f"{words} (%)"
+    assert figure.get_suptitle() == f"{words.capitalize()} with units removed or exchanged"
+
+
 def test_cost():
     params, flops = draw_cost.draw({"small": ("cifar_resnet20", "cifar_resnet32")}).axes
     np.testing.assert_array_equal(labelled(params, "small").get_xdata(), [20, 32])
