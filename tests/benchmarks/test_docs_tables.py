@@ -31,7 +31,8 @@ def test_every_benchmark_has_its_place_filled(name):
     if name in UNMEASURED:
         assert inside.strip() == "Not measured yet.", f"{name} is measured: take it out of UNMEASURED"
     else:
-        assert "| --- |" in inside and "Measured on" in inside
+        # the tables of TPU slices come from the compiler alone: no chip took part
+        assert "| --- |" in inside and ("Compiled on" if "slices" in name else "Measured on") in inside
 
 
 def test_the_cost_of_checkpoints_is_that_of_medians():

@@ -68,7 +68,7 @@ def test_what_does_not_fit_or_is_given_up_or_not_known():
     assert looped[4:] == ["3.00", *["-"] * 5, "6.0", "100"]
     assert too_much[4:] == ["16.33 of 15.75: too much", *["-"] * 6, "300"]
     assert given_up[4:] == [*["-"] * 7, "more than 900"]
-    assert text.endswith("Measured on A. Measured on B: cifar_resnet1202@v5e:1x1.")
+    assert text.endswith("Compiled on A. Compiled on B: cifar_resnet1202@v5e:1x1.")
 
 
 def test_only_what_is_missing_is_compiled(tmp_path, monkeypatch):

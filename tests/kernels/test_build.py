@@ -27,8 +27,11 @@ printf %s "$CONTENT" > "$out"
 
 
 def script(path, text):
-    path.write_text(text)
-    path.chmod(0o755)
+    """Write a program in one step: one that a process still runs cannot be opened for writing (ETXTBSY)."""
+    written = path.with_suffix(".new")
+    written.write_text(text)
+    written.chmod(0o755)
+    written.replace(path)
     return str(path)
 
 
