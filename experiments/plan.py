@@ -133,11 +133,14 @@ def make_plan(
         for row in runnable(experiment, rows):
             trials = []
             first = _config(row, steps_scale, changes)  # checked once: the others differ in their seed alone
-            there = {} if index is None else {one.seed: one.folder for one in index.find(row, steps_scale, changes)}
+            there = {} if index is None else {one.seed: one for one in index.find(row, steps_scale, changes)}
             for seed in range(paper_seeds(experiment, row) if seeds is None else seeds):
                 config = first.copy_and_resolve_references()
                 config.seed = seed
-                trials.append(Trial(config, there.get(seed) or run_folder(out, config), row.name))
+                folder = run_folder(out, config)
+                if found := there.get(seed):  # it goes on as it began
+                    config.eval_every, folder = found.eval_every, found.folder
+                trials.append(Trial(config, folder, row.name))
             lines.append(Line(experiment, row, tuple(trials)))
     if not lines:
         raise UserError(f"{', '.join(e.name for e in experiments)} has no row that can be run")

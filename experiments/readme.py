@@ -49,10 +49,13 @@ def ablation_table(root: Path) -> str:
 def measured_on(results: Iterable[Result]) -> str:
     """Returns a sentence on the machines, versions, commits, dates and seeds of some runs."""
     found = list(results)
-    machines = {f"{machine(r.hardware)}, Python {r.versions['python']}, JAX {r.versions['jax']}, commit {r.commit}, "
-                f"{r.finished[:10]}" for r in found}  # fmt: skip
+    dates: dict[str, set[str]] = {}
+    for r in found:
+        place = f"{machine(r.hardware)}, Python {r.versions['python']}, JAX {r.versions['jax']}, commit {r.commit}"
+        dates.setdefault(place, set()).add(r.finished[:10])
+    places = [f"{place}, {' to '.join(sorted({min(days), max(days)}))}" for place, days in sorted(dates.items())]
     seeds = sorted({r.seed for r in found})
-    return f"Measured on {'; '.join(sorted(machines))}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
+    return f"Measured on {'; '.join(places)}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
 
 
 def published(root: Path, names: Sequence[str] = SHOWN) -> list[Filled]:

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.experiment import Row, asks_for_weights, row_config
-from resnet_jax.config import config_hash
+from resnet_jax.config import base_config, config_hash
 from resnet_jax.errors import UserError
 from resnet_jax.models.detection.detector import Detector
 from resnet_jax.training.result import changed
@@ -18,11 +18,12 @@ from resnet_jax.training.run_record import RunRecord
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A run's folder, its seed, its `steps_scale`, and whether it began with weights."""
+    """A run's folder, three fields of its config, and whether it began with weights."""
 
     folder: Path
     seed: int
     steps_scale: float
+    eval_every: int
     from_weights: bool = False
 
 
@@ -32,7 +33,7 @@ class RunIndex:
 
     Attributes:
       root: the folder.
-      runs: by the hash that their configs would have with seed 0, and without what they took from weights.
+      runs: by the `row_hash` of their configs, without what they took from weights.
       unreadable: a sentence for each folder that is left out: its record could not be read, or was changed midway.
     """
 
@@ -55,7 +56,7 @@ class RunIndex:
         """
         by_seed: dict[int, Found] = {}
         config = row_config(row, 0, steps_scale, changes)
-        for found in self.runs.get(config_hash(config), ()):
+        for found in self.runs.get(row_hash(config), ()):
             if found.from_weights and not asks_for_weights(config):
                 continue
             kept = by_seed.get(found.seed)
@@ -67,7 +68,19 @@ class RunIndex:
 
 def seedless_hash(row: Row, steps_scale: float, changes: Mapping[str, Any] | None = None) -> str:
     """Returns a hash that is the same for all seeds of a row."""
-    return config_hash(row_config(row, 0, steps_scale, changes))
+    return row_hash(row_config(row, 0, steps_scale, changes))
+
+
+def row_hash(config: ConfigDict) -> str:
+    """Returns the hash by which runs are of one row: neither the seed nor how often a run is evaluated enters.
+
+    Evaluations change nothing of what a run learns, unless they decide when it ends (early stopping).
+    """
+    alike = config.copy_and_resolve_references()
+    alike.seed = 0
+    if not config.early_stopping.patience:
+        alike.eval_every = base_config().eval_every
+    return config_hash(alike)
 
 
 def as_asked(config: ConfigDict) -> ConfigDict:
@@ -120,9 +133,6 @@ def index_runs(root: str | Path) -> RunIndex:
         if changes:  # no table must take it for a run of its last config
             unreadable.append(f"{folder}: {changed(changes)}")
             continue
-        seed, scale = config.seed, config.steps_scale
-        found = Found(Path(folder), seed, scale, from_weights=config.init_hash is not None)
-        config = as_asked(config)
-        config.seed = 0
-        runs.setdefault(config_hash(config), []).append(found)
+        found = Found(Path(folder), config.seed, config.steps_scale, config.eval_every, config.init_hash is not None)
+        runs.setdefault(row_hash(as_asked(config)), []).append(found)
     return RunIndex(top, {key: tuple(found) for key, found in runs.items()}, tuple(unreadable))

@@ -8,6 +8,7 @@ from experiments.estimate import Rates, duration, net_key, operations, recorded_
 from experiments.experiment import Row, row_config
 from experiments.launchers.process import request
 from experiments.plan import FAILURE, State, make_plan, status
+from experiments.run_index import index_runs
 from experiments.train_run import carry_out
 from resnet_jax.config import model_overrides
 from resnet_jax.errors import UserError
@@ -72,6 +73,20 @@ def test_states(tmp_path, monkeypatch):
     assert same_hardware(hardware, hardware)
     elsewhere = recorded_rates(tmp_path, hardware | {"device": "TPU v9"})
     assert elsewhere.seconds(missing.config, 6) is None
+
+
+def test_runs_evaluated_more_rarely_are_done_or_go_on_as_they_began(tmp_path):
+    tables = [table(tiny_row("one"), seeds=3)]
+    rare = make_plan(tables, tmp_path, changes={"eval_every": 6})
+    carry_out(request(rare.trials[0]))
+    with pytest.raises(KeyboardInterrupt):
+        fit(rare.trials[1].config, rare.trials[1].folder, DiesAt(3))
+    plan = make_plan(tables, tmp_path, index=index_runs(tmp_path))
+    assert states(plan) == [State.DONE, State.PART, State.MISSING]
+    for trial in plan.trials[1:]:
+        carry_out(request(trial))
+    assert states(plan) == [State.DONE] * 3 and len(list(tmp_path.iterdir())) == 3
+    assert [status(trial).state for trial in rare.trials] == [State.DONE, State.DONE, State.MISSING]
 
 
 @pytest.mark.parametrize(

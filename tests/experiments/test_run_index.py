@@ -56,6 +56,21 @@ def test_a_run_is_the_same_however_it_is_carried_out(tmp_path):
     assert len(index_runs(tmp_path).find(RESNET20, changes={"dtype": "bfloat16"})) == 1
 
 
+def test_a_run_counts_however_often_it_was_evaluated(tmp_path):
+    """But not where evaluations decide when it ends."""
+    write_row(tmp_path, RESNET20, [14.0], scale=0.1)
+    rare = row_config(RESNET20, 1, 0.1, {"eval_every": 1600})
+    assert rare.eval_every == 160 and config_hash(rare) != config_hash(row_config(RESNET20, 1, 0.1))
+    write_run(tmp_path, rare, 15.0)
+    index = index_runs(tmp_path)
+    assert [found.seed for found in index.find(RESNET20, 0.1)] == [0, 1]
+    assert entries("he2015.table6", tmp_path)["resnet20-0.1"].measures[0].ours.values == (14.0, 15.0)
+    stops = {"early_stopping.patience": 3, "data.held_out": 5000}
+    write_run(tmp_path / "stops", row_config(RESNET20, 0, 0.1, stops | {"eval_every": 1600}), 16.0)
+    index = index_runs(tmp_path / "stops")
+    assert index.find(RESNET20, 0.1, stops) == [] and index.find(RESNET20, 0.1, stops | {"eval_every": 1600})
+
+
 def test_two_records_of_one_run_count_once(tmp_path):
     write_run(tmp_path / "a", row_config(RESNET20), 8.5, finished=False)
     write_run(tmp_path / "b", row_config(RESNET20), 8.6)
