@@ -184,16 +184,13 @@ class Stage(nn.Module):
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
         # Variables are made unit by unit in any case, so that they are the same.
         scanned = self.scan and not self.is_initializing()
-        for i in range(1, 2 if scanned else self.size + 1):
-            unit = self.unit(
-                strides=self.strides if i == 1 else 1,
-                first=self.first and i == 1,
-                drop_rate=self.drop_rates[i - 1] if self.drop_rates else 0.0,
-                dilations=self.dilations if i == 1 else (self.dilations[1], self.dilations[1]),
-                name=f"block{i}",
-            )
-            x = unit(x, train)
+        drop_rates = self.drop_rates or (0.0,) * self.size
+        first = partial(self.unit, strides=self.strides, first=self.first, dilations=self.dilations)
+        rest = partial(self.unit, strides=1, first=False, dilations=(self.dilations[1],) * 2)
+        x = first(drop_rate=drop_rates[0], name="block1")(x, train)
         if scanned and self.size > 1:
             names = [f"block{i}" for i in range(2, self.size + 1)]
-            x = scan_units(self, self.unit(strides=1, first=False, parent=None), names, x, train)
+            return scan_units(self, rest(parent=None), names, x, train)
+        for i in range(2, self.size + 1):
+            x = rest(drop_rate=drop_rates[i - 1], name=f"block{i}")(x, train)
         return x

@@ -35,6 +35,7 @@ def trained(model, variables, images):
     [
         {"shortcut": "A"},
         {"block": "bottleneck", "shortcut": "C", "activation": "full_preactivation", "remat": True},
+        {"stage_sizes": (2, 3), "output_stride": 1},
     ],
 )
 def test_a_loop_computes_what_the_unrolled_net_does(fields):
