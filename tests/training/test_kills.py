@@ -6,7 +6,7 @@ from tests.training.clocks import jumping_clock
 from tests.training.kills import OPTIONS, compare
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(6, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_kills(tmp_path, kills):
     """The first (and sixth) while it starts, the others while it trains, with all that a run keeps on the host.
 

@@ -107,7 +107,8 @@ def test_ctrl_c_in_one_stops_all(folder):
     stop_one(folder / "interrupted", folder / "cache", 0, signal.SIGINT)
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
+@pytest.mark.long
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_brings_the_others_down_and_the_rerun_goes_on(whole, folder, victim):
     """Bitwise: the rerun ends as the run that was left alone, with every line once."""
     workdir = folder / f"killed{victim}"
