@@ -20,13 +20,21 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     Text is stored as UTF-8. A file beside it is written first, with the host, the process and `.partial` appended to
     the name: of several processes that write one file, the last to end wins. What killed ones left is removed.
 
+    A link stays, and the file that it leads to is written. A device or pipe, as /dev/null or /dev/stdout, takes the
+    bytes as they are.
+
     Raises:
       OSError: if it cannot be written, as on a full disk; the old file stays.
     """
+    content = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file() and not path.is_dir():  # replaced by a file, it would be gone for everyone
+        path.write_bytes(content)
+        return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f"{path.name}.{os.uname().nodename[:40]}-{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
             # Otherwise a loss of power could keep the new name and lose the content.
             file.flush()
             os.fsync(file.fileno())

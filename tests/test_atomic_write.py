@@ -63,6 +63,22 @@ def test_what_killed_processes_left_is_removed(tmp_path):
     assert {entry.name for entry in tmp_path.iterdir()} == {"file[1]", alive.name, others.name}
 
 
+def test_a_pipe_and_a_link_stay(tmp_path):
+    """A rename would put a file in their place: /dev/null would be gone for the whole machine."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(pipe, "bytes")
+    assert pipe.is_fifo() and os.read(reader, 100) == b"bytes"
+    os.close(reader)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_text("old")
+    link.symlink_to("folder/file")
+    atomic_write(link, "new")
+    assert link.is_symlink() and (tmp_path / "folder/file").read_text() == "new"
+    assert {entry.name for entry in tmp_path.rglob("*")} == {"pipe", "link", "folder", "file"}
+
+
 @pytest.mark.parametrize(("text", "message"), [("{", "cannot read"), ("[1]", "holds no JSON object")])
 def test_what_is_no_object_is_refused(text, message, tmp_path):
     path = tmp_path / "file.json"

@@ -1,6 +1,5 @@
 """Parses command lines by absl and ml_collections; each verb has its own flags."""
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -82,7 +81,7 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
                 print(f"  --{name}: {values[name].help}{shown}")
         sys.exit(0)
     try:
-        return values(["resnet_jax", *arguments])[1:]
+        extra: list[str] = values(["resnet_jax", *arguments])[1:]
     except UserError:
         raise
     except flags.UnrecognizedFlagError as error:
@@ -96,14 +95,17 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
                 raise unknown_name("config field", field, flatten(base_config())) from error
         if "has no attribute 'get_config'" in str(error):
             raise UserError("the config file has no function get_config(net), which returns the config") from error
-        raise UserError(_one_line(error)) from error
+        raise _config_fails(error) from error
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
-        text = _one_line(error)
-        if "Error whilst parsing config file: Traceback" in text:  # its last part says what
-            text = "the config file fails: " + re.findall(r"\w+(?:Error|Exception)?: (?:(?!\w+Error: ).)*$", text)[-1]
-        raise UserError(text) from error
-    except Exception as error:  # of a config file
-        raise UserError(f"the config file fails: {type(error).__name__}: {_one_line(error)}") from error
+        cause: BaseException | None = error
+        while cause is not None and "Error whilst parsing config file" in str(cause):  # with the whole traceback
+            cause = cause.__context__
+        raise UserError(_one_line(error)) if cause is error else _config_fails(cause or error) from error
+    except Exception as error:
+        raise _config_fails(error.__cause__ or error) from error
+    if "config" in values and values["config"].present and values.config is None:
+        raise UserError("the config file's get_config returns no ConfigDict, but None")
+    return extra
 
 
 def numbers(values: flags.FlagValues, name: str, kind: Callable[[str], Number], what: str) -> list[Number]:
@@ -138,9 +140,12 @@ def parse_with_config(values: flags.FlagValues, usage: str, arguments: Sequence[
 
 def read_config(values: flags.FlagValues) -> ConfigDict:
     """Returns the config; raises UserError if its file does not give one."""
-    if not isinstance(values.config, ConfigDict):
-        raise UserError(f"the config file's get_config returns no ConfigDict, but {type(values.config).__name__}")
-    return values.config
+    if isinstance(values.config, ConfigDict):
+        return values.config
+    # ml_collections keeps an OSError, such as that of a file that the config file reads, in the place of the config.
+    if kept := getattr(values.config, "__dict__", {}).get("_error"):
+        raise _config_fails(kept)
+    raise UserError(f"the config file's get_config returns no ConfigDict, but {type(values.config).__name__}")
 
 
 def _unknown_flag(values: flags.FlagValues, error: flags.UnrecognizedFlagError) -> UserError:
@@ -156,5 +161,11 @@ def _unknown_flag(values: flags.FlagValues, error: flags.UnrecognizedFlagError) 
     return UserError(_one_line(error))
 
 
-def _one_line(error: Exception) -> str:
+def _config_fails(error: BaseException) -> UserError:
+    """Returns the error for what a config file raised."""
+    text = _one_line(error)
+    return UserError(f"the config file fails: {type(error).__name__}{': ' + text if text else ''}")
+
+
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())

@@ -50,7 +50,7 @@ def print_answer(answer: dict[str, Any], many: bool, lines: Callable[[dict[str, 
     print(printable(answer["image"] + (f" ({answer['note']})" if "note" in answer else "")))
     for line in lines(answer):
         print(f"  {printable(line)}")
-    sys.stdout.flush()
+    print(end="", flush=True)
 
 
 def output_path(image: str, out: str | None, kind: str, written: set[Path]) -> Path:

@@ -45,8 +45,7 @@ def run_command(command: Callable[[], object], compilation_cache: bool = True) -
     _write_anything()
     try:
         status = _carry_out(command)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what is left would fail at the exit, in more lines
+        print(end="", flush=True)  # what is left would fail at the exit, in more lines
         return status
     except BrokenPipeError:
         _discard_output()
@@ -89,7 +88,7 @@ def _carry_out(command: Callable[[], object]) -> int:
         if exit.code == 1 and isinstance(exit.__context__, BrokenPipeError):
             raise exit.__context__ from None
         if not exit.code:
-            sys.stdout.flush()  # --help
+            print(end="", flush=True)  # --help
         raise
     return 0
 

@@ -273,6 +273,9 @@ def make_streaming(config: ConfigDict, mesh: Mesh) -> StreamingPipeline:
     if data.held_out:
         raise UserError(f"config.data.held_out={data.held_out} is for sets that live on the devices, not {data.name}; "
                         "there is config.data.held_out_share")  # fmt: skip
+    if data.resize:
+        raise UserError(f"config.data.resize={data.resize} is for sets that live on the devices, not {data.name}; "
+                        "config.data.image_size is the size of its crops")  # fmt: skip
     # The folder names the set; data_dir, which may be given when evaluating, says where it is now.
     train, test, evaluated_on, remarks = open_splits(
         data.name, data.data_dir or data.folder, data.held_out_share, data.eval_split

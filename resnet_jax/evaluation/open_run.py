@@ -109,7 +109,8 @@ def open_weights(path: str | Path, config: ConfigDict,
       path: as `load_weights` takes it.
       config: a run's config, of which `data`, `dtype`, `precision` and `batch_size` are used. `data.normalization` may
         be `GIVEN`.
-      warn: called with a sentence if images are normalised differently than for the weights.
+      warn: called with a sentence if images are normalised differently than for the weights, and if the set's classes
+        have other names, or stand in another order.
 
     Raises:
       UserError: for weights or data that cannot be read, or whose classes or channels differ.
@@ -168,8 +169,15 @@ def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: b
 
 
 def _differences(run: OpenRun, weights: Weights) -> Iterator[str]:
-    """Yields a sentence if images are normalised differently than for the weights."""
-    shown = run.trainer.pipeline.test
+    """Yields a sentence if classes or the normalisation of images are others than the weights are for."""
+    classes, shown = run.trainer.pipeline.classes, run.trainer.pipeline.test
+    for label, (known, found) in enumerate(zip(weights.classes, classes, strict=False)):
+        if known != found:
+            yield (
+                f"label {label} is {found!r} in {run.config.data.name} and {known!r} in {run}: if that is no other "
+                "name of the same class, the errors mean nothing"
+            )
+            break
     for name, theirs, here in (("mean", weights.mean, shown["mean"]), ("deviation", weights.std, shown["std"])):
         if theirs.shape != here.shape or not np.allclose(theirs, here, atol=1e-3):
             yield (

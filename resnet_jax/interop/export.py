@@ -15,6 +15,7 @@ from resnet_jax.interop.weights import Weights
 from resnet_jax.models.detection.fpn import FPNDetector
 from resnet_jax.models.registry import FPN_FIELDS
 from resnet_jax.models.resnet import ResNet
+from resnet_jax.models.strides import total_stride
 from resnet_jax.models.vgg import VGG
 
 _BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -81,13 +82,20 @@ def _check_net(weights: Weights, layout: Layout) -> None:
         raise UserError(f"{layout.projects} has no net like {weights.model}; --format=stablehlo writes it as a program")
     if isinstance(net, VGG) and tuple(net.stage_sizes) != layout.fields.get("stage_sizes"):
         raise UserError(f"{layout.projects} has no net of {'-'.join(map(str, net.stage_sizes))} convolutions")
-    for field, own in (("activation", "original"), ("stem_norm", True)):
-        wanted, value = layout.fields.get(field, own), getattr(net, field, own)
-        if value != wanted:
-            raise UserError(
-                f"{layout.projects} has no net with {field}={value}, as {weights.model} has here: in its names the "
-                "weights would compute something else"
-            )
+    other = {
+        field: value for field, own in (("activation", "original"), ("stem_norm", True))
+        if (value := getattr(net, field, own)) != layout.fields.get(field, own)
+    }  # fmt: skip
+    # What scales a sum in testing has no tensors that could say so.
+    if getattr(net, "shortcut", None) in ("constant_scaling", "dropout"):
+        other["shortcut"] = net.shortcut
+    if getattr(net, "stochastic_depth", 0) and net.stochastic_depth_per == "batch":
+        other["stochastic_depth"] = net.stochastic_depth
+    for field, value in other.items():
+        raise UserError(
+            f"{layout.projects} has no net with {field}={value}, as {weights.model} has here: in its names the "
+            "weights would compute something else; --format=stablehlo writes them as a program"
+        )
     if getattr(net, "padding", "symmetric") != layout.fields.get("padding", "symmetric"):
         raise UserError(f"{layout.projects} pads otherwise than this net, with padding={net.padding}")
 
@@ -107,6 +115,15 @@ def _notes(weights: Weights, layout: Layout) -> tuple[str, ...]:
         notes.append(f"this net's batch norm adds {net.norm_epsilon:g} to variances: the code must be told so")
     if net.block == "bottleneck" and net.stride_on == "1x1":
         notes.append(f"this net strides in its 1x1 convolutions, and the nets of {layout.projects} in their 3x3")
+    whole = total_stride(net.clone(output_stride=None))
+    theirs = min(layout.fields.get("output_stride", whole), whole)
+    if (stride := total_stride(net)) != theirs:
+        notes.append(f"this net's last stage has a stride of {stride} pixels, and that of {layout.projects} one of "
+                     f"{theirs}: the code that loads this must be told so")  # fmt: skip
     if net.shortcut in ("A", "none"):
-        notes.append(f"there are no tensors of shortcuts: the code that loads this must have shortcut {net.shortcut}")
+        zeros = {"none": "", "sides": ", new channels half on each side", "end": ", new channels at the end"}
+        where = zeros["none" if net.shortcut == "none" else net.shortcut_zeros]
+        notes.append(
+            f"there are no tensors of shortcuts: the code that loads this must have shortcut {net.shortcut}{where}"
+        )
     return tuple(notes)

@@ -76,14 +76,15 @@ def fetch(address: str) -> HubFile:
             path = download(name)
         except EntryNotFoundError:
             continue
+        beside = name[: name.rfind("/") + 1]  # the folder: an index names files beside it
         for part in names_in(path) if name.endswith(INDEX_END) else ():
             try:
-                download(part)
+                download(beside + part)
             except EntryNotFoundError as error:
                 raise UserError(f"cannot get {address}: {name} names {part}, which is not there") from error
         for facts in (CONFIG, PREPROCESSOR):  # most have one, or none
             with contextlib.suppress(Exception):
-                hf_hub_download(repo, facts, **here)
+                hf_hub_download(repo, beside + facts, **here)
         return HubFile(path, repo, _commit(path) or revision or "unknown", name)
     raise UserError(f"cannot get {address}: it has no {' or '.join(names[:2])}")
 

@@ -37,6 +37,16 @@ CHOICES = {
     "finetune.head": ("auto", "new", "keep"),
 }
 
+#: Fields that would have no effect but with some values of another one.
+ONLY_WITH = {
+    "regularization.target_threshold": ("loss", ("binary_cross_entropy",)),
+    "optimizer.nesterov": ("optimizer.name", ("sgd", "lars")),
+    "optimizer.trust_coefficient": ("optimizer.name", ("lars",)),
+    "schedule.power": ("schedule.name", ("poly",)),
+    "data.mean": ("data.normalization", ("weights",)),
+    "data.std": ("data.normalization", ("weights",)),
+}
+
 #: Numbers that must be 1 or more. All others but a net's fields must be 0 or more.
 FROM_ONE = frozenset({
     "steps", "batch_size", "accumulate", "eval_every", "log_every", "checkpoint_every", "keep_checkpoints",
@@ -92,11 +102,10 @@ def validate_config(config: ConfigDict) -> None:
     profile = tuple(flat["profile_steps"])
     if profile and not (len(profile) == 2 and _whole(profile) and profile[0] <= profile[1]):
         raise UserError(f"config.profile_steps={profile} must be the first and the last step of a trace, as 10,20")
-    if flat["regularization.target_threshold"] and flat["loss"] != "binary_cross_entropy":
-        raise UserError(
-            f"config.regularization.target_threshold={flat['regularization.target_threshold']} is for "
-            f"config.loss=binary_cross_entropy, not {flat['loss']}"
-        )
+    for field, (choice, values) in ONLY_WITH.items():
+        if flat[field] != known[field] and flat[choice] not in values:
+            raise UserError(f"config.{field}={flat[field]} is for config.{choice}={' or '.join(values)}, not "
+                            f"{flat[choice]}")  # fmt: skip
     _check_fractions(flat, "schedule.boundaries")
     _check_sizes(flat)
     _check_finetuning(flat)
@@ -147,6 +156,11 @@ def _check_sizes(flat: Mapping[str, Any]) -> None:
     if flat["data.name"] not in STREAMED and not flat["data.name"].startswith(TFDS):
         if sizes:
             raise UserError(f"config.data.train_sizes={sizes} is for {' and '.join(STREAMED)}, not {flat['data.name']}")
+        # Once the weights are known, it may be theirs.
+        own = (0, base_config().data.image_size) if flat["init_hash"] is None else (size,)
+        if flat["task"] == "classification" and size not in own:
+            raise UserError(f"config.data.image_size={size} is for {' and '.join(STREAMED)}, not {flat['data.name']}, "
+                            f"whose images have one size; config.data.resize={size} changes it")  # fmt: skip
         return
     trained = max(sizes or (size,)) if flat["data.crop"] != "aspect" else 0
     for field, pixels, least in (
@@ -193,7 +207,7 @@ OF_TASK = {
                      "data.instances", "data.sbd", "data.scale", "data.scale_from"),
     "detection": ("detection.trained", "detection.proposals_from"),
     "classification": ("loss", "regularization.label_smoothing", "regularization.mixup", "regularization.cutmix",
-                       "data.held_out", "data.random_erasing", "data.rand_augment.operations"),
+                       "data.held_out", "data.random_erasing", "data.rand_augment.operations", "data.resize"),
 }  # fmt: skip
 
 

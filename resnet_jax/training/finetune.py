@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import Array
 from ml_collections import ConfigDict
 
-from resnet_jax.errors import UserError
+from resnet_jax.errors import UserError, some
 from resnet_jax.models.norm import BatchNorm
 from resnet_jax.models.scan import unrolled
 from resnet_jax.training.optimizer import make_optimizer
@@ -26,6 +26,9 @@ def changes_training(config: ConfigDict) -> bool:
 
 #: Layers whose outputs are the classes.
 CLASS_LAYERS = ("head", "head_boxes", "aux_head")
+
+#: How the names of parts begin, from the images to the classifier.
+KINDS = ("stem", "stage", "fc", "head")
 
 #: Parts of nets behind the last stage, which depend on the task.
 HEAD_PARTS = (*CLASS_LAYERS, "decoder", "aux", "fpn", "rpn", "region_head")
@@ -58,12 +61,12 @@ def patterns(config: ConfigDict) -> list[str]:
 def groups(params: Any) -> list[str]:
     """Returns the parts of a net that `layer_decay` counts, from the images to the classifier: stem, stage1, ..., head.
 
-    A batch norm behind the last unit (`final`) has the last stage's rate and is left out.
+    A batch norm behind the last unit (`final`) has the last stage's rate and is left out. Parts that no net here has
+    come last.
     """
 
     def place(name: str) -> tuple[int, str]:
-        kinds = ("stem", "stage", "fc", "head")
-        return next(i for i, kind in enumerate(kinds) if name.startswith(kind)), name.zfill(8)
+        return next((i for i, kind in enumerate(KINDS) if name.startswith(kind)), len(KINDS)), name.zfill(8)
 
     return sorted((name for name in params if name != "final" and (name == "head" or not is_head(name))), key=place)
 
@@ -93,10 +96,17 @@ def check_parts(config: ConfigDict, params: Any) -> None:
     """Checks `frozen` against a net's parameters, or their shapes.
 
     Raises:
-      UserError: for an entry that names nothing, and if nothing is left to train.
+      UserError: for an entry that names nothing, if nothing is left to train, and for rates by depth of a net of the
+        user's own whose depth no name tells.
     """
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     tune = config.finetune
+    unknown = [name for name in groups(params) if not name.startswith(KINDS)]
+    if tune.layer_decay != 1 and unknown:
+        raise UserError(f"config.finetune.layer_decay counts the parts stem, stage1, ..., head, and this net has "
+                        f"{some(unknown, 4)}")  # fmt: skip
+    if tune.head_rate != 1 and not any(map(is_head, names)):
+        raise UserError(f"config.finetune.head_rate is for the part head, and this net has {some(groups(params), 4)}")
     for pattern in patterns(tune):
         one = ConfigDict({"linear_probe": False, "frozen": pattern})
         if not any(is_frozen(one, name) for name in names):

@@ -6,7 +6,6 @@ They would else wait for it in the next sum over the devices, and then only know
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from typing import Any
@@ -123,5 +122,5 @@ def _leave_together(status: int) -> None:
     if jax.process_index() == 0:
         time.sleep(_LAST)
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
+        print(end="", flush=True)
     os._exit(status)

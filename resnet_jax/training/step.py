@@ -201,7 +201,9 @@ def make_accumulated_gradients(
 ) -> Callable[..., tuple[Any, Any, Metrics]]:
     """Returns what `make_gradients` does, the batch taken in consecutive micro-batches whose results are averaged.
 
-    That equals the whole batch's gradient if no statistics cross micro-batches: with batch-norm groups that divide one.
+    That equals the whole batch's gradient if no statistics cross micro-batches, with batch-norm groups that divide one,
+    and if the loss is a mean over examples: those of segmentation and detection are means over the labelled pixels and
+    the drawn boxes, of which one micro-batch may have fewer than another.
     All micro-batches start from the same running statistics, so that these follow the groups' average, too. Dropout
     draws other masks.
     """

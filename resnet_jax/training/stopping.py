@@ -13,7 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from resnet_jax.data.sampling import batch_numbers
-from resnet_jax.tasks.task import Task
+from resnet_jax.tasks.task import Task, spelt
 
 #: How often `on_nan="rollback"` goes back before it gives up.
 MAX_ROLLBACKS = 10
@@ -47,12 +47,13 @@ class LossGuard:
         """Takes a step's loss into the average.
 
         Raises:
-          Diverged: if the loss or the update is not finite, or the loss jumped.
+          Diverged: if the loss, the update or another metric is not finite, or the loss jumped.
         """
         # A loss that is finite can have a gradient that is not: found before a checkpoint holds its update.
-        for name, words in (("loss", "loss"), ("update_norm", "update's norm")):
+        words = {"loss": "loss", "update_norm": "update's norm"}
+        for name in (*words, *metrics):
             if not math.isfinite(metrics[name]):
-                raise Diverged(step, f"the {words} became {metrics[name]}")
+                raise Diverged(step, f"the {words.get(name) or spelt(name)} became {metrics[name]}")
         loss = metrics["loss"]
         # Small losses scatter by large factors. Only a batch that is worse than guessing counts.
         usual = max(loss if self.average is None else self.average, self._chance_loss)

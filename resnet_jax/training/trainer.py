@@ -130,10 +130,18 @@ class Trainer:
     def notes(self) -> Iterator[str]:
         """Gives sentences that the user should know ahead of the first step."""
         config, schedule = self.config, self.config.schedule
+        of_examples = config.task == "classification"
         if config.accumulate > 1 and not getattr(self.model, "bn_group_size", 0):
+            independent = "; with config.model.bn_group_size set, the result does not depend on config.accumulate"
             yield (
-                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch; "
-                "with config.model.bn_group_size set, the result does not depend on config.accumulate"
+                f"batch statistics are over the {config.batch_size // config.accumulate} examples of a micro-batch"
+                f"{independent if of_examples else ''}"
+            )
+        if config.accumulate > 1 and not of_examples:
+            yield (
+                "the loss is the mean of those of micro-batches, each a mean over its own "
+                f"{'pixels' if config.task == 'segmentation' else 'anchors and regions'}, of which one may have fewer "
+                "than another: the result depends on config.accumulate"
             )
         if self.summary.depth >= LONG_TO_COMPILE and not getattr(self.model, "scan", False):
             slower = platform(self.mesh) == "cpu" and not kernels_in_use(list(self.mesh.devices.flat))

@@ -63,6 +63,11 @@ def test_train(capsys, tmp_path, config, extra, message):
         ("def get_config(net):\n    return 3", "returns no ConfigDict, but int"),
         ("def get_config(net):\n    return 1 / 0", "the config file fails: ZeroDivisionError"),
         ("def get_config(:", "invalid syntax"),
+        ("raise ValueError", "the config file fails: ValueError\n"),
+        ("def get_config(net):\n    return {}['a']", "the config file fails: KeyError: 'a'"),
+        ("def get_config(net):\n    raise ValueError('a: b\\nc: d')", "the config file fails: ValueError: a: b c: d"),
+        ("def get_config(net):\n    open('/no/file')", "the config file fails: FileNotFoundError: [Errno 2]"),
+        ("def get_config(net):\n    pass", "returns no ConfigDict, but None"),
     ],
 )
 def test_a_config_file_of_ones_own(capsys, tmp_path, text, message):

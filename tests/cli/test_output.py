@@ -31,8 +31,10 @@ def test_a_reader_that_is_gone_ends_it_in_silence(command):
     assert done.stderr == "status 141\n"
 
 
-def test_no_output_at_all_is_fine():
-    assert shell(f"{sys.executable} -m resnet_jax summary --list >&-").returncode == 0
+@pytest.mark.parametrize("words", ["summary --list", "summary --help", "--help"])
+def test_no_output_at_all_is_fine(words):
+    done = shell(f"{sys.executable} -m resnet_jax {words} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_terminal_of_few_letters():

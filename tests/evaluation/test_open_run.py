@@ -74,6 +74,15 @@ def test_another_normalisation_is_doubted_and_counts(trained):
     assert evaluate(run).test_loss != evaluate(folder).test_loss
 
 
+def test_classes_in_another_order_are_doubted(trained, tmp_path):
+    """As many classes, and every image of two of them counts as wrong."""
+    config, folder = trained
+    weights, warned = load_weights(folder), []
+    named = dataclasses.replace(weights, classes=tuple("1023456789"))
+    open_weights(save_weights(named, tmp_path / "w"), config, warned.append)
+    assert len(warned) == 1 and "label 0 is '0' in digits and '1' in" in warned[0]
+
+
 def test_what_does_not_fit_is_said(trained, tmp_path):
     config, folder = trained
     weights = load_weights(folder)

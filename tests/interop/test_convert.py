@@ -245,3 +245,46 @@ def test_nets_that_no_project_has_are_refused(tmp_path):
     gated.variables["params"]["stage1"]["block1"]["shortcut"] = {"gate": {"bias": np.zeros(4, np.float32)}}
     with pytest.raises(UserError, match="no net with params/stage1/block1/shortcut/gate/bias"):
         state_dict(gated, "akamaster")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"stochastic_depth": 0.5}, {"shortcut": "constant_scaling", "residual_scale": 0.5}, {"shortcut": "dropout"}],
+)
+def test_sums_that_are_scaled_in_testing_are_refused(fields):
+    """They have a plain net's tensors, and in a plain net's code other logits."""
+    weights = convert(file_of(TENSORS)).weights
+    scaled = dataclasses.replace(weights, fields=weights.fields | fields)
+    images = made.images(32)
+    logits, others = (x.create_model().apply(x.variables, images) for x in (weights, scaled))
+    assert np.abs(logits - others).max() > 0.1 * np.std(logits)
+    with pytest.raises(UserError, match=f"has no net with {list(fields)[0]}="):
+        state_dict(scaled, "akamaster")
+    # "drop path" scales in training alone
+    state_dict(
+        dataclasses.replace(
+            weights, fields=weights.fields | {"stochastic_depth": 0.5, "stochastic_depth_per": "example"}
+        ),
+        "akamaster",
+    )
+
+
+def test_strides_and_zeros_that_no_tensor_tells_are_said(tmp_path):
+    def notes(tensors, **fields):
+        weights = convert(file_of(tensors)).weights
+        changed = dataclasses.replace(weights, fields=weights.fields | fields)
+        return " ".join(export_safetensors(changed, tmp_path / "x.safetensors")["notes"])
+
+    assert "shortcut A, new channels half on each side" in notes(TENSORS)
+    assert "shortcut A, new channels at the end" in notes(TENSORS, shortcut_zeros="end")
+    deep = files_made.tensors_of(
+        "torchvision", "resnet18", stage_sizes=(1, 1, 1, 1), widths=(4, 8, 16, 32), num_classes=7
+    )
+    assert "stride" not in notes(deep) and "stride" not in notes(deep, output_stride=32)
+    assert "last stage has a stride of 16 pixels, and that of torchvision" in notes(deep, output_stride=16)
+    segments = {"head": "fcn", "aux_head": False, "stride_on": "1x1", "num_classes": 7}
+    fcn = files_made.tensors_of(
+        "torchvision_fcn", "resnet18", stage_sizes=(1, 1, 1, 1), widths=(4, 8, 16, 32), output_stride=8, **segments
+    )
+    assert "stride" not in notes(fcn)
+    assert "stride of 32 pixels, and that of torchvision's fcn one of 8" in notes(fcn, output_stride=None)

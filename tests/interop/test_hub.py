@@ -73,6 +73,23 @@ def test_weights_in_several_files_and_the_facts_beside_them(cache):
         hub.fetch("hf:who/net")
 
 
+def test_a_file_in_a_folder_and_what_lies_beside_it(cache):
+    """As diffusers and repositories of several nets have them; another net's facts lie at the top."""
+    folder, asked = cache
+    (folder / "small").mkdir()
+    write(folder / "small", "model-00001-of-00001.safetensors")
+    names = safetensors.numpy.load_file(folder / "small/model-00001-of-00001.safetensors")
+    places = dict.fromkeys(names, "model-00001-of-00001.safetensors")
+    (folder / "small/model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    (folder / "small/config.json").write_text('{"architecture": "resnet18", "label_names": ["a", "b", "c"]}')
+    (folder / "config.json").write_text('{"architecture": "resnet18", "label_names": ["x", "y", "z"]}')
+    weights = import_weights("hf:who/net:small/model.safetensors.index.json").weights
+    assert weights.classes == ("a", "b", "c")
+    assert [name for _, name, _ in asked] == [f"small/{name}" for name in (
+        "model.safetensors.index.json", "model-00001-of-00001.safetensors", "config.json", "preprocessor_config.json",
+    )]  # fmt: skip
+
+
 @pytest.mark.parametrize("address", ["hf:net", "hf:who/net/model.bin", "hf:", "hf:who/net@"])
 def test_an_address_that_is_none(address):
     with pytest.raises(UserError, match="must be hf:OWNER/NAME"):

@@ -179,6 +179,19 @@ def test_parts_that_are_not_there_and_nothing_left_are_said():
         check_parts(tuned(frozen="stem,stage1,head"), params)
 
 
+def test_a_net_of_ones_own_has_parts_of_other_names():
+    """Frozen parts go by any name; rates by depth need those that tell the depth."""
+    params = {"convolution": {"kernel": np.zeros(3)}, "classes": {"kernel": np.zeros(3)}}
+    check_parts(tuned(frozen="convolution"), params)
+    for fields, message in (
+        ({"frozen": "stem"}, "which is no part of .*: its parts are classes, convolution"),
+        ({"layer_decay": 0.5}, r"counts the parts stem, stage1, \.\.\., head, and this net has classes, convolution"),
+        ({"head_rate": 10.0}, "head_rate is for the part head, and this net has classes, convolution"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_parts(tuned(**fields), params)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -166,6 +166,20 @@ def test_an_infinite_gradient_of_a_finite_loss_is_caught_before_it_is_saved(tiny
     assert not [p for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()]
 
 
+class Huge(Classification):
+    """Adds a term to the loss that is zero, and whose gradient is finite and has a norm that float32 cannot hold."""
+
+    def loss(self, outputs, inputs, targets):
+        loss, metrics = super().loss(outputs, inputs, targets)
+        return loss + 1e25 * jnp.sum(outputs - jax.lax.stop_gradient(outputs)), metrics
+
+
+def test_an_update_that_hides_its_gradient_is_caught(tiny_config, tmp_path):
+    """LAMB divides by the gradient's size, which leaves an update of a usual one: JSON cannot hold the norm."""
+    with pytest.raises(UserError, match=r"the gradient norm became inf at step 1;"):
+        fit(tiny_config(optimizer__name="lamb"), tmp_path / "run", task=Huge(10))
+
+
 def test_the_schedule_reaches_the_record(tiny_config, tmp_path):
     """Warm-up over two steps, drops after 1/2 and 3/4 of eight: each rate at its step."""
     fields = {"warmup": "steps", "warmup_steps": 2, "warmup_rate": 0.001}

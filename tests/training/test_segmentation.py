@@ -19,6 +19,7 @@ from resnet_jax.evaluation.open_run import open_run
 from resnet_jax.evaluation.segmentation import evaluate_segmentation
 from resnet_jax.report.run_data import load_run
 from resnet_jax.report.table import runs_grid
+from resnet_jax.tasks.segmentation import Segmentation
 from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.loop import fit
 from resnet_jax.training.trainer import make_trainer
@@ -70,6 +71,21 @@ def test_four_devices_agree_with_one(run, tmp_path):
     losses = [[line["loss"] for line in lines(path) if "loss" in line] for path in (whole, tmp_path / "four")]
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
     assert four.metrics["test_loss"] == pytest.approx(result.metrics["test_loss"], rel=0.02)
+
+
+def test_micro_batches_with_fewer_labelled_pixels_count_as_much_as_others(folder):
+    """That is said: the mean of the halves' losses is not that of the whole, here in NumPy."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(4, 8, 8, 2)).astype(np.float32), rng.integers(0, 2, (4, 8, 8))
+    labels[:2, 1:] = 255
+    shifted = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, (labels % 255)[..., None], -1)[..., 0]
+    whole, halves = shifted[labels < 255].mean(), [shifted[i][labels[i] < 255].mean() for i in (slice(2), slice(2, 4))]
+    task = Segmentation(2)
+    assert task.loss(logits, None, labels)[0] == pytest.approx(whole, rel=1e-5)
+    assert [float(task.loss(logits[i], None, labels[i])[0]) for i in (slice(2), slice(2, 4))] == pytest.approx(halves)
+    assert abs(np.mean(halves) - whole) > 0.01 * whole
+    notes = " ".join(make_trainer(make_config(folder, accumulate=2), jax.devices()[:1]).notes())
+    assert "over its own pixels" in notes and "does not depend" not in notes
 
 
 def test_the_record_has_the_tasks_metrics(run):

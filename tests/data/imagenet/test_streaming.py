@@ -202,6 +202,7 @@ def test_mistakes(tiny_folder, tmp_path):
         ({"data__data_dir": str(tmp_path / "no")}, "cannot be read: No such file"),
         ({"data__name": "imagenet", "data__data_dir": str(tmp_path / "no")}, "config.data.data_dir=.* is not a folder"),
         ({"data__held_out": 5}, "held_out"),
+        ({"data__resize": 24}, "resize=24 is for sets that live on the devices"),
         ({"data__normalization": "per_channel"}, "per_channel"),
         ({"data__crop": "random"}, "must be one of scale, aspect, center"),
         ({"data__shorter_side": (24, 18)}, "shorter_side"),
