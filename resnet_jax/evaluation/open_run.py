@@ -110,7 +110,7 @@ def open_weights(path: str | Path, config: ConfigDict,
       config: a run's config, of which `data`, `dtype`, `precision` and `batch_size` are used. `data.normalization` may
         be `GIVEN`.
       warn: called with a sentence if images are normalised differently than for the weights, and if the set's classes
-        have other names, or stand in another order.
+        stand in another order.
 
     Raises:
       UserError: for weights or data that cannot be read, or whose classes or channels differ.
@@ -169,13 +169,14 @@ def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: b
 
 
 def _differences(run: OpenRun, weights: Weights) -> Iterator[str]:
-    """Yields a sentence if classes or the normalisation of images are others than the weights are for."""
+    """Yields a sentence if the order of classes or the normalisation of images is another than the weights'."""
     classes, shown = run.trainer.pipeline.classes, run.trainer.pipeline.test
     for label, (known, found) in enumerate(zip(weights.classes, classes, strict=False)):
-        if known != found:
+        # Names that the other does not have at all may be other words for the same classes, as WordNet's numbers are.
+        if known != found and (known in classes or found in weights.classes):
             yield (
-                f"label {label} is {found!r} in {run.config.data.name} and {known!r} in {run}: if that is no other "
-                "name of the same class, the errors mean nothing"
+                f"label {label} is {found!r} in {run.config.data.name} and {known!r} in {run}: where classes stand in "
+                "another order, the errors mean nothing"
             )
             break
     for name, theirs, here in (("mean", weights.mean, shown["mean"]), ("deviation", weights.std, shown["std"])):

@@ -81,6 +81,9 @@ def test_classes_in_another_order_are_doubted(trained, tmp_path):
     named = dataclasses.replace(weights, classes=tuple("1023456789"))
     open_weights(save_weights(named, tmp_path / "w"), config, warned.append)
     assert len(warned) == 1 and "label 0 is '0' in digits and '1' in" in warned[0]
+    words = dataclasses.replace(weights, classes=("zero", "one", "two", "three", "four", "five", "six", *"789"))
+    open_weights(save_weights(words, tmp_path / "words"), config, warned.append)
+    assert len(warned) == 1, "other words for the same classes"
 
 
 def test_what_does_not_fit_is_said(trained, tmp_path):
