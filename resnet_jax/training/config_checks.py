@@ -81,6 +81,9 @@ def validate_config(config: ConfigDict) -> None:
             raise unknown_name("config field", field, known)
     if missing := sorted(known.keys() - flat.keys()):
         raise UserError(f"the config lacks {', '.join(missing)}; begin with resnet_jax.base_config()")
+    for field, own in known.items():  # None is accepted for a field of any type
+        if flat[field] is None and own is not None:
+            raise UserError(f"config.{field}=None must be of type {type(own).__name__}, as {own!r} is")
     _check_numbers(flat)
     for field, choices in CHOICES.items():
         if flat[field] not in choices:
@@ -137,6 +140,8 @@ def _check_numbers(flat: Mapping[str, Any]) -> None:
                         "the warm-up would never end, or not begin")  # fmt: skip
     if flat["seed"] >= 2**32:
         raise UserError(f"config.seed={flat['seed']} must be below 2**32")  # JAX's keys take no more bits
+    if flat["steps"] >= 2**31:
+        raise UserError(f"config.steps={flat['steps']} must be below 2**31")  # they are counted in int32
 
 
 def _check_sizes(flat: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import jax
@@ -120,11 +121,14 @@ class Detector(nn.Module):
         for field, known in (("region_pool", POOLS), ("anchor_grid", GRIDS)):
             if getattr(self, field) not in known:
                 raise unknown_name(field, getattr(self, field), known)
-        if not self.anchor_sizes or not self.anchor_ratios:
-            raise UserError("anchor_sizes and anchor_ratios need one number each at least")
+        for field in ("anchor_sizes", "anchor_ratios"):
+            if not (values := getattr(self, field)) or not all(isinstance(x, Real) for x in values):
+                raise UserError(f"{field}={tuple(values)} must be numbers, one at least")
         for field in ("train_proposals", "test_proposals"):
-            if len(getattr(self, field)) != 2:
-                raise UserError(f"{field}={tuple(getattr(self, field))} must be numbers ahead of NMS and behind it")
+            if len(values := getattr(self, field)) != 2 or not all(isinstance(x, Integral) for x in values):
+                raise UserError(f"{field}={tuple(values)} must be whole numbers, ahead of NMS and behind it")
+        if self.smallest_proposal < 0:
+            raise UserError(f"smallest_proposal={self.smallest_proposal} must be 0 or more, in pixels")
         for field in ("foreground", "rpn_threshold", "nms_threshold", "least_score"):
             if not 0 <= getattr(self, field) <= 1:
                 raise UserError(f"{field}={getattr(self, field)} must be from 0 to 1")
