@@ -23,6 +23,8 @@ NETS = {
     "plain": {"shortcut": "none"},
     "option A": {"shortcut": "A"},
     "gates": {"shortcut": "exclusive_gating"},
+    # A stage that strides projects, though its channels are those ahead of it.
+    "even widths": {"widths": (4, 4, 4), "shortcut": "B"},
 }
 
 
