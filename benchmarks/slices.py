@@ -149,10 +149,10 @@ def compiled_cost(text: str) -> dict[str, Any]:
     lowered, steps = (_flax_step if "flax" in row.fields else _our_step)(row, devices)
     try:
         compiled = compile_program(lowered)
+        seconds = time.process_time() - began
+        cost = cost_of(compiled, chip, steps)
     except OutOfMemory as error:
         return {"needs": error.used, "has": error.capacity, "cpu_seconds": time.process_time() - began}
-    seconds = time.process_time() - began
-    cost = cost_of(compiled, chip, steps)
     return {
         "peak_bytes": cost.peak_bytes, "flops": cost.flops, "memory_bytes": cost.memory_bytes, "cycles": cost.cycles,
         "inner_loops": cost.inner_loops, "collectives": len(cost.collectives),

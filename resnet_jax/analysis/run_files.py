@@ -50,10 +50,10 @@ def drawn_batches(
 
 
 def net_name(config: ConfigDict) -> str:
-    """Returns the name of a run's net in figures: "plain-56", "ResNet-56", "preact ResNet-110"."""
+    """Returns the name of a run's net in figures: "plain-56", "ResNet-56", "preact ResNet-110", "VGG-16"."""
     name = config.model.name.removeprefix("cifar_")
-    kind, _, rest = name.rpartition("resnet")
-    if rest and not name.startswith("plain"):
+    kind, found, rest = name.rpartition("resnet")
+    if found:
         return f"{kind.replace('_', ' ')}ResNet-{rest}"
     return name.replace("plain", "plain-").replace("vgg", "VGG-")
 

@@ -5,8 +5,8 @@ import dataclasses
 from typing import Any
 
 from resnet_jax.aot.hlo import COLLECTIVES, Instruction, Program, layer_of
-from resnet_jax.aot.programs import Compiled
-from resnet_jax.aot.topologies import Chip
+from resnet_jax.aot.programs import Compiled, OutOfMemory
+from resnet_jax.aot.topologies import GIB, Chip
 
 #: What is not of the net's layers: augmentation, loss, update.
 OTHER = "(augmentation, loss, update)"
@@ -94,10 +94,15 @@ def cost_of(compiled: Compiled, chip: Chip, steps: int = 1) -> Cost:
       compiled: the program.
       chip: what it is for.
       steps: that one dispatch makes, as a loop if there are several.
+
+    Raises:
+      OutOfMemory: if it does not fit the chip. XLA's compiler for TPUs refuses it by itself, that for GPUs does not.
     """
     memory: Any = compiled.program.memory_analysis()
     peak = (memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
             + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)  # fmt: skip
+    if peak > chip.memory:
+        raise OutOfMemory(peak / GIB, chip.memory / GIB)
     analysis = compiled.program.cost_analysis() or {}
     if isinstance(analysis, list):
         analysis = analysis[0]

@@ -135,7 +135,10 @@ class Unit(nn.Module):
 
         # A projection is a weight layer too: batch norm follows it where it follows the residual's last layer.
         projection_norm = self.norm if "bn" in order.last else None
-        join = self.shortcut(strides=self.strides, conv=self.conv, norm=projection_norm, name="shortcut")
+        dilates = self.dilations[0] != self.dilations[1]
+        join = self.shortcut(
+            strides=self.strides, dilates=dilates, conv=self.conv, norm=projection_norm, name="shortcut"
+        )
         joined = join(x, activated, residual, train)
         return apply_order(order.after, joined, partial(self.norm, name="bn_after"), train)
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from resnet_jax.errors import UserError, unknown_name
-from resnet_jax.models.blocks import BLOCKS, ORDERS
+from resnet_jax.models.blocks import BLOCKS, ORDERS, stride_index
 from resnet_jax.models.heads import HEADS
 from resnet_jax.models.layers import INIT_MODES, PADDINGS, PRECISIONS
 from resnet_jax.models.shortcuts import SHORTCUTS
@@ -74,6 +74,12 @@ def check_fields(net: "ResNet") -> None:
     possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
     if net.output_stride not in (None, *possible):
         raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")
+    strided = BLOCKS[net.block][stride_index(net.block, net.stride_on)]
+    if net.padding == "same" and strided[0] > 1 and (net.output_stride or possible[-1]) < possible[-1]:
+        raise UserError(
+            f"output_stride={net.output_stride} is not for padding='same', by which {strided[0]}x{strided[0]} kernels "
+            "lie elsewhere where they stride: the same weights would give other values"
+        )
     if net.scan and (net.stochastic_depth or net.unit_dropout or net.shortcut == "dropout"):
         raise UserError(
             "scan is for units that are alike and draw nothing: not with stochastic_depth, unit_dropout or "

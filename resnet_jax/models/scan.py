@@ -38,5 +38,9 @@ def scan_units(stage: nn.Module, unit: nn.Module, names: Sequence[str], x: Array
 
 
 def unrolled(model: nn.Module) -> nn.Module:
-    """The same net without loops: to look into it, since modules inside a loop have no path and no outputs to take."""
-    return model.clone(scan=False) if getattr(model, "scan", False) else model
+    """The same net with every module by itself, to look into it: no loops, no layers folded into one.
+
+    Modules inside a loop have no path, and a convolution that is folded into its batch norm has no output.
+    """
+    together: dict[str, Any] = {field: False for field in ("scan", "fold_norm") if getattr(model, field, False)}
+    return model.clone(**together) if together else model

@@ -28,6 +28,7 @@ class Shortcut(nn.Module):
       gate_bias: initial bias b_g of the gates g(x) = sigmoid(W_g x + b_g).
       dropout_rate: share of the shortcut's entries that `dropout` sets to zero in training.
       zeros: where `identity` adds channels: "sides" or "end".
+      dilates: whether the unit leaves its stride out, see `ResNet.output_stride`: its projection stays.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Shortcut(nn.Module):
     gate_bias: float = 0.0
     dropout_rate: float = 0.5
     zeros: str = "sides"
+    dilates: bool = False
 
     @nn.compact
     def __call__(self, x: Array, activated: Array, residual: Array, train: bool) -> Array:
@@ -84,7 +86,7 @@ def _option_a(unit: Shortcut, x: Array, activated: Array, residual: Array, train
 
 
 def _option_b(unit: Shortcut, x: Array, activated: Array, residual: Array, train: bool) -> Array:
-    if x.shape == residual.shape:
+    if x.shape == residual.shape and not unit.dilates:
         return x + residual
     return unit.projection(activated, residual, train) + residual
 

@@ -167,7 +167,7 @@ def to_grid(entries: Sequence[Entry], notes: Sequence[str] = ()) -> Grid:
         for measure, paper in zip(entry.measures, papers, strict=True):
             cells += [Cell(_paper(measure))] if paper else []
             cells += [_linked(getattr(measure.ours, name) if measure.ours else None, key) for name in statistics]
-            cells += [Cell(_mean(measure.ours), key)]
+            cells += [Cell(_mean(measure.ours, entry.done), key)]
             cells += [Cell(_signed(measure.difference), key), Cell(_within(entry, measure), key)] if paper else []
         cells += [Cell(_pair(entry), key)] if pairs else []
         lines.append(Line(tuple(cells), entry.group, entry.quoted))
@@ -253,10 +253,12 @@ def _paper(measure: Measure) -> str:
     return f"{measure.paper:.2f} ({measure.paper_mean:.2f} {PLUS_MINUS} {measure.paper_std:.2f})"
 
 
-def _mean(ours: Spread | None) -> str:
+def _mean(ours: Spread | None, done: int) -> str:
     if ours is None:
         return ""
-    return f"{ours.mean:.2f}" + ("" if ours.std is None else f" {PLUS_MINUS} {ours.std:.2f}")
+    # A finished run may not be tested yet, or not as the paper tests.
+    part = f" ({ours.n} of {done} runs)" if ours.n < done else ""
+    return f"{ours.mean:.2f}" + ("" if ours.std is None else f" {PLUS_MINUS} {ours.std:.2f}") + part
 
 
 def _runs(entry: Entry) -> str:

@@ -42,10 +42,19 @@ def measured(net, variables, x, layers):
     return {kind: dict(zip(layers, np.asarray(values), strict=True)) for kind, values in found.items()}
 
 
-@pytest.mark.parametrize("fields", [{}, {"shortcut": "none"}, {"activation": "full_preactivation", "remat": True}])
-def test_kernels_are_those_of_training(fields):
+@pytest.mark.parametrize(
+    ("fields", "depth"),
+    [
+        ({}, 6),
+        ({"shortcut": "none"}, 6),
+        ({"activation": "full_preactivation", "remat": True}, 6),
+        # In training, a bottleneck's last convolution has no output then.
+        ({"block": "bottleneck", "shortcut": "B", "fold_norm": True}, 8),
+    ],
+)
+def test_kernels_are_those_of_training(fields, depth):
     net, variables, x, layers = make(**fields)
-    assert layers[0] == "stem/conv" and layers[-1] == "head" and len(layers) == 6
+    assert layers[0] == "stem/conv" and layers[-1] == "head" and len(layers) == depth
     found = measured(net, variables, x, layers)["kernels"]
     grads, _, _ = make_gradients(net, Classification(net.num_classes))(
         variables["params"], variables["batch_stats"], jnp.asarray(x), jnp.asarray(LABELS), jax.random.key(0)

@@ -47,6 +47,13 @@ def test_names(net, name, plain):
     assert is_plain(config)
 
 
+@pytest.mark.parametrize(("net", "name"), [("vgg16", "VGG-16"), ("resnext50_32x4d", "resnext50_32x4d")])
+def test_a_net_of_another_family_is_not_called_a_resnet(net, name):
+    config = get_config("plain56")
+    config.model.name = net
+    assert net_name(config) == name
+
+
 def test_json(tmp_path):
     path = write_json(tmp_path / "a.json", {"x": [1, None]})
     assert read_json(path) == {"x": [1, None]}

@@ -1,5 +1,6 @@
 """Lowering a config's steps from shapes: they are the shapes that a run has."""
 
+import dataclasses
 import os
 import re
 
@@ -115,6 +116,16 @@ def test_out_of_memory_is_read_from_the_compilers_error():
     assert (found.used, found.capacity) == (16.33, 15.75)
     assert "0.58 more" in str(found) and "model.remat" in str(found) and "\n" not in str(found)
     assert OutOfMemory.of("INTERNAL: something else") is None
+
+
+def test_what_a_gpus_compiler_lets_pass_does_not_fit_either():
+    """XLA's compiler for GPUs only warns of a program that is larger than their memory: running it fails."""
+    compiled = compile_program(jax.jit(lambda x: x @ x).lower(jax.ShapeDtypeStruct((512, 512), np.float32)))
+    matrix = 4 * 512**2
+    assert cost_of(compiled, dataclasses.replace(CHIPS["h100"], memory=2.5 * matrix)).peak_bytes >= 2 * matrix
+    with pytest.raises(OutOfMemory, match="out of memory: the step needs") as error:
+        cost_of(compiled, dataclasses.replace(CHIPS["h100"], memory=1.5 * matrix))
+    assert error.value.used * 2**30 >= 2 * matrix
 
 
 def test_unknown_sets_need_their_classes():

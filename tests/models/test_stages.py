@@ -23,6 +23,9 @@ NETS = {
     "plain": {"shortcut": "none"},
     "option A": {"shortcut": "A"},
     "gates": {"shortcut": "exclusive_gating"},
+    # A stage that strides projects, though its channels are those ahead of it.
+    "same padding": {"block": "bottleneck", "padding": "same"},  # whose 1x1 convolutions stride
+    "even widths": {"widths": (4, 4, 4), "shortcut": "B"},
 }
 
 
@@ -111,6 +114,8 @@ def test_torchvision_itself(output_stride):
     ("resnet50", {"output_stride": 7}, r"output_stride=7 is none of this net's: 4, 8, 16, 32"),
     ("resnet50", {"output_stride": 64}, r"output_stride=64 is none"),
     ("cifar_resnet20", {"output_stride": 8}, r"output_stride=8 is none of this net's: 1, 2, 4"),
+    ("resnet18", {"output_stride": 16, "padding": "same"}, r"16 is not for padding='same', .* 3x3 kernels"),
+    ("resnet50", {"output_stride": 16, "padding": "same", "stride_on": "3x3"}, r"output_stride=16 is not for .*'same'"),
     ("vgg16", {"features_only": True}, r"vgg16 has no field 'features_only'"),
 ])  # fmt: skip
 def test_nonsense_is_refused(name, fields, message):

@@ -44,6 +44,13 @@ def test_a_single_run_says_nothing_of_the_spread():
     assert (row["within"], row["our mean ± std"], row["difference"]) == ("–", "8.60", "−0.15")
 
 
+def test_numbers_say_of_how_many_of_the_runs_they_are():
+    """Of three finished runs two were tested by ten crops, say: a mean of two is no mean of three."""
+    measure = Measure("top-1 error (%)", 27.88, ours=spread([27.0, 28.0]))
+    (row,) = cells([Entry("a", "A", done=3, wanted=1, measures=(measure,))])
+    assert (row["runs"], row["our mean ± std"]) == ("3, paper 1", "27.50 ± 0.71 (2 of 3 runs)")
+
+
 def test_rows_without_runs_are_empty():
     (row,) = cells([Entry("a", "A", wanted=1, measures=(Measure("error (%)", 8.75),))])
     assert row == {"net": "A", "runs": "0 of 1", "error (%), paper": "8.75", "our mean ± std": "", "difference": "",
