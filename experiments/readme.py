@@ -48,12 +48,18 @@ def ablation_table(root: Path) -> str:
 
 def measured_on(results: Iterable[Result]) -> str:
     """Returns a sentence on the machines, versions, commits, dates and seeds of some runs."""
-    found = list(results)
-    dates: dict[str, set[str]] = {}
+    found = sorted(results, key=lambda r: r.finished)
+    by_place: dict[str, list[Result]] = {}
     for r in found:
-        place = f"{machine(r.hardware)}, Python {r.versions['python']}, JAX {r.versions['jax']}, commit {r.commit}"
-        dates.setdefault(place, set()).add(r.finished[:10])
-    places = [f"{place}, {' to '.join(sorted({min(days), max(days)}))}" for place, days in sorted(dates.items())]
+        place = f"{machine(r.hardware)}, Python {r.versions['python']}, JAX {r.versions['jax']}"
+        by_place.setdefault(place, []).append(r)
+    places = []
+    for place, runs in by_place.items():
+        commits, days = (
+            dict.fromkeys(r.commit for r in runs),
+            dict.fromkeys(r.finished[:10] for r in (runs[0], runs[-1])),
+        )
+        places.append(f"{place}, commit{'s' * (len(commits) > 1)} {', '.join(commits)}, {' to '.join(days)}")
     seeds = sorted({r.seed for r in found})
     return f"Measured on {'; '.join(places)}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."
 
