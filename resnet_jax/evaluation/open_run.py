@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides
+from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.data.placement import place
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
@@ -109,7 +110,8 @@ def open_weights(path: str | Path, config: ConfigDict,
       path: as `load_weights` takes it.
       config: a run's config, of which `data`, `dtype`, `precision` and `batch_size` are used. `data.normalization` may
         be `GIVEN`.
-      warn: called with a sentence if images are normalised differently than for the weights.
+      warn: called with a sentence if images are normalised differently than for the weights, and if the classes have
+        other names.
 
     Raises:
       UserError: for weights or data that cannot be read, or whose classes or channels differ.
@@ -168,12 +170,21 @@ def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: b
 
 
 def _differences(run: OpenRun, weights: Weights) -> Iterator[str]:
-    """Yields a sentence if images are normalised differently than for the weights."""
+    """Yields a sentence if images are normalised differently than for the weights, and if classes have other names."""
     shown = run.trainer.pipeline.test
     for name, theirs, here in (("mean", weights.mean, shown["mean"]), ("deviation", weights.std, shown["std"])):
         if theirs.shape != here.shape or not np.allclose(theirs, here, atol=1e-3):
             yield (
                 f"config.data.normalization={run.config.data.normalization} has another {name} than {run} is for; "
                 f"--config.data.normalization={GIVEN} takes the weights' own"
+            )
+            break
+    human = dict(zip(official_wnids(), class_names(), strict=True))
+    for label, names in enumerate(zip(weights.classes, run.trainer.pipeline.classes, strict=False)):
+        output, label_name = (human.get(name, name) for name in names)
+        if output.casefold() != label_name.casefold():
+            yield (
+                f"output {label} of {run} is {output!r}, and class {label} of {run.config.data.name} is "
+                f"{label_name!r}: they are compared by their numbers alone"
             )
             return

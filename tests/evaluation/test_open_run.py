@@ -1,6 +1,7 @@
 """Weights tested on the data of a config: the published errors of the reference weights, and what does not fit."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,20 @@ def test_another_normalisation_is_doubted_and_counts(trained):
     run = open_weights(folder, config, warned.append)
     assert len(warned) == 1 and "--config.data.normalization=weights" in warned[0]
     assert evaluate(run).test_loss != evaluate(folder).test_loss
+
+
+def test_classes_of_other_names_are_doubted(trained, tmp_path):
+    """As of weights whose classes were named in another order than those of the data."""
+    config, folder = trained
+    weights = load_weights(folder)
+    assert weights.classes == tuple("0123456789")
+    for classes, said in ((("0", "2", "1", *"3456789"), ["output 1 of .* is '2', and class 1 of digits is '1'"]),
+                          (weights.classes, []), ((), [])):  # fmt: skip
+        place = tmp_path / f"{len(classes)} names, {len(said)} sentences"
+        named = save_weights(dataclasses.replace(weights, classes=classes), place)
+        warned = []
+        open_weights(named, config, warned.append)
+        assert len(warned) == len(said) and all(map(re.search, said, warned)), warned
 
 
 def test_what_does_not_fit_is_said(trained, tmp_path):
