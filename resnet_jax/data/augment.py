@@ -130,7 +130,7 @@ class Augmentation:
                    RandAugment.of_config(data.rand_augment), data.colour_jitter)  # fmt: skip
 
 
-def augmented(how: Augmentation, statistics: Any, images: Array, key: Array) -> Array:
+def augmented(how: Augmentation, statistics: Any, images: Array, key: Array, sizes: Array | None = None) -> Array:
     """Augments and normalises a training batch, in the jitted step.
 
     Args:
@@ -138,13 +138,14 @@ def augmented(how: Augmentation, statistics: Any, images: Array, key: Array) -> 
       statistics: `mean` and `std` to normalise by.
       images: uint8, (batch, height, width, channels).
       key: of this step.
+      sizes: heights and widths of images that are padded with black, (batch, 2); None: they are not padded.
     """
     # Each has its own key, so that switching one off changes no other's random numbers.
     if how.rand_augment is not None:
         images = rand_augment(jax.random.fold_in(key, 4), images, how.rand_augment)
     if how.colour_jitter:
         # Ahead of the crop, as the shifts below: the zeros around an image are not part of it.
-        images = colour_jitter(jax.random.fold_in(key, 5), images.astype(jnp.float32), how.colour_jitter)
+        images = colour_jitter(jax.random.fold_in(key, 5), images.astype(jnp.float32), how.colour_jitter, sizes)
     images = normalize(images, statistics["mean"], statistics["std"])
     if how.colour_basis is not None:
         colour_key = jax.random.fold_in(key, 1)

@@ -64,7 +64,7 @@ def shift_colours(key: Array, images: Array, basis: np.ndarray, deviation: float
     return images + (shifts / std)[:, None, None, :]
 
 
-def colour_jitter(key: Array, images: Array, strength: float) -> Array:
+def colour_jitter(key: Array, images: Array, strength: float, sizes: Array | None = None) -> Array:
     """Changes brightness, contrast and saturation of each image by random factors, without clipping.
 
     After github.com/facebookarchive/fb.resnet.torch, datasets/transforms.lua, `ColorJitter`; its README names Howard
@@ -74,8 +74,9 @@ def colour_jitter(key: Array, images: Array, strength: float) -> Array:
       key: random key; three numbers are drawn for each image.
       images: float RGB (batch, height, width, 3), black at 0, of any scale.
       strength: factors are uniform in [1 - strength, 1 + strength]; 0.4 in fb.resnet.torch, datasets/imagenet.lua.
+      sizes: see `jitter_colours`.
     """
-    return jitter_colours(images, draw(key, images.shape[0], strength))
+    return jitter_colours(images, draw(key, images.shape[0], strength), sizes)
 
 
 def draw(key: Array, batch: int, strength: float) -> Array:
@@ -83,7 +84,7 @@ def draw(key: Array, batch: int, strength: float) -> Array:
     return jax.random.uniform(key, (batch, 3), minval=1 - strength, maxval=1 + strength)
 
 
-def jitter_colours(images: Array, alphas: Array) -> Array:
+def jitter_colours(images: Array, alphas: Array, sizes: Array | None = None) -> Array:
     """Applies three operations to each image, each alpha * image + (1 - alpha) * other.
 
     `other` is black for brightness, the mean over the image of its grey for contrast, and its grey for saturation
@@ -92,6 +93,7 @@ def jitter_colours(images: Array, alphas: Array) -> Array:
     Args:
       images: float RGB (batch, height, width, 3), black at 0, of any scale.
       alphas: of brightness, contrast and saturation, (batch, 3).
+      sizes: heights and widths of images that are padded with black, (batch, 2); None: they are not padded.
     """
     # fb.resnet.torch applies them in a random order. All six orders give the same image: without clipping they are
     # linear, GREY adds up to 1, and contrast and saturation leave the mean grey as it is.
@@ -99,4 +101,6 @@ def jitter_colours(images: Array, alphas: Array) -> Array:
     red, green, blue = (images[..., i, None] for i in range(3))
     grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
     mean = jnp.mean(grey, axis=(1, 2), keepdims=True)
+    if sizes is not None:  # black adds nothing to the sum
+        mean *= (grey.shape[1] * grey.shape[2] / jnp.prod(sizes, axis=1))[:, None, None, None]
     return brightness * (contrast * (saturation * images + (1 - saturation) * grey) + (1 - contrast) * mean)

@@ -41,6 +41,14 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
     )
 
 
+def check_not_held_out(name: str, eval_split: str, evaluated_on: str) -> None:
+    """Raises UserError for `config.data.eval_split=held_out` of a set that is evaluated on images of its own alone."""
+    if eval_split == "held_out":
+        raise UserError(
+            f"config.data.eval_split=held_out is not for {name}, which is evaluated on its {evaluated_on} images alone"
+        )
+
+
 def stratified_split(names: Sequence[str], labels: Sequence[int] | np.ndarray, share: float, classes: Sequence[str]
                      ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Splits the training images: returns the indices to train on and those to evaluate on, ascending.

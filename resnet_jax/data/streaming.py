@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from resnet_jax.config import base_config
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, augmented, normalize
 from resnet_jax.data.folders import open_folder
+from resnet_jax.data.held_out_split import check_not_held_out
 from resnet_jax.data.image_files import DecodeError, image_size
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.fingerprint import fingerprint
@@ -225,7 +226,8 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
         "tfds:NAME".
       data_dir: for "tfds:NAME", a TFDS data directory; otherwise what `prepare` wrote, or, for imagenet, anything else
         that `prepare` reads, or a folder as `folders.open_folder` takes it.
-      share, eval_split: see `held_out_split.choose_split`; not for imagenet.
+      share, eval_split: see `held_out_split.choose_split`; no images are held out of imagenet, nor of what `prepare`
+        wrote.
 
     Raises:
       UserError: if it is none of these, cannot be read, or something is missing.
@@ -237,7 +239,10 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
             "data_dir=DIR: what `prepare imagenet` wrote, or train/ and val/")  # fmt: skip
         raise UserError(f"{name} needs --config.data.{field}")
     root = Path(data_dir).expanduser()
-    if manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]:
+    prepared = manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]
+    if prepared or name == "imagenet":
+        check_not_held_out(name, eval_split, "validation")
+    if prepared:
         return Splits(ShardSource(root, "train"), ShardSource(root, "val"))
     if name == "imagenet":
         splits = open_originals(root, allow_partial=True, called="config.data.data_dir")

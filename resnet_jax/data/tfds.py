@@ -12,7 +12,7 @@ import numpy as np
 from resnet_jax.data.dataset import Dataset, Split
 from resnet_jax.data.held_out_split import choose_split, stratified_split
 from resnet_jax.data.imagenet import TFDS
-from resnet_jax.data.imagenet.source import TFDS_ERRORS, Splits, TfdsSource
+from resnet_jax.data.imagenet.source import TFDS_ERRORS, RecordError, Splits, TfdsSource
 from resnet_jax.errors import UserError, one_line
 
 #: TFDS's variable for its own directory, and where that is otherwise.
@@ -47,8 +47,8 @@ class TfdsSet:
 
     @property
     def others(self) -> set[str]:
-        """Which of "test" and "validation" it has."""
-        return {"test", "validation"} & set(self.builder.info.splits)
+        """Which of "test" and "validation" it has, with labels."""
+        return {part for part in ("test", "validation") if part in self.builder.info.splits and self._has_labels(part)}
 
     @property
     def is_streamed(self) -> bool:
@@ -79,6 +79,13 @@ class TfdsSet:
         names = [train.name(index) for index in range(len(train))]
         kept, held = stratified_split(names, labels, share, self.classes)
         return Splits(dataclasses.replace(train, places=kept), dataclasses.replace(train, places=held), evaluated_on)
+
+    def _has_labels(self, split: str) -> bool:
+        """Returns whether its first image has a label; TFDS gives -1 to all test images of ImageNet, for one."""
+        try:
+            return self._source(split).load(0).label >= 0
+        except (RecordError, UserError):  # said when it is to be used
+            return True
 
     def _read(self, split: str) -> Split:
         source = self._open(split)

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.config import model_overrides
+from resnet_jax.data.imagenet.wnids import class_names, official_wnids
 from resnet_jax.data.placement import place
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
@@ -170,10 +171,12 @@ def _with_weights(trainer: Trainer, weights: Weights, path: str | Path, given: b
 
 def _differences(run: OpenRun, weights: Weights) -> Iterator[str]:
     """Yields a sentence if the order of classes or the normalisation of images is another than the weights'."""
-    classes, shown = run.trainer.pipeline.classes, run.trainer.pipeline.test
-    for label, (known, found) in enumerate(zip(weights.classes, classes, strict=False)):
-        # Names that the other does not have at all may be other words for the same classes, as WordNet's numbers are.
-        if known != found and (known in classes or found in weights.classes):
+    shown, words = run.trainer.pipeline.test, dict(zip(official_wnids(), class_names(), strict=True))
+    both = weights.classes, run.trainer.pipeline.classes
+    of_weights, of_set = ([words.get(name, name) for name in names] for names in both)
+    for label, (known, found) in enumerate(zip(of_weights, of_set, strict=False)):
+        # Names that the other does not have at all may be other words for the same classes.
+        if known != found and (known in of_set or found in of_weights):
             yield (
                 f"label {label} is {found!r} in {run.config.data.name} and {known!r} in {run}: where classes stand in "
                 "another order, the errors mean nothing"

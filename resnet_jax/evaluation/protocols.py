@@ -76,7 +76,8 @@ def ten_crop_padded(padding: int) -> Protocol:
     """
 
     def cut(images: Array) -> tuple[Array, ...]:
-        return views.ten_crops(views.pad(images, padding), min(images.shape[1:3]))
+        height, width = images.shape[1:3]
+        return views.ten_crops(views.pad(images, padding), (height, width))
 
     description = f"ten crops of the image padded by {padding} pixels"
     return Protocol("ten_crop", "ten_crop", cut, description, mirrored=True)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from resnet_jax.data.imagenet.test_crops import crop_corners, shorter_side_shape
+from resnet_jax.data.imagenet.test_crops import Shape, crop_corners, shorter_side_shape
 from resnet_jax.errors import UserError
 
 
@@ -18,12 +18,12 @@ def pad(images: Array, pixels: int) -> Array:
     return jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
 
 
-def ten_crops(images: Array, size: int) -> tuple[Array, ...]:
+def ten_crops(images: Array, crop: Shape) -> tuple[Array, ...]:
     """Crops the four corners and the centre, and mirrors the crops (Krizhevsky et al. 2012, section 4.1).
 
     Args:
-      images: (batch, height, width, channels), height and width at least `size`.
-      size: side of a crop in pixels.
+      images: (batch, height, width, channels), height and width at least those of a crop.
+      crop: height and width of a crop in pixels.
 
     Returns:
       Top left, top right, bottom left, bottom right, centre; then the mirror image of each.
@@ -32,11 +32,11 @@ def ten_crops(images: Array, size: int) -> tuple[Array, ...]:
       UserError: if the images are smaller.
     """
     height, width = images.shape[1:3]
-    if min(height, width) < size:
-        raise UserError(f"images of {height}x{width} pixels have no crop of {size}; resize them to {size} or more")
-    corners = crop_corners(height, width, size)
-    crops = [images[:, top : top + size, left : left + size] for top, left in corners]
-    return (*crops, *(mirrored(crop) for crop in crops))
+    if height < crop[0] or width < crop[1]:
+        raise UserError(f"images of {height}x{width} pixels have no crop of {crop[0]}x{crop[1]}; resize them")
+    corners = crop_corners((height, width), crop)
+    crops = [images[:, top : top + crop[0], left : left + crop[1]] for top, left in corners]
+    return (*crops, *map(mirrored, crops))
 
 
 def resize_shorter_side(images: Array, side: int) -> Array:

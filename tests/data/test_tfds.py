@@ -12,8 +12,11 @@ from resnet_jax.data.tfds import open_tfds
 from resnet_jax.errors import UserError
 
 
-def prepare(folder, name, splits, sizes, label=True):
-    """A set on disk whose code is gone, as TFDS finds one that somebody else has prepared."""
+def prepare(folder, name, splits, sizes, label=True, unlabelled=()):
+    """A set on disk whose code is gone, as TFDS finds one that somebody else has prepared.
+
+    The images of `unlabelled` splits have the label -1, as TFDS gives to the test images of ImageNet.
+    """
     import tensorflow_datasets as tfds
 
     fixed = len(set(sizes)) == 1
@@ -27,12 +30,13 @@ def prepare(folder, name, splits, sizes, label=True):
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
         def _split_generators(self, dl_manager):
-            return {split: self._generate_examples(count) for split, count in splits.items()}
+            return {split: self._generate_examples(split, count) for split, count in splits.items()}
 
-        def _generate_examples(self, count):
+        def _generate_examples(self, split, count):
             for i in range(count):
                 pixels = np.full((*sizes[i % len(sizes)], 3), 10 * i, np.uint8)
-                yield i, {"image": Image.fromarray(pixels), "label" if label else "kind": i % 2}
+                kind = -1 if split in unlabelled else i % 2
+                yield i, {"image": Image.fromarray(pixels), "label" if label else "kind": kind}
 
     Builder.name = name
     Builder(data_dir=str(folder), file_format="array_record").download_and_prepare()
@@ -75,6 +79,26 @@ def test_a_set_of_many_sizes_is_streamed_and_parted_by_class(tmp_path):
     assert sorted(seen) == list(range(12))
     with pytest.raises(UserError, match="training images alone"):
         open_splits("tfds:large_ants", where)
+
+
+@pytest.mark.parametrize("sizes", [[(6, 6)], [(6, 6), (9, 8)]], ids=["in memory", "streamed"])
+def test_test_images_without_labels_are_not_evaluated_on(tmp_path, sizes):
+    """Their labels are -1: every guess would be wrong, or be held against the last class."""
+    name = "unlabelled_ants" if len(sizes) == 1 else "unlabelled_large_ants"
+    splits = {"train": 8, "validation": 4, "test": 4}
+    where = prepare(tmp_path, name, splits, sizes, unlabelled=["test"])
+
+    def labels(eval_split):
+        if len(sizes) == 1:
+            dataset = load_dataset(f"tfds:{name}", where, 0, 0.5, eval_split)
+            return dataset.evaluated_on, sorted(dataset.test.labels)
+        opened = open_splits(f"tfds:{name}", where, 0.5, eval_split)
+        return opened.evaluated_on, sorted(opened.test.load(i).label for i in range(len(opened.test)))
+
+    assert labels("auto") == ("validation", [0, 0, 1, 1])
+    assert labels("held_out") == ("held_out", [0, 0, 1, 1])
+    with pytest.raises(UserError, match=f"eval_split=test, but tfds:{name} has validation"):
+        labels("test")
 
 
 def test_sets_that_are_not_there_or_not_of_images_are_said(tmp_path):

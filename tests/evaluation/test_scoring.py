@@ -26,12 +26,16 @@ def photos(height, width, count=3, seed=0):
     return np.random.default_rng(seed).normal(size=(count, height, width, 3)).astype(np.float32)
 
 
-def test_ten_crops_on_padded_images(net):
-    """CIFAR's: 32 pixels and 4 of padding, softmax of each crop averaged, and not the softmax of averaged logits."""
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 16)])
+def test_ten_crops_on_padded_images(net, height, width):
+    """CIFAR's: 32 pixels and 4 of padding, softmax of each crop averaged, and not the softmax of averaged logits.
+
+    Crops have the image's own size, square or not, as those of training.
+    """
     variables, forward = net
-    x = photos(32, 32)
+    x = photos(height, width)
     padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    crops = [padded[:, i : i + 32, j : j + 32] for i, j in ((0, 0), (0, 8), (8, 0), (8, 8), (4, 4))]
+    crops = [padded[:, i : i + height, j : j + width] for i, j in ((0, 0), (0, 8), (8, 0), (8, 8), (4, 4))]
     each = np.array([numpy_scores(variables, view) for crop in crops for view in (crop, crop[:, :, ::-1])])
     found = scores(forward, variables, protocols.ten_crop_padded(4).views(jnp.asarray(x)))
     np.testing.assert_allclose(found, each.mean(axis=0), atol=1e-5)

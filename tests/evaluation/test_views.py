@@ -13,16 +13,16 @@ def photos(height, width, count=2, seed=0):
     return np.random.default_rng(seed).normal(size=(count, height, width, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(9, 7, 5), (8, 8, 8), (10, 13, 4)])
-def test_ten_crops_are_corners_centre_and_mirror_images(height, width, size):
+@pytest.mark.parametrize(("height", "width", "h", "w"), [(9, 7, 5, 5), (8, 8, 8, 8), (10, 13, 4, 4), (10, 13, 4, 9)])
+def test_ten_crops_are_corners_centre_and_mirror_images(height, width, h, w):
     x = photos(height, width)
-    top, left = (height - size) // 2, (width - size) // 2
+    top, left = (height - h) // 2, (width - w) // 2
     expected = [
-        x[:, :size, :size], x[:, :size, width - size :], x[:, height - size :, :size],
-        x[:, height - size :, width - size :], x[:, top : top + size, left : left + size],
+        x[:, :h, :w], x[:, :h, width - w :], x[:, height - h :, :w], x[:, height - h :, width - w :],
+        x[:, top : top + h, left : left + w],
     ]  # fmt: skip
     expected += [crop[:, :, ::-1] for crop in expected]
-    found = ten_crops(x, size)
+    found = ten_crops(x, (h, w))
     assert len(found) == 10
     for crop, want in zip(found, expected, strict=True):
         np.testing.assert_array_equal(crop, want)
@@ -31,21 +31,21 @@ def test_ten_crops_are_corners_centre_and_mirror_images(height, width, size):
 def test_crops_of_the_mirror_image_are_the_mirrored_crops():
     """As a set: Krizhevsky's "horizontal reflections" of five patches."""
     x = photos(8, 8)
-    one = {np.asarray(crop).tobytes() for crop in ten_crops(x, 4)}
-    other = {np.asarray(crop).tobytes() for crop in ten_crops(x[:, :, ::-1], 4)}
+    one = {np.asarray(crop).tobytes() for crop in ten_crops(x, (4, 4))}
+    other = {np.asarray(crop).tobytes() for crop in ten_crops(x[:, :, ::-1], (4, 4))}
     assert one == other and len(one) == 10
 
 
 def test_centre_of_the_padded_image_is_the_image():
     x = photos(6, 6)
-    np.testing.assert_array_equal(ten_crops(pad(x, 2), 6)[4], x)
-    np.testing.assert_array_equal(ten_crops(pad(x, 2), 6)[0][:, 2:, 2:], x[:, :4, :4])
-    assert not np.any(ten_crops(pad(x, 2), 6)[0][:, :2])
+    np.testing.assert_array_equal(ten_crops(pad(x, 2), (6, 6))[4], x)
+    np.testing.assert_array_equal(ten_crops(pad(x, 2), (6, 6))[0][:, 2:, 2:], x[:, :4, :4])
+    assert not np.any(ten_crops(pad(x, 2), (6, 6))[0][:, :2])
 
 
 def test_crops_of_small_images_are_refused():
-    with pytest.raises(UserError, match="images of 6x9 pixels have no crop of 7"):
-        ten_crops(photos(6, 9), 7)
+    with pytest.raises(UserError, match="images of 6x9 pixels have no crop of 7x7"):
+        ten_crops(photos(6, 9), (7, 7))
 
 
 @pytest.mark.parametrize(

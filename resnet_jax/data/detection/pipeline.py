@@ -56,7 +56,8 @@ class BoxBatches:
         objects = (inputs.labels >= 0) & ~inputs.ignored
         crowd = (inputs.labels >= 0) & inputs.ignored if self.crowds else None
         found = Objects(inputs.boxes, jnp.maximum(inputs.labels, 0), objects, crowd)
-        images = without_padding(augmented(self.augmentation, resident, inputs.images, key), inputs.sizes)
+        images = augmented(self.augmentation, resident, inputs.images, key, inputs.sizes)
+        images = without_padding(images, inputs.sizes)
         return self._with_proposals(resident, {"images": images, "sizes": inputs.sizes, "objects": found}), ()
 
     def eval_batch(self, resident: Any, inputs: Batch) -> tuple[dict[str, Any], Batch]:

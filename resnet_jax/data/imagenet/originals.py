@@ -105,6 +105,8 @@ def train_tar(path: Path, allow_partial: bool = False) -> FileSource:
                     places.append((image.offset, image.size))
     except TAR_ERRORS as error:
         raise UserError(f"{path} is not a whole tar of tars: {one_line(error)}") from error
+    if not names:
+        raise UserError(f"{path} holds no images")
     return FileSource(names, labels, path, places, CLASSES)
 
 
@@ -120,6 +122,8 @@ def val_tar(path: Path, val_labels: str | None = None) -> FileSource:
             images = sorted((Path(member.name).name, (member.offset, member.size)) for member in found)
     except TAR_ERRORS as error:
         raise UserError(f"{path} is not a whole tar: {one_line(error)}") from error
+    if not images:
+        raise UserError(f"{path} holds no images")
     names = [name for name, _ in images]
     labels = [label_of(wnid) for wnid in validation_labels(names, val_labels)]
     return FileSource(names, labels, path, [place for _, place in images], CLASSES)

@@ -25,7 +25,7 @@ _HEAD = struct.Struct("<IiH")
 
 def pack(example: Example) -> bytes:
     """Encodes one record."""
-    name = example.name.encode()
+    name = example.name.encode(errors="surrogateescape")  # a file system takes any bytes
     body = _HEAD.pack(0, example.label, len(name))[4:] + name + example.data
     return struct.pack("<I", zlib.crc32(body)) + body
 
@@ -37,7 +37,7 @@ def unpack(record: bytes) -> Example:
     checksum, label, count = _HEAD.unpack_from(record)
     if zlib.crc32(memoryview(record)[4:]) != checksum:
         raise RecordError("the checksum differs")
-    name = record[_HEAD.size : _HEAD.size + count].decode()
+    name = record[_HEAD.size : _HEAD.size + count].decode(errors="surrogateescape")
     return Example(name, label, record[_HEAD.size + count :])
 
 

@@ -73,7 +73,7 @@ class Crops:
         pixels = limit_aspect(pixels, WIDEST_CROPPED)
         height, width = shorter_side_shape(pixels.shape[0], pixels.shape[1], self.side)
         resized = resize(pixels, (height, width))
-        corners = crop_corners(height, width, self.size)
+        corners = crop_corners((height, width), (self.size, self.size))
         return tuple(
             resized[top : top + self.size, left : left + self.size]
             for top, left in (corners if self.corners else corners[-1:])
@@ -117,12 +117,12 @@ def shorter_side_shape(height: int, width: int, side: int) -> Shape:
     return height * side // width, side
 
 
-def crop_corners(height: int, width: int, size: int) -> Sequence[tuple[int, int]]:
-    """Returns (top, left) of the crops in the four corners and, last, in the centre.
+def crop_corners(image: Shape, crop: Shape) -> Sequence[tuple[int, int]]:
+    """Returns (top, left) of the crops in the four corners of an image and, last, in its centre.
 
     See Krizhevsky et al. 2012, section 4.1. Of an odd margin, the smaller half is above and to the left of the centre.
     """
-    bottom, right = height - size, width - size
+    bottom, right = image[0] - crop[0], image[1] - crop[1]
     return (0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from resnet_jax.data.folders import root_of, split_folders
-from resnet_jax.data.held_out_split import choose_split, stratified_split
+from resnet_jax.data.held_out_split import check_not_held_out, choose_split, stratified_split
 from resnet_jax.data.image_files import DecodeError, decode, orientation, turned
 from resnet_jax.data.imagenet.source import Example, RecordError
 from resnet_jax.data.label_files import read_class_names, read_text
@@ -128,6 +128,7 @@ Pairs = dict[str, tuple[Path, Path]]
 
 
 def _known(parts: tuple[Pairs, Pairs], classes: tuple[str, ...], table: np.ndarray, data: ConfigDict) -> PairSplits:
+    check_not_held_out(data.name, data.eval_split, "validation")
     notes: list[str] = []
     train, test = (_source(part, classes, table, data.name, notes) for part in parts)
     for source in (train, test):

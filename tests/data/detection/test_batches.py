@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
-from resnet_jax.data.detection.batches import BoxLoader, batch_of, resized_size
+from resnet_jax.data.augment import Augmentation
+from resnet_jax.data.detection.batches import Batch, BoxLoader, batch_of, resized_size
+from resnet_jax.data.detection.pipeline import BoxBatches
 from resnet_jax.data.detection.voc import open_voc
 from resnet_jax.data.imagenet.loaders import Unreadable
 from tests.data.detection import made
@@ -26,6 +29,23 @@ def test_sizes() -> None:
     assert resized_size(375, 500, 600) == (600, 800)
     assert resized_size(500, 375, 600) == (800, 600)
     assert resized_size(200, 500, 600) == (400, 1000)
+
+
+def test_padding_changes_no_colour() -> None:
+    """The mean grey that contrast is changed around is that of the image, and not of the black below and beside it."""
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 256, (2, 8, 10, 3)).astype(np.uint8)
+    statistics = {"mean": np.zeros(3, np.float32), "std": np.ones(3, np.float32)}
+    batches = BoxBatches(Augmentation(0, False, colour_jitter=0.8), False, 4)
+
+    def shown(height: int, width: int) -> np.ndarray:
+        batch = Batch.empty(2, (height, width), 4)
+        batch.images[:, :8, :10], batch.sizes[:] = whole, (8, 10)
+        return np.asarray(batches.train_batch(statistics, batch, jax.random.key(1))[0]["images"])
+
+    alone, padded = shown(8, 10), shown(12, 20)
+    np.testing.assert_allclose(padded[:, :8, :10], alone, atol=1e-5)
+    assert not padded[:, 8:].any() and not padded[:, :, 10:].any()
 
 
 def test_an_epoch_has_every_image(loader: BoxLoader) -> None:

@@ -130,6 +130,17 @@ def test_folders_that_cannot_be_read_are_named(inside, tiny_folder, monkeypatch)
             opened()
 
 
+@pytest.mark.parametrize("name", ["imagenet", "image_folder"])
+def test_no_image_is_held_out_of_imagenet(name, tiny_folder, tmp_path):
+    """Its validation images would be evaluated on, and called test images, whatever was asked for."""
+    if name == "image_folder":
+        run(tiny_folder, tmp_path / "prepared")
+        tiny_folder = tmp_path / "prepared"
+    with pytest.raises(UserError, match=f"held_out is not for {name}, .* its validation images alone"):
+        open_splits(name, str(tiny_folder), 0.5, "held_out")
+    assert len(open_splits(name, str(tiny_folder)).test) == 6
+
+
 def test_counts_are_checked(tiny_folder, monkeypatch):
     """With all 1,000 classes there, a missing image is still an error."""
     monkeypatch.setattr("resnet_jax.data.imagenet.originals.check_wnids", lambda *a: None)

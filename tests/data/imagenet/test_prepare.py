@@ -144,6 +144,7 @@ def test_mistakes_are_one_line(tiny_folder, tmp_path, capsys):
     (tmp_path / "empty/val").mkdir()
     fill(tmp_path / "tars", {"ILSVRC2012_img_train.tar": b"no tar", "ILSVRC2012_img_val.tar": b""})
     fill(tmp_path / "one", {"ILSVRC2012_img_train.tar": b"no tar"})
+    fill(tmp_path / "hollow", dict.fromkeys(("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"), bytes(10240)))
     numbers = tmp_path / "numbers"
     numbers.write_text("490\n")
     cases = [
@@ -156,6 +157,7 @@ def test_mistakes_are_one_line(tiny_folder, tmp_path, capsys):
         ((f"--source={strange}", "--allow_partial"), "n99999999"),
         ((f"--source={tmp_path}/empty", "--allow_partial"), "holds no images"),
         ((f"--source={tmp_path}/tars", "--allow_partial"), "is not a whole tar"),
+        ((f"--source={tmp_path}/hollow", "--allow_partial"), "img_train.tar holds no images"),
         ((f"--source={tmp_path}/one", "--allow_partial"), "lacks ILSVRC2012_img_val.tar"),
         ((f"--source={tiny_folder}", "--quality=0"), "--quality=0"),
         ((), "prepare needs"),
@@ -198,6 +200,16 @@ def test_a_worker_writes_what_it_was_told(tiny_folder, tmp_path):
     source = open_originals(tiny_folder, allow_partial=True)["train"]
     shard = writing.write_shard(writing._Task(source, tmp_path, "x.array_record", 2, 3, Recipe(), "plan"))
     assert (shard.records, shard.counts, shard.skipped) == (3, {"rgb": 3}, [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system takes UTF-8 alone")
+def test_a_name_that_is_no_text_is_kept(tiny_folder, tmp_path):
+    """As a file keeps that was unpacked from an archive in Latin-1: caf\xe9.JPEG."""
+    folder = os.fsencode(tiny_folder / "train" / WNIDS[0])
+    os.rename(folder + f"/{WNIDS[0]}_0.JPEG".encode(), folder + b"/caf\xe9.JPEG")
+    manifests, _ = run(tiny_folder, tmp_path / "out")
+    assert manifests["train"]["examples"] == 12
+    assert b"caf\xe9.JPEG" in [os.fsencode(one.name) for one in examples(tmp_path / "out", "train")]
 
 
 def test_other_labels_are_another_preparation(tiny_folder, tmp_path):

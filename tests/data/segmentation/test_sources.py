@@ -208,6 +208,12 @@ def test_mistakes(tmp_path, name, fields, message):
         open_pairs(data(name, root, **fields))
 
 
+def test_no_image_is_held_out_of_voc(tmp_path):
+    voc(tmp_path)
+    with pytest.raises(UserError, match="held_out is not for voc2012, .* its validation images alone"):
+        open_pairs(data("voc2012", tmp_path, eval_split="held_out", held_out_share=0.5))
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="is no folder"):
         open_pairs(data("image_masks", tmp_path / "nowhere"))
