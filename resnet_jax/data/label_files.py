@@ -71,11 +71,15 @@ def read_text(path: str | Path, called: str) -> str:
     return io.StringIO(text, newline=None).read()  # `str.splitlines` would also break lines at rarer characters
 
 
-def read_class_names(path: str | Path, count: int) -> tuple[str, ...]:
-    """Reads the names of `count` classes, by label: a name on each line, or a label and a name.
+def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, ...]:
+    """Reads the names of classes, by label: a name on each line, or a label and a name.
 
     Labels count from 0 or from 1 and may come in any order. A heading is left out. Unless fields are in quotes, commas
     may be part of names.
+
+    Args:
+      path: of the file.
+      count: number of classes; None: as many as the file names, and a heading is a line with one of `NAME_HEADINGS`.
 
     Raises:
       UserError: naming the file, and the line where there is one, for another number of names.
@@ -83,6 +87,8 @@ def read_class_names(path: str | Path, count: int) -> tuple[str, ...]:
     called = str(path)
     text = read_text(path, called)
     rows = [Row(number, tuple(filter(None, _label_and_name(cells)))) for number, cells in _rows(text, called)]
+    if count is None:
+        count = len(rows) - any(cell.lower() in NAME_HEADINGS for row in rows[:1] for cell in row.cells)
     for table in (rows, rows[1:]):  # without a heading, and with one
         for column in (0, 1):
             if _has_labels(table, column):

@@ -88,9 +88,11 @@ def _image_values(path: Path) -> np.ndarray:
                                   "whose pixels are numbers of classes")  # fmt: skip
             values = np.asarray(image)
             return values if image.mode == "1" else values.astype(np.int64)
-    except (OSError, SyntaxError, ValueError) as error:
+    except RecordError:
+        raise
+    except Exception as error:  # Pillow's readers raise errors of many types for damaged files
         check_memory(error)
-        raise error if isinstance(error, RecordError) else RecordError(f"mask {path}: {one_line(error)}") from error
+        raise RecordError(f"mask {path}: {one_line(error)}") from error
 
 
 def _sbd_values(path: Path) -> np.ndarray:
@@ -98,5 +100,6 @@ def _sbd_values(path: Path) -> np.ndarray:
 
     try:
         return np.asarray(io.loadmat(path)["GTcls"]["Segmentation"][0, 0], np.int64)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except Exception as error:  # SciPy's, too
+        check_memory(error)
         raise RecordError(f"mask {path}: {one_line(error)}") from error

@@ -12,7 +12,7 @@ from resnet_jax.data.folders import root_of, split_folders
 from resnet_jax.data.held_out_split import check_not_held_out, choose_split, stratified_split
 from resnet_jax.data.image_files import DecodeError, decode, orientation, turned
 from resnet_jax.data.imagenet.source import Example, RecordError
-from resnet_jax.data.label_files import read_class_names, read_text
+from resnet_jax.data.label_files import read_class_names
 from resnet_jax.data.listing import list_folder
 from resnet_jax.data.segmentation import cityscapes, voc
 from resnet_jax.data.segmentation.masks import IGNORE, instances_table, labels_table, read_mask, values_table
@@ -215,8 +215,7 @@ def _classes(root: Path, data: ConfigDict) -> tuple[str, ...]:
     if data.classes:
         classes = tuple(data.classes)
     elif (root / CLASSES).is_file():
-        lines = read_text(root / CLASSES, str(root / CLASSES)).split("\n")
-        classes = read_class_names(root / CLASSES, sum(bool(line.strip()) for line in lines))
+        classes = read_class_names(root / CLASSES)
     elif data.instances:
         classes = ("background", "foreground")
     else:

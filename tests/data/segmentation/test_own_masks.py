@@ -88,6 +88,20 @@ def test_numbers_of_classes_in_their_file(tmp_path):
     assert open_pairs(data("image_masks", root)).train.classes == ("ground, or sky", "bright", "dark")
 
 
+@pytest.mark.parametrize(
+    "text", ["name\nground\nbright\ndark\n", "label,name\n0,ground\n2,dark\n1,bright\n",
+             "\nid;Class\n1;ground\n2;bright\n3;dark\n"]
+)  # fmt: skip
+def test_the_heading_of_their_file_is_no_class(tmp_path, text):
+    """It would be the class of the pixels of 0, and every other name that of the next number."""
+    root = shapes_folder(tmp_path)
+    (root / "classes.txt").write_text(text)
+    assert open_pairs(data("image_masks", root)).train.classes == ("ground", "bright", "dark")
+    (root / "classes.txt").write_text("ground\n1 bright\n2 dark\n")
+    with pytest.raises(UserError, match="has other labels than 0 to 2 or 1 to 3"):
+        open_pairs(data("image_masks", root))
+
+
 @pytest.mark.parametrize("turn", [5, 6, 7, 8])
 def test_a_mask_is_turned_with_its_photograph(tmp_path, turn):
     """One of the size of the stored rows; one of the upright size stays. Pillow turns the expected one."""

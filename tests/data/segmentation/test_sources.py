@@ -1,5 +1,8 @@
 """Every layout, and what is odd in a folder: counted and said."""
 
+import struct
+from io import BytesIO
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -171,6 +174,25 @@ def test_a_bad_mask_is_said_and_left_out(tmp_path, spoil, message):
     assert len(loader.unreadable) == 1 and "training image 0 cannot be read" in loader.unreadable.new_warnings()[0]
     tester = PairTestLoader(splits.test, Unreadable(), 1)
     assert tester.sizes() == [(32, 32), (32, 40), (32, 32)]
+
+
+def bmp_of(height: int, width: int) -> bytes:
+    """A grey BMP of 4 by 4 pixels that claims to have more."""
+    buffer = BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(buffer, "BMP")
+    return buffer.getvalue()[:18] + struct.pack("<ii", width, height) + buffer.getvalue()[26:]
+
+
+def test_whatever_is_wrong_with_a_mask_is_said(tmp_path):
+    """Pillow and SciPy raise errors of many types: such a mask must not end a training."""
+    whole = BytesIO()
+    io.savemat(whole, {"GTcls": {"Segmentation": mask_of([0, 1], (40, 50))}}, do_compression=True)
+    packed = bytearray(whole.getvalue())
+    packed[200:210] = bytes(10)
+    for name, content in (("0.mat", b""), ("1.mat", bytes(packed)), ("2.bmp", bmp_of(20_000, 20_000))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecordError, match=f"mask .*{name}: "):
+            read_mask(tmp_path / name, labels_table(2))
 
 
 def test_a_bad_image_counts_and_is_shown_grey(tmp_path):
