@@ -110,9 +110,9 @@ def validate_config(config: ConfigDict) -> None:
             raise UserError(f"config.{field}={flat[field]} is for config.{choice}={' or '.join(values)}, not "
                             f"{flat[choice]}")  # fmt: skip
     _check_fractions(flat, "schedule.boundaries")
+    _check_task(flat)
     _check_sizes(flat)
     _check_finetuning(flat)
-    _check_task(flat)
 
 
 def _check_numbers(flat: Mapping[str, Any]) -> None:
