@@ -55,10 +55,8 @@ def measured_on(results: Iterable[Result]) -> str:
         by_place.setdefault(place, []).append(r)
     places = []
     for place, runs in by_place.items():
-        commits, days = (
-            dict.fromkeys(r.commit for r in runs),
-            dict.fromkeys(r.finished[:10] for r in (runs[0], runs[-1])),
-        )
+        commits = dict.fromkeys(r.commit for r in runs)
+        days = dict.fromkeys(r.finished[:10] for r in (runs[0], runs[-1]))
         places.append(f"{place}, commit{'s' * (len(commits) > 1)} {', '.join(commits)}, {' to '.join(days)}")
     seeds = sorted({r.seed for r in found})
     return f"Measured on {'; '.join(places)}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}."

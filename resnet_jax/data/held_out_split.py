@@ -41,11 +41,11 @@ def choose_split(name: str, there: Collection[str], eval_split: str, held_out: b
     )
 
 
-def check_not_held_out(name: str, eval_split: str, evaluated_on: str) -> None:
-    """Raises UserError for `config.data.eval_split=held_out` of a set that is evaluated on images of its own alone."""
+def check_not_held_out(name: str, eval_split: str) -> None:
+    """Raises UserError for `config.data.eval_split=held_out` of a set that is evaluated on validation images alone."""
     if eval_split == "held_out":
         raise UserError(
-            f"config.data.eval_split=held_out is not for {name}, which is evaluated on its {evaluated_on} images alone"
+            f"config.data.eval_split=held_out is not for {name}, which is evaluated on its validation images alone"
         )
 
 

@@ -241,7 +241,7 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
     root = Path(data_dir).expanduser()
     prepared = manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]
     if prepared or name == "imagenet":
-        check_not_held_out(name, eval_split, "validation")
+        check_not_held_out(name, eval_split)
     if prepared:
         return Splits(ShardSource(root, "train"), ShardSource(root, "val"))
     if name == "imagenet":

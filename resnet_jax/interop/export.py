@@ -82,20 +82,22 @@ def _check_net(weights: Weights, layout: Layout) -> None:
         raise UserError(f"{layout.projects} has no net like {weights.model}; --format=stablehlo writes it as a program")
     if isinstance(net, VGG) and tuple(net.stage_sizes) != layout.fields.get("stage_sizes"):
         raise UserError(f"{layout.projects} has no net of {'-'.join(map(str, net.stage_sizes))} convolutions")
-    other = {
-        field: value for field, own in (("activation", "original"), ("stem_norm", True))
-        if (value := getattr(net, field, own)) != layout.fields.get(field, own)
-    }  # fmt: skip
-    # What scales a sum in testing has no tensors that could say so.
-    if getattr(net, "shortcut", None) in ("constant_scaling", "dropout"):
-        other["shortcut"] = net.shortcut
-    if getattr(net, "stochastic_depth", 0) and net.stochastic_depth_per == "batch":
-        other["stochastic_depth"] = net.stochastic_depth
-    for field, value in other.items():
-        raise UserError(
-            f"{layout.projects} has no net with {field}={value}, as {weights.model} has here: in its names the "
-            "weights would compute something else; --format=stablehlo writes them as a program"
-        )
+
+    def differs(field: str, own: Any) -> bool:
+        return bool(getattr(net, field, own) != layout.fields.get(field, own))
+
+    # The last two scale sums in testing, and have no tensors that could say so.
+    for field, other in (
+        ("activation", differs("activation", "original")),
+        ("stem_norm", differs("stem_norm", True)),
+        ("shortcut", getattr(net, "shortcut", None) in ("constant_scaling", "dropout")),
+        ("stochastic_depth", getattr(net, "stochastic_depth", 0) and net.stochastic_depth_per == "batch"),
+    ):
+        if other:
+            raise UserError(
+                f"{layout.projects} has no net with {field}={getattr(net, field)}, as {weights.model} has here: in its "
+                "names the weights would compute something else; --format=stablehlo writes them as a program"
+            )
     if getattr(net, "padding", "symmetric") != layout.fields.get("padding", "symmetric"):
         raise UserError(f"{layout.projects} pads otherwise than this net, with padding={net.padding}")
 

@@ -162,8 +162,8 @@ def _check_sizes(flat: Mapping[str, Any]) -> None:
         if sizes:
             raise UserError(f"config.data.train_sizes={sizes} is for {' and '.join(STREAMED)}, not {flat['data.name']}")
         # Once the weights are known, it may be theirs.
-        own = (0, base_config().data.image_size) if flat["init_hash"] is None else (size,)
-        if flat["task"] == "classification" and size not in own:
+        chosen = flat["init_hash"] is None and size not in (0, base_config().data.image_size)
+        if flat["task"] == "classification" and chosen:
             raise UserError(f"config.data.image_size={size} is for {' and '.join(STREAMED)}, not {flat['data.name']}, "
                             f"whose images have one size; config.data.resize={size} changes it")  # fmt: skip
         return

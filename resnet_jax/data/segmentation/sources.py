@@ -128,7 +128,7 @@ Pairs = dict[str, tuple[Path, Path]]
 
 
 def _known(parts: tuple[Pairs, Pairs], classes: tuple[str, ...], table: np.ndarray, data: ConfigDict) -> PairSplits:
-    check_not_held_out(data.name, data.eval_split, "validation")
+    check_not_held_out(data.name, data.eval_split)
     notes: list[str] = []
     train, test = (_source(part, classes, table, data.name, notes) for part in parts)
     for source in (train, test):
