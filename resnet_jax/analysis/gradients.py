@@ -23,9 +23,10 @@ from resnet_jax.evaluation.open_run import resident_pipeline, run_config
 from resnet_jax.evaluation.scoring import Report, silent
 from resnet_jax.models.scan import unrolled
 from resnet_jax.models.summary import Summary
-from resnet_jax.tasks.classification import cross_entropy
+from resnet_jax.tasks.task import Task
 from resnet_jax.training.distributed import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.run_record import RunRecord
+from resnet_jax.training.step import training_batch
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 FILE = "gradients.json"
@@ -47,17 +48,18 @@ def weighted_layers(summary: Summary) -> list[str]:
     return [layer.path for layer in summary.layers if layer.weighted]
 
 
-def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[..., Norms]:
+def make_gradient_norms(model: nn.Module, task: Task, layers: Sequence[str]) -> Callable[..., Norms]:
     """Makes a function that computes gradient norms by layer, in training mode and without weight decay.
 
     Args:
       model: a net of this package.
+      task: what it is trained on.
       layers: paths of convolutions or fully connected layers.
 
     Returns:
       (params, batch_stats, images, labels, key for dropout) -> `{"kernels": (layers,), "outputs": (layers,)}`: the
-      L2 norms of the gradient of the mean cross-entropy with respect to each layer's kernel, and to its output over
-      the whole batch.
+      L2 norms of the gradient of the batch's loss with respect to each layer's kernel, and to its output over the
+      whole batch.
     """
 
     def forward(params: Any, batch_stats: Any, offsets: Mapping[str, Array], images: Array, key: Array) -> Any:
@@ -74,7 +76,7 @@ def make_gradient_norms(model: nn.Module, layers: Sequence[str]) -> Callable[...
         offsets = {path: jnp.zeros(shapes[path].shape, shapes[path].dtype) for path in layers}
 
         def loss(params: Any, offsets: Any) -> Array:
-            return cross_entropy(forward(params, batch_stats, offsets, images, key)[0], labels).mean()
+            return task.loss(forward(params, batch_stats, offsets, images, key)[0], images, labels)[0]
 
         by_params, by_outputs = jax.grad(loss, argnums=(0, 1))(params, offsets)
         by_params = traverse_util.flatten_dict(by_params, sep="/")
@@ -108,12 +110,12 @@ def train_and_measure(
     """
     mesh, pipeline = trainer.mesh, resident_pipeline(trainer)
     check_batch(mesh, trainer.config.batch_size, trainer.config.accumulate)
-    gradient_norms = make_gradient_norms(trainer.model, weighted_layers(trainer.summary))
+    gradient_norms = make_gradient_norms(trainer.model, trainer.task, weighted_layers(trainer.summary))
     everywhere = replicated(mesh)
 
     def measure(params: Any, batch_stats: Any, key: Array, resident: Any, step: Array, indices: Array) -> Norms:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
-        batch = pipeline.train_batch(resident, indices, augment_key)
+        batch = training_batch(trainer.task, pipeline, resident, indices, augment_key)
         images, labels = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
         return gradient_norms(params, batch_stats, images, labels, dropout_key)
 

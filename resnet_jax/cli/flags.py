@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from resnet_jax.cli.config_files import resolved
-from resnet_jax.errors import UserError, unknown_name
+from resnet_jax.errors import UserError, some, unknown_name
 
 #: Kind of absl's `DEFINE_...`, name, default and help of a flag.
 Definition = tuple[str, str, Any, str]
@@ -87,16 +87,13 @@ def parse(values: flags.FlagValues, usage: str, arguments: Sequence[str]) -> lis
     except flags.UnrecognizedFlagError as error:
         raise _unknown_flag(values, error) from error
     except (AttributeError, KeyError) as error:  # ml_collections names only a part of the field
-        from resnet_jax.config import base_config, flatten
-
-        fields = [a.lstrip("-").partition("=")[0].removeprefix("config.") for a in arguments if "config." in a]
-        for field in fields:
-            if field not in flatten(base_config()):
-                raise unknown_name("config field", field, flatten(base_config())) from error
+        _check_fields(arguments)
         if "has no attribute 'get_config'" in str(error):
             raise UserError("the config file has no function get_config(net), which returns the config") from error
         raise _config_fails(error) from error
     except (flags.Error, TypeError, ValueError, SyntaxError) as error:
+        if "as a ConfigDict" in str(error):  # a value for a group of fields
+            _check_fields(arguments)
         cause: BaseException | None = error
         while cause is not None and "Error whilst parsing config file" in str(cause):  # with the whole traceback
             cause = cause.__context__
@@ -159,6 +156,18 @@ def _unknown_flag(values: flags.FlagValues, error: flags.UnrecognizedFlagError) 
             meant = " or ".join(f"--config.{field}" for field in fields)
             return UserError(f"there is no flag --{name}; did you mean {meant}?")
     return UserError(_one_line(error))
+
+
+def _check_fields(arguments: Sequence[str]) -> None:
+    """Raises UserError for the first `--config.NAME` that names no field, or a group of them."""
+    from resnet_jax.config import base_config, flatten
+
+    known = flatten(base_config())
+    for name in (a.lstrip("-").partition("=")[0].removeprefix("config.") for a in arguments if "config." in a):
+        if inside := [field for field in known if field.startswith(f"{name}.")]:
+            raise UserError(f"config.{name} is a group of fields, of which each is set: {some(inside, 4)}")
+        if name not in known:
+            raise unknown_name("config field", name, known)
 
 
 def _config_fails(error: BaseException) -> UserError:

@@ -242,11 +242,13 @@ def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split:
     prepared = manifest_path(root, "train").exists() or list(root.glob("*.array_record"))[:1]
     if prepared or name == "imagenet":
         check_not_held_out(name, eval_split)
+    # ILSVRC's validation images are what the papers test on: they are called so only where the config does.
+    called = "validation" if eval_split == "validation" else "test"
     if prepared:
-        return Splits(ShardSource(root, "train"), ShardSource(root, "val"))
+        return Splits(ShardSource(root, "train"), ShardSource(root, "val"), called)
     if name == "imagenet":
         splits = open_originals(root, allow_partial=True, called="config.data.data_dir")
-        return Splits(splits["train"], splits["val"])
+        return Splits(splits["train"], splits["val"], called)
     return open_folder(root, eval_split, share)
 
 

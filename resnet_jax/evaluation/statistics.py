@@ -58,7 +58,9 @@ def recompute_statistics(model: nn.Module, variables: Variables, batches: Iterab
 
 def from_training_images(model: nn.Module, variables: Variables, pipeline: Pipeline,
                          mesh: Mesh, images: int, report: Report = silent) -> dict[str, Any]:  # fmt: skip
-    """Calls `recompute_statistics` on the first training images of the run's first epoch, augmented as in training.
+    """Calls `recompute_statistics` on training images, augmented as in training.
+
+    They are the first of the run; where training images grow, the first of the last size, which the weights are for.
 
     Args:
       model, variables, pipeline, mesh: of the run.
@@ -80,9 +82,10 @@ def from_training_images(model: nn.Module, variables: Variables, pipeline: Pipel
     key = jax.random.key(pipeline.seed)
 
     def batches() -> Iterator[Array]:
-        for step in range(count):
-            inputs = pipeline.send(pipeline.train_inputs(step, 1), shared)
-            yield make(pipeline.train, inputs, jax.random.fold_in(key, step))
-            report((step + 1) * pipeline.batch_size, count * pipeline.batch_size)
+        first = max(pipeline.size_changes, default=0)
+        for done in range(count):
+            inputs = pipeline.send(pipeline.train_inputs(first + done, 1), shared)
+            yield make(pipeline.train, inputs, jax.random.fold_in(key, done))
+            report((done + 1) * pipeline.batch_size, count * pipeline.batch_size)
 
     return recompute_statistics(model, variables, batches())

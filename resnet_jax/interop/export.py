@@ -102,11 +102,24 @@ def _check_net(weights: Weights, layout: Layout) -> None:
         raise UserError(f"{layout.projects} pads otherwise than this net, with padding={net.padding}")
 
 
+def _normalization(weights: Weights) -> str:
+    """Returns a sentence on how images are to be normalised, which no tensor of the file tells."""
+
+    def said(values: np.ndarray) -> str:
+        # One for each channel, or a mean image.
+        return ", ".join(f"{v:.4g}" for v in values) if values.ndim == 1 else f"an image of mean {values.mean():.4g}"
+
+    return (
+        f"the code that loads this must normalise images with values in [0, 1]: less {said(weights.mean)}, then "
+        f"divided by {said(weights.std)}"
+    )
+
+
 def _notes(weights: Weights, layout: Layout) -> tuple[str, ...]:
     net: Any = weights.create_model()
+    notes = [_normalization(weights)]
     if not isinstance(net, ResNet):
-        return ()
-    notes: list[str] = []
+        return tuple(notes)
     if isinstance(net, FPNDetector):
         rest = {name: getattr(net, name) for name, value in FPN_FIELDS.items() if getattr(net, name) != value}
         rest.pop("rpn_features", None)  # which the tensors tell

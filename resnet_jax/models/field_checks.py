@@ -71,6 +71,8 @@ def check_fields(net: "ResNet") -> None:
         raise UserError("stochastic_depth needs a shortcut: without its residual a plain unit passes nothing on")
     if net.pool_size is not None and net.pool_size < 1:
         raise UserError(f"pool_size={net.pool_size} must be 1 or more")
+    if net.pool_size is not None and net.head != "classifier":
+        raise UserError(f"pool_size={net.pool_size} is for nets that classify, not for head {net.head!r}")
     possible = [stem_stride(net) * 2**i for i in range(len(net.stage_sizes))]
     if net.output_stride not in (None, *possible):
         raise UserError(f"output_stride={net.output_stride} is none of this net's: {', '.join(map(str, possible))}")

@@ -114,8 +114,7 @@ def make_train_step(
     def step(state: TrainState, resident: Any, indices: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        batch = batches.train_batch(resident, indices, augment_key)
-        batch = task.augment(jax.random.fold_in(augment_key, 3), *batch)
+        batch = training_batch(task, batches, resident, indices, augment_key)
         inputs, targets = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
         return update(state, inputs, targets, dropout_key)
 
@@ -133,6 +132,11 @@ def make_train_step(
         in_shardings=(everywhere, everywhere, batch_sharded(mesh, axis=1)),
         out_shardings=(everywhere, everywhere),
     )
+
+
+def training_batch(task: Task, batches: Batches, resident: Any, indices: Any, key: Array) -> tuple[Any, Any]:
+    """Returns the inputs and targets of one step as the net sees them: augmented, and mixed if the task does that."""
+    return task.augment(jax.random.fold_in(key, 3), *batches.train_batch(resident, indices, key))
 
 
 def make_update(

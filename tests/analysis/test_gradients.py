@@ -37,7 +37,7 @@ def make(**fields):
 
 
 def measured(net, variables, x, layers):
-    norms = jax.jit(make_gradient_norms(net, layers))
+    norms = jax.jit(make_gradient_norms(net, Classification(net.num_classes), layers))
     found = norms(variables["params"], variables["batch_stats"], x, LABELS, jax.random.key(0))
     return {kind: dict(zip(layers, np.asarray(values), strict=True)) for kind, values in found.items()}
 
@@ -120,7 +120,7 @@ def test_goes_the_way_of_the_run(tiny_config, tmp_path):
     ticks = []
     found = dict(train_and_measure(trainer, [0, 2, 6], lambda done, total: ticks.append((done, total))))
     assert list(found) == [0, 2, 6] and ticks[-1] == (6, 6)
-    norms = jax.jit(make_gradient_norms(trainer.model, weighted_layers(trainer.summary)))
+    norms = jax.jit(make_gradient_norms(trainer.model, trainer.task, weighted_layers(trainer.summary)))
     each = []
     for step in range(6, 10):
         key = jax.random.fold_in(jax.random.wrap_key_data(run.state.key), step)
@@ -129,6 +129,24 @@ def test_goes_the_way_of_the_run(tiny_config, tmp_path):
         batch = pipeline.train_batch(pipeline.train, pipeline.train_inputs(step, 1)[0], augment_key)
         each.append(norms(run.state.params, run.state.batch_stats, *batch, dropout_key)["kernels"])
     np.testing.assert_allclose(found[6]["kernels"], np.mean(each, axis=0), rtol=1e-4)
+
+
+def test_of_the_loss_that_is_trained_on(tiny_config, monkeypatch):
+    """The first step of SGD moves each kernel by its rate times the norm; images are mixed and labels softened."""
+    monkeypatch.setattr(gradients, "BATCHES", 1)
+    fields = {"regularization.mixup": 0.8, "regularization.label_smoothing": 0.3, "optimizer.weight_decay": 0.0}
+    trainer = make_trainer(tiny_config(loss="binary_cross_entropy", **fields))
+    found = train_and_measure(trainer, [0])[0][1]["kernels"]
+    before = trainer.init()
+    start = jax.device_get(before.params)
+    pipeline = trainer.pipeline
+    after, metrics = trainer.train_step(before, pipeline.train, pipeline.train_inputs(0, 1))
+    moved = jax.tree.map(lambda a, b: np.linalg.norm(np.float64(a) - b), jax.device_get(after.params), start)
+    for path, norm in zip(weighted_layers(trainer.summary), found, strict=True):
+        node = moved
+        for name in path.split("/"):
+            node = node[name]
+        assert norm == pytest.approx(node["kernel"] / float(metrics["learning_rate"][0]), rel=1e-3)
 
 
 def test_several_steps_at_once(tiny_config, monkeypatch):

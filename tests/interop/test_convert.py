@@ -275,6 +275,9 @@ def test_strides_and_zeros_that_no_tensor_tells_are_said(tmp_path):
         changed = dataclasses.replace(weights, fields=weights.fields | fields)
         return " ".join(export_safetensors(changed, tmp_path / "x.safetensors")["notes"])
 
+    assert "normalise images with values in [0, 1]: less 0.485, 0.456, 0.406, then divided by 0.229, 0.224, 0.225" in (
+        notes(TENSORS)
+    )
     assert "shortcut A, new channels half on each side" in notes(TENSORS)
     assert "shortcut A, new channels at the end" in notes(TENSORS, shortcut_zeros="end")
     deep = files_made.tensors_of(

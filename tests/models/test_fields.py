@@ -60,6 +60,7 @@ REFUSED = {
     "no width": ({"widths": (4, 0)}, r"1 or more"),
     "no classes": ({"num_classes": -1}, r"num_classes 1 or more, or 0 for no classifier"),
     "no pool": ({"pool_size": 0}, r"pool_size=0 must be 1 or more"),
+    "a pool of a net that segments": ({"pool_size": 2, "head": "fcn"}, r"pool_size=2 is for nets that classify"),
     "negative group": ({"bn_group_size": -1}, r"bn_group_size=-1 must be 0 \(the whole batch\) or more"),
     "zero_init_last of a plain net": ({"shortcut": "none", "zero_init_last": True}, r"zero_init_last needs a shortcut"),
     "zero_init_last after addition": (

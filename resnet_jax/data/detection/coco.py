@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,11 @@ def _numbers(values: Any) -> list[float]:
         return []
 
 
+def _is_crowd(one: Mapping[str, Any]) -> bool:
+    """Returns an object's `iscrowd`, which some tools write as text: "0" is no crowd."""
+    return str(one.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false", "")
+
+
 def _image(image: dict[str, Any], objects: list[dict[str, Any]], path: Path, label_of: dict[Any, Any],
            remarks: Remarks) -> AnnotatedImage | None:  # fmt: skip
     """Returns an image with its boxes; None, and a remark, if neither the file nor the record has its size."""
@@ -179,7 +184,7 @@ def _image(image: dict[str, Any], objects: list[dict[str, Any]], path: Path, lab
     return AnnotatedImage(
         path, height, width, boxes,
         np.array([label_of[one["category_id"]] for one in chosen], np.int32),
-        np.array([bool(one.get("iscrowd", 0)) for one in chosen], bool), np.array(areas, np.float32),
+        np.array([_is_crowd(one) for one in chosen], bool), np.array(areas, np.float32),
     )  # fmt: skip
 
 

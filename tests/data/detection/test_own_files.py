@@ -154,6 +154,16 @@ def test_objects_of_coco_with_strange_fields(tmp_path: Path, entry: dict[str, An
     assert len(splits.remarks) == bool(words) and (not words or said(splits, words))
 
 
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [(0, False), ("0", False), (None, False), (False, False), ("false", False), (1, True), ("1", True), (True, True)],
+)
+def test_crowds_as_tools_write_them(tmp_path: Path, value: Any, crowd: bool) -> None:
+    """Text, too: an object called a crowd by mistake would be left out of training in silence."""
+    splits = open_coco(edited(tmp_path, lambda record: record["annotations"][0].update(iscrowd=value)))
+    assert splits.train[0].ignored.tolist() == [crowd, False]
+
+
 def edited(root: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """Writes a set of COCO's, and changes the record of its training images."""
     made.write_coco(root, {"train": {"a": SHOWN["a"], "b": SHOWN["b"]}, "val": {"c": SHOWN["c"]}})

@@ -139,6 +139,8 @@ def test_no_image_is_held_out_of_imagenet(name, tiny_folder, tmp_path):
     with pytest.raises(UserError, match=f"held_out is not for {name}, .* its validation images alone"):
         open_splits(name, str(tiny_folder), 0.5, "held_out")
     assert len(open_splits(name, str(tiny_folder)).test) == 6
+    called = {asked: open_splits(name, str(tiny_folder), 0.0, asked).evaluated_on for asked in ("auto", "validation")}
+    assert called == {"auto": "test", "validation": "validation"}
 
 
 def test_counts_are_checked(tiny_folder, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.sampling import batch_indices
 from resnet_jax.errors import UserError
+from resnet_jax.evaluation.statistics import from_training_images
 from resnet_jax.training.loop import fit
 from resnet_jax.training.progress import ProgressDisplay
 from resnet_jax.training.stepper import steps_to_dispatch
@@ -102,6 +103,24 @@ def test_no_dispatch_spans_a_change(tiny_folder, one_device):
         trainer = make_trainer(config, one_device)
         assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 0) == expected
         assert trainer.pipeline.size_changes == (round(12 * boundary),)
+
+
+def test_statistics_are_of_the_last_size(tiny_folder, one_device):
+    """As if the net had been trained in that size alone, from the step where it begins."""
+    trainer = make_trainer(config_of(tiny_folder, **SIZES), one_device)
+    state = trainer.init()
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    found = from_training_images(trainer.model, variables, trainer.pipeline, trainer.mesh, 8)["batch_stats"]
+    images = trainer.pipeline.train_batch(
+        trainer.pipeline.train, jax.tree.map(lambda x: x[0], trainer.pipeline.train_inputs(3, 1)),
+        jax.random.fold_in(jax.random.key(trainer.pipeline.seed), 0),
+    )[0]  # fmt: skip
+    assert images.shape[1:3] == (12, 12)
+    _, mutated = trainer.model.apply(
+        variables, images, train=True, mutable=["intermediates", "batch_stats"], capture_intermediates=True
+    )
+    outputs = mutated["intermediates"]["stem"]["conv"]["__call__"][0]
+    np.testing.assert_allclose(found["stem"]["bn"]["mean"], np.mean(outputs, axis=(0, 1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_vgg_is_refused(tiny_folder, one_device):
