@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from resnet_jax.errors import UserError, unknown_name
-from resnet_jax.models.detection.anchors import GRIDS, anchor_shapes, grid_anchors
+from resnet_jax.models.detection.anchors import anchor_shapes, grid_anchors
+from resnet_jax.models.detection.field_checks import check_detector
 from resnet_jax.models.detection.pyramid import nearest_pair
 from resnet_jax.models.detection.regions import (
     Boxes,
@@ -24,7 +23,7 @@ from resnet_jax.models.detection.regions import (
     train_anchors,
     train_regions,
 )
-from resnet_jax.models.detection.roi_levels import POOLS, pool_levels
+from resnet_jax.models.detection.roi_levels import pool_levels
 from resnet_jax.models.detection.rpn import RPN
 from resnet_jax.models.layers import precision_of
 
@@ -118,28 +117,7 @@ class Detector(nn.Module):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field, known in (("region_pool", POOLS), ("anchor_grid", GRIDS)):
-            if getattr(self, field) not in known:
-                raise unknown_name(field, getattr(self, field), known)
-        for field in ("anchor_sizes", "anchor_ratios"):
-            if not (values := getattr(self, field)) or not all(isinstance(x, Real) for x in values):
-                raise UserError(f"{field}={tuple(values)} must be numbers, one at least")
-        for field in ("train_proposals", "test_proposals"):
-            if len(values := getattr(self, field)) != 2 or not all(isinstance(x, Integral) for x in values):
-                raise UserError(f"{field}={tuple(values)} must be whole numbers, ahead of NMS and behind it")
-        if self.smallest_proposal < 0:
-            raise UserError(f"smallest_proposal={self.smallest_proposal} must be 0 or more, in pixels")
-        for field in ("foreground", "rpn_threshold", "nms_threshold", "least_score"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"{field}={getattr(self, field)} must be from 0 to 1")
-        numbers = (*self.anchor_sizes, *self.anchor_ratios, *self.train_proposals, *self.test_proposals, self.regions,
-                   self.rpn_stride, self.rpn_features, self.rpn_anchors, self.region_size, self.detections,
-                   self.region_beta)  # fmt: skip
-        if min(numbers) <= 0:
-            raise UserError("sizes, ratios, strides and numbers of anchors, proposals and regions must be above 0")
-        if len(self.anchor_sizes) % len(self.strides):
-            raise UserError(f"{len(self.anchor_sizes)} anchor_sizes cannot be shared out among {len(self.strides)} "
-                            "levels of features: as many for each")  # fmt: skip
+        check_detector(self)
 
     @property
     def task(self) -> str:
