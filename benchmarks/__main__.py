@@ -115,6 +115,10 @@ BENCHMARKS = {
         {"kind": "train_step"}),
     "eval": Benchmark(
         "train_step", "docs/performance.md", "the same of the evaluation step", _STEP, {"kind": "eval"}),
+    "learning": Benchmark(
+        "learning", "docs/results.md", "what a run learned beside PyTorch, from the same weights on the same batches",
+        {"run": {"required": True, "help": "its folder"}, "steps": _count(200, "from the start"),
+         "data_dir": {"help": "where the data are, if not where the run found them"}}),
     "kernels": Benchmark(
         "kernels", "docs/performance.md", "layers and their gradients on a CPU, XLA's and ours",
         {"rounds": _count(15, "turns of each")}),

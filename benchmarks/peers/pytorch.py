@@ -109,10 +109,20 @@ def _implementation(torch: Any, task: Task, device: Any, variant: str, layout: s
     return Implementation(f"torch {variant}", losses, evaluate, step_from)
 
 
-def build(torch: Any, fields: dict) -> Any:
-    """Returns the net as a `torch.nn.Module` with our paths as names: `stage2.block1.conv1.weight`."""
+def build(torch: Any, fields: dict, bn_group_size: int = 0) -> Any:
+    """Returns the net as a `torch.nn.Module` with our paths as names: `stage2.block1.conv1.weight`.
+
+    With `bn_group_size`, so many examples share batch statistics in training, as on a GPU of their own.
+    """
     nn, functional = torch.nn, torch.nn.functional
     Module: Any = nn.Module
+    BatchNorm: Any = nn.BatchNorm2d
+
+    class Norm(BatchNorm):
+        def forward(self, x: Any) -> Any:
+            if not (self.training and bn_group_size):
+                return super().forward(x)
+            return torch.cat([super(Norm, self).forward(part) for part in x.split(bn_group_size)])
 
     def conv(inputs: int, outputs: int, size: int, strides: int) -> Any:
         return nn.Conv2d(inputs, outputs, size, strides, (size - 1) // 2, bias=False)
@@ -120,7 +130,7 @@ def build(torch: Any, fields: dict) -> Any:
     class Projection(Module):
         def __init__(self, inputs: int, outputs: int, strides: int) -> None:
             super().__init__()
-            self.conv, self.bn = conv(inputs, outputs, 1, strides), nn.BatchNorm2d(outputs)
+            self.conv, self.bn = conv(inputs, outputs, 1, strides), Norm(outputs)
 
         def forward(self, x: Any) -> Any:
             return self.bn(self.conv(x))
@@ -135,7 +145,7 @@ def build(torch: Any, fields: dict) -> Any:
             for i, (size, multiple) in enumerate(layers):
                 outputs = width * multiple
                 setattr(self, f"conv{i + 1}", conv(features, outputs, size, strides if i == strided else 1))
-                setattr(self, f"bn{i + 1}", nn.BatchNorm2d(outputs))
+                setattr(self, f"bn{i + 1}", Norm(outputs))
                 features = outputs
             self.kind, self.missing = fields["shortcut"], features - inputs
             if self.kind == "C" or (self.kind == "B" and (strides > 1 or self.missing)):
@@ -163,7 +173,7 @@ def build(torch: Any, fields: dict) -> Any:
             super().__init__()
             self.imagenet, width = fields["stem"] == "imagenet", fields["widths"][0]
             self.conv = conv(fields.get("channels", 3), width, *((7, 2) if self.imagenet else (3, 1)))
-            self.bn = nn.BatchNorm2d(width)
+            self.bn = Norm(width)
 
         def forward(self, x: Any) -> Any:
             x = functional.relu(self.bn(self.conv(x)), inplace=True)
