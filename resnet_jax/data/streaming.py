@@ -198,12 +198,15 @@ class StreamingPipeline(StreamingBatches, Streamed):
         yield from super().notes()
         if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
             yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
-        size, side = self.image_shape[0], _largest_side(self.train_loader.source)
-        if side is not None and side <= SMALL < size:
+        loader, size, side = self.train_loader, self.image_shape[0], _largest_side(self.train_loader.source)
+        # All crops but "aspect" are cut from images at a shorter side of their own.
+        enlarged = size if size > SMALL or loader.crop == "aspect" else loader.sides[0]
+        if side is not None and side <= SMALL < enlarged:
+            part = "" if enlarged == size else f", and {size} of these are trained on at a time"
             yield (
-                f"the images are small, {side} pixels, and are enlarged to {size}; --config.data.image_size={side} "
-                f"--config.data.eval_shorter_side={side} --config.data.crop=aspect keeps them, for a net of small "
-                "images, whose config.model.stem is cifar"
+                f"the images are small, {side} pixels, and are enlarged to {enlarged}{part}; "
+                f"--config.data.image_size={side} --config.data.eval_shorter_side={side} --config.data.crop=aspect "
+                "keeps them, for a net of small images, whose config.model.stem is cifar"
             )
 
 

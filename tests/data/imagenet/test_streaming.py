@@ -8,6 +8,7 @@ import pytest
 
 from configs.imagenet import get_config
 from resnet_jax.data.image_files import decode
+from resnet_jax.data.imagenet.crops import DRAWS, crop_box
 from resnet_jax.data.imagenet.loaders import TrainLoader
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.prepare import Recipe, prepare
@@ -112,6 +113,16 @@ def test_small_images_are_not_enlarged_in_silence(tiny_folder):
         config.update_from_flattened_dict({name: int(value) if value.isdigit() else value})
     trainer = make_trainer(config, jax.devices()[:1])
     assert trainer.pipeline.image_shape == (60, 60, 3) and not [n for n in trainer.notes() if "small" in n]
+
+
+def test_small_images_are_not_enlarged_ahead_of_a_crop_in_silence(tiny_folder):
+    """Images of 60x80 pixels, of which a net of 48 is shown fewer than 12x12 where a config is for photographs."""
+    config = config_of(tiny_folder, data__image_size=48, data__eval_shorter_side=56, data__shorter_side=(256, 480))
+    assert max(crop_box("scale", np.zeros(DRAWS), 60, 80, 48, (256, 480))) < 12
+    (note,) = [n for n in make_trainer(config, jax.devices()[:1]).notes() if "small" in n]
+    assert "60 pixels, and are enlarged to 256, and 48 of these are trained on at a time" in note
+    config.data.crop = "aspect"
+    assert not [n for n in make_trainer(config, jax.devices()[:1]).notes() if "small" in n]
 
 
 @pytest.mark.parametrize("sides", [(256, 480), (20, 24)])
