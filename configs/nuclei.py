@@ -6,7 +6,7 @@
 
 PATH has train/ and val/, each with images/ and instances/: 16-bit maps in which 0 is the background and every nucleus
 has a number. The set is that of the 2018 Data Science Bowl (Caicedo et al. 2019). Without --config.init_from the net
-starts from random weights: --config.data.normalization=imagenet.
+starts from random weights.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Search by image: the nearest digits of the training set by the cosine of their embeddings.
 
-python -m resnet_jax train --config=configs/digits.py:resnet20 --workdir=runs/digits
-python examples/retrieval.py runs/digits
+python -m resnet_jax train --config=configs/digits.py:resnet20 --workdir=runs/digits_resnet20
+python examples/retrieval.py runs/digits_resnet20
 """
 
 import argparse

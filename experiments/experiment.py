@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ ANALYSES = ("responses", "gradients", "surface", "lesion")
 #: each group. "thin_curves": the same with thin lines instead of dashed ones. "train_test": a panel of training errors
 #: and one of test errors. "loss_and_error": training loss dashed and test error bold. Others: what an analysis found.
 FORMS = ("table", "curves", "thin_curves", "train_test", "loss_and_error", *ANALYSES)
+
+#: How a paper may report several runs of a row. Of ours the same is compared, or for "single" the mean.
+PROTOCOLS = ("best", "median", "single")
 
 #: Training images over which batch norm's statistics are averaged for the ImageNet tables. The authors took "a
 #: sufficiently large training batch after the training procedure" (README of their models), without its size.
@@ -96,7 +99,7 @@ class Experiment:
       columns: what the paper's numbers are, by keys of `COLUMNS`; none for a figure.
       metric: what they measure, a field of `Result` or an evaluation protocol's metric; empty for a table that is
         computed from the nets, without a run.
-      protocol: how the paper reports several runs: "best", "median" or "single".
+      protocol: how the paper reports several runs, one of `PROTOCOLS`.
       seeds: how many runs of each row the paper made.
       recompute_bn: training images over which batch norm's statistics are averaged before a run is evaluated; 0: the
         running statistics of training are kept.
@@ -105,6 +108,9 @@ class Experiment:
       note: what a reader must know.
       form: one of `FORMS`.
       options: arguments of the analysis, where the form is one.
+
+    Raises:
+      UserError: at construction, for a protocol, form, column or `against` that there is not.
     """
 
     name: str
@@ -119,6 +125,18 @@ class Experiment:
     note: str = ""
     form: str = "table"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks what would else be found out behind the runs."""
+        against = [row.against for row in self.rows if row.against]
+        checks: tuple[tuple[str, Sequence[str], Collection[str]], ...] = (
+            ("protocol", [self.protocol], PROTOCOLS), ("form", [self.form], FORMS), ("column", self.columns, COLUMNS),
+            ("row to compare with", against, [row.name for row in self.rows]),
+        )  # fmt: skip
+        for kind, values, known in checks:
+            for value in values:
+                if value not in known:
+                    raise unknown_name(f"{kind} of {self.name}", value, known)
 
 
 def row_config(

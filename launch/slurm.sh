@@ -23,13 +23,13 @@ workdir=${2:?usage: sbatch launch/slurm.sh CONFIG WORKDIR [--config.FIELD=VALUE 
 shift 2
 
 # JAX finds the processes and the coordinator from srun's variables, and gives each process the GPU of its local
-# rank. If one dies, the others save and end within --heartbeat_timeout; srun must not kill them before that.
+# rank. If one dies, the others end within --heartbeat_timeout; srun must not kill them before that.
 srun --kill-on-bad-exit=0 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
   .venv/bin/python -m resnet_jax train --config="$config" --workdir="$workdir" "$@"
 status=$?
 
-# srun's status is the highest of its tasks. 75: stopped and saved. Above 128: killed, or ended by JAX's runtime
-# because another task died. 253: out of memory. A mistake (2) or a bug (1) would only happen again.
+# srun's status is the highest of its tasks. 75: stopped and saved, or another task died. Above 128: killed, or ended by
+# JAX's runtime because another task died. 253: out of memory. A mistake (2) or a bug (1) would only happen again.
 case $status in
   75) again=1 ;;
   134 | 137 | 139 | 143 | 253) again=$(( ${SLURM_RESTART_COUNT:-0} < 20 )) ;;

@@ -37,7 +37,7 @@ NOT_RUN = {
     r"IMAGENET|TARS|--workdir=RUN|--workdir=A,B,C|--from=FILE|init_from=runs/weights": "it needs ImageNet's weights",
     r"akamaster|resnet20-12fca82f": "tests/interop has these weights",
     r"fasterrcnn_resnet50_fpn_coco|weights/fpn": "it needs a file of torchvision's; tests/interop has one in small",
-    r"he2015\.table4": "it needs ImageNet",
+    r"he2015\.table4|he2015\.table7 run": "it needs ImageNet, or its weights",
     r"configs/faster_rcnn\.py": "it needs ImageNet's weights; tests/training/test_alternating.py does it in small",
     r"export --weights=DIR": "the layout is that of an ImageNet net",
     r"evaluate --weights=DIR": "it needs ImageNet",
