@@ -27,16 +27,18 @@ from resnet_jax.training.trainer import Trainer, make_trainer
 #: From images (batch, height, width, channels), labels and a learning rate to the loss and the share of errors.
 Step = Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]
 
+#: From a trainer, whose first weights are taken, to what the other is called, and its training step.
+Begin = Callable[[Trainer], tuple[str, Step]]
 
-def measure(run: str, steps: int, data_dir: str | None = None, begin: Callable[[Trainer], Step] | None = None
-            ) -> dict[str, Any]:  # fmt: skip
-    """Returns `model`, `seed`, and `rows`: of each part of the steps the last one, our loss and error, and theirs.
+
+def measure(run: str, steps: int, data_dir: str | None = None, begin: Begin | None = None) -> dict[str, Any]:
+    """Returns `model`, `seed`, `peer`, and `rows`: our loss and error, and the peer's, of each line of the record.
 
     Args:
       run: folder of a run on a set that lives on the devices; its config and `metrics.jsonl` are read.
       steps: to train from the start.
       data_dir: where the data are, if not where the run found them.
-      begin: makes the other's training step, with the trainer's first weights; by default PyTorch's.
+      begin: by default `begin_pytorch`.
 
     Raises:
       UserError: if the run has not come so far, or was trained in a way that the other does not have.
@@ -47,7 +49,8 @@ def measure(run: str, steps: int, data_dir: str | None = None, begin: Callable[[
         last = ours[-1]["step"] if ours else 0
         raise UserError(f"metrics.jsonl of {run} has no line of step {steps}; the last before it is of step {last}")
     trainer = make_trainer(config, jax.devices()[:1])
-    step, pipeline = (begin or begin_pytorch)(trainer), resident_pipeline(trainer)
+    pipeline = resident_pipeline(trainer)
+    peer, step = (begin or begin_pytorch)(trainer)
     batch_of, rate = _batches(trainer, pipeline), make_schedule(config)
     theirs, began = [], time.perf_counter()
     for number in range(steps):
@@ -61,7 +64,7 @@ def measure(run: str, steps: int, data_dir: str | None = None, begin: Callable[[
         first = line["step"]
         rows.append({"step": first, "loss": line["loss"], "train_error": line["train_error"],
                      "peer_loss": loss, "peer_train_error": 100 * error})  # fmt: skip
-    return {"model": config.model.name, "seed": config.seed, "rows": rows}
+    return {"model": config.model.name, "seed": config.seed, "peer": peer, "rows": rows}
 
 
 def _batches(trainer: Trainer, pipeline: ResidentPipeline) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
@@ -80,8 +83,8 @@ def _batches(trainer: Trainer, pipeline: ResidentPipeline) -> Callable[[int], tu
     return batch_of
 
 
-def begin_pytorch(trainer: Trainer) -> Step:
-    """Returns PyTorch's training step from a trainer's first weights: SGD, weight decay on kernels alone.
+def begin_pytorch(trainer: Trainer) -> tuple[str, Step]:
+    """Returns PyTorch with its version, and its training step: SGD, weight decay on kernels alone.
 
     Raises:
       UserError: without PyTorch, and for a recipe or a net that is not here.
@@ -114,7 +117,7 @@ def begin_pytorch(trainer: Trainer) -> Step:
         optimizer.step()
         return loss.item(), (logits.argmax(1) != y).float().mean().item()
 
-    return step
+    return f"PyTorch {torch.__version__}", step
 
 
 def report(found: Mapping[str, Any], parts: int = 5) -> str:
@@ -128,4 +131,5 @@ def report(found: Mapping[str, Any], parts: int = 5) -> str:
             means = [float(np.mean([row[name] for row in lines])) for name in names]
             rows.append([f"{low + 1} to {high}", *(f"{m:.2f}" for m in means[:2]), *(f"{m:.1f}" for m in means[2:])])
     title = f"{found['model']}, seed {found['seed']}: iterations"
-    return table([title, "loss, this project", "PyTorch", "training error (%), this project", "PyTorch"], rows)
+    peer = found["peer"]
+    return table([title, "loss, this project", peer, "training error (%), this project", peer], rows)

@@ -25,18 +25,19 @@ def plain_sgd(trainer):
         held["params"] = jax.tree.map(lambda p, v: p - rate * v, held["params"], held["v"])
         return float(metrics["loss"]), float(metrics["error"])
 
-    return step
+    return "plain SGD", step
 
 
 def test_the_other_sees_the_runs_weights_and_batches(tiny_config, tmp_path):
     """Augmented as the run's were: textbook SGD on them comes to the losses and errors that the run recorded."""
     fit(tiny_config(**NO_DECAY), tmp_path / "run")
-    rows = learning.measure(str(tmp_path / "run"), 6, begin=plain_sgd)["rows"]
+    found = learning.measure(str(tmp_path / "run"), 6, begin=plain_sgd)
+    rows = found["rows"]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     for row in rows:
         assert row["peer_loss"] == pytest.approx(row["loss"], rel=1e-3)
         assert row["peer_train_error"] == pytest.approx(row["train_error"], abs=100 / 16)
-    text = learning.report({"model": "cifar_resnet20", "seed": 0, "rows": rows}, parts=2)
+    text = learning.report(found, parts=2)
     assert "| 1 to 1 |" in text and "| 2 to 3 |" in text and "| 4 to 6 |" in text
 
 
