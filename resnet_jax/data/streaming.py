@@ -19,22 +19,19 @@ from resnet_jax.config import base_config
 from resnet_jax.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, augmented, normalize
 from resnet_jax.data.folders import open_folder
 from resnet_jax.data.held_out_split import check_not_held_out
-from resnet_jax.data.image_files import DecodeError, image_size
 from resnet_jax.data.imagenet import TFDS
 from resnet_jax.data.imagenet.fingerprint import fingerprint
 from resnet_jax.data.imagenet.loaders import AHEAD, Loader, TestLoader, TrainLoader, one_ahead
 from resnet_jax.data.imagenet.originals import open_originals
 from resnet_jax.data.imagenet.shards import ShardSource, manifest_path
-from resnet_jax.data.imagenet.source import RecordError, Source, Splits
+from resnet_jax.data.imagenet.source import Splits
 from resnet_jax.data.imagenet.test_crops import Crops
 from resnet_jax.data.imagenet.wnids import COUNTS, official_wnids
 from resnet_jax.data.placement import eval_batch_size, place, place_rows, rows_here
 from resnet_jax.data.sampling import batch_numbers, padded_batches
+from resnet_jax.data.size_notes import size_notes
 from resnet_jax.data.tfds import open_tfds
 from resnet_jax.errors import UserError
-
-#: Shorter side in pixels up to which images are small, and images that are looked at to know.
-SMALL, SAMPLED = 64, 8
 
 
 class Normalizer(TypedDict):
@@ -198,27 +195,9 @@ class StreamingPipeline(StreamingBatches, Streamed):
         yield from super().notes()
         if self.num_classes == 1000 and self.train_size < 0.99 * COUNTS["train"]:
             yield f"{self.train_size:,} training images are a part of ImageNet's {COUNTS['train']:,}"
-        loader, size, side = self.train_loader, self.image_shape[0], _largest_side(self.train_loader.source)
-        # All crops but "aspect" are cut from images at a shorter side of their own.
-        enlarged = size if size > SMALL or loader.crop == "aspect" else loader.sides[0]
-        if side is not None and side <= SMALL < enlarged:
-            part = "" if enlarged == size else f", and {size} of these are trained on at a time"
-            yield (
-                f"the images are small, {side} pixels, and are enlarged to {enlarged}{part}; "
-                f"--config.data.image_size={side} --config.data.eval_shorter_side={side} --config.data.crop=aspect "
-                "keeps them, for a net of small images, whose config.model.stem is cifar"
-            )
-
-
-def _largest_side(source: Source) -> int | None:
-    """Returns the largest shorter side of a few images in pixels; None if none of them can be read."""
-    sides = []
-    for index in np.unique(np.linspace(0, len(source) - 1, SAMPLED, dtype=int)):
-        try:
-            sides.append(min(image_size(source.load(int(index)).data)))
-        except (RecordError, DecodeError):
-            continue
-    return max(sides, default=None)
+        loader = self.train_loader
+        sides = None if loader.crop == "aspect" else loader.sides
+        yield from size_notes(loader.source, self.image_shape[0], sides, self.shorter_side)
 
 
 def open_splits(name: str, data_dir: str | None, share: float = 0.0, eval_split: str = "auto") -> Splits:

@@ -125,6 +125,18 @@ def test_small_images_are_not_enlarged_ahead_of_a_crop_in_silence(tiny_folder):
     assert not [n for n in make_trainer(config, jax.devices()[:1]).notes() if "small" in n]
 
 
+def test_crops_that_show_little_are_told(tiny_folder, monkeypatch):
+    """A net of 16 pixels with the sides of one of 224, on images that are large beside that."""
+    monkeypatch.setattr("resnet_jax.data.size_notes.SMALL", 8)
+    fields = {"data__eval_shorter_side": 256, "data__shorter_side": (256, 480)}
+    notes = [n for n in make_trainer(config_of(tiny_folder, **fields), jax.devices()[:1]).notes() if "crops of" in n]
+    assert notes == [
+        "trained on crops of 16 pixels of images of 256 or more: --config.data.shorter_side=(18,34) shows more",
+        "tested on crops of 16 pixels of images of 256 or more: --config.data.eval_shorter_side=18 shows more",
+    ]
+    assert not [n for n in make_trainer(config_of(tiny_folder), jax.devices()[:1]).notes() if "crops of" in n]
+
+
 @pytest.mark.parametrize("sides", [(256, 480), (20, 24)])
 def test_the_centre_that_is_trained_on(sides, tiny_folder):
     """The crop that is evaluated, unless a shorter side is given; filters differ where images are shrunk."""
