@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from resnet_jax.config import base_config
 from resnet_jax.data.mixing import cutmix, mixup, smooth_labels, soften
+from resnet_jax.tasks.classification import Classification
 
 BATCH, SIDE = 8, 16
 TARGETS = jnp.eye(BATCH)  # each example is its own class
@@ -83,25 +85,28 @@ def test_cutmix_pastes_one_rectangle_and_weighs_by_its_area():
 
 def test_cutmix_areas_are_those_of_the_definition():
     """Algorithm A1 there, in NumPy: 1 - the weight over 3000 batches, by the mean and the deviation."""
-    rng, expected = np.random.default_rng(0), []
-    for _ in range(3000):
-        cut = int(SIDE * np.sqrt(1 - rng.beta(1, 1)))
-        spans = []
-        for middle in rng.integers(0, SIDE, 2):
-            spans.append(np.clip(middle + cut // 2, 0, SIDE) - np.clip(middle - cut // 2, 0, SIDE))
-        expected.append(spans[0] * spans[1] / SIDE**2)
 
     @jax.jit
-    @jax.vmap
-    def area(key):
-        _, targets = cutmix(key, jnp.zeros((2, SIDE, SIDE, 1)), jnp.eye(2), 1.0)
-        return 1 - targets[0, 0]
+    def areas(alpha):
+        def area(key):
+            _, targets = cutmix(key, jnp.zeros((2, SIDE, SIDE, 1)), jnp.eye(2), alpha)
+            return 1 - targets[0, 0]
 
-    found = np.asarray(area(jax.random.split(jax.random.key(0), 6000)))
-    found = found[found > 0]  # half of the batches are mixed with themselves
-    expected = np.array([a for a in expected if a > 0])
-    assert found.mean() == pytest.approx(expected.mean(), abs=0.02)
-    assert found.std() == pytest.approx(expected.std(), abs=0.02)
+        return jax.vmap(area)(jax.random.split(jax.random.key(0), 6000))
+
+    for alpha in (0.2, 1.0):
+        rng, expected = np.random.default_rng(0), []
+        for _ in range(3000):
+            cut = int(SIDE * np.sqrt(1 - rng.beta(alpha, alpha)))
+            spans = []
+            for middle in rng.integers(0, SIDE, 2):
+                spans.append(np.clip(middle + cut // 2, 0, SIDE) - np.clip(middle - cut // 2, 0, SIDE))
+            expected.append(spans[0] * spans[1] / SIDE**2)
+        expected = np.array([a for a in expected if a > 0])
+        found = np.asarray(areas(alpha))
+        found = found[found > 0]  # half of the batches are mixed with themselves
+        assert found.mean() == pytest.approx(expected.mean(), abs=0.02)
+        assert found.std() == pytest.approx(expected.std(), abs=0.02)
 
 
 def test_off_changes_nothing():
@@ -119,3 +124,23 @@ def test_with_both_mixes_on_batches_take_turns():
         whole = np.asarray(images) % 1 == 0
         kinds.append(bool(whole.all()))
     assert 15 < sum(kinds) < 45
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_mix_alone_is_the_one_that_the_config_names(kind):
+    """With its targets smoothed: 0.9 of the mix and a tenth of every class's share."""
+    config = base_config()
+    config.regularization.update({kind: 1.0, "label_smoothing": 0.1})
+    augment = jax.jit(Classification.from_config(config, BATCH).augment)
+    mixed = 0
+    for seed in range(5):
+        images, targets = (np.asarray(x) for x in augment(jax.random.key(seed), numbered(), np.arange(BATCH)))
+        own, partners = read_mix((targets - 0.1 / BATCH) / 0.9)
+        for i in np.flatnonzero((partners != np.arange(BATCH)) & (own > 1e-3)):
+            # The share of each image's own pixels, and whether a pixel is of one image alone.
+            shares = (images[i] - partners[i]) / (i - partners[i])
+            assert shares.mean() == pytest.approx(own[i], abs=1e-4)
+            assert np.allclose(shares, own[i], atol=1e-4) == (kind == "mixup")
+            assert np.allclose(shares, np.rint(shares)) == (kind == "cutmix")
+            mixed += 1
+    assert mixed > BATCH
