@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from resnet_jax.data.augment import normalization, normalize, pad_crop_flip
+from resnet_jax.data.augment import Augmentation, augmented, normalization, normalize, pad_crop_flip
+from resnet_jax.data.colour import colour_basis
 from resnet_jax.errors import UserError
 
 KEY = jax.random.key(42)
@@ -112,6 +113,31 @@ def test_same_key_same_result_also_under_jit():
     jitted = jax.jit(pad_crop_flip, static_argnums=(2, 3))(KEY, images, 2, True)
     np.testing.assert_array_equal(plain, jitted)
     assert not np.array_equal(plain, pad_crop_flip(jax.random.key(43), images, 2, True))
+
+
+def test_colours_shift_ahead_of_the_padding_and_erasing_comes_last():
+    """The zeros around an image stay the mean, whatever its colours; a rectangle may lie on them, too.
+
+    Neither changes the crops and mirror images, nor the random numbers of the other.
+    """
+    images = np.random.default_rng(3).integers(0, 256, (300, 8, 8, 3)).astype(np.uint8)
+    statistics = {"mean": np.full(3, 0.5, np.float32), "std": np.full(3, 0.25, np.float32)}  # 127.5: no pixel is 0
+
+    def batch(**options):
+        return np.asarray(augmented(Augmentation(3, True, **options), statistics, images, KEY))
+
+    colours, erasing = {"colour_deviation": 0.1, "colour_basis": colour_basis()}, {"random_erasing": 0.5}
+    plain, shifted, erased, both = batch(), batch(**colours), batch(**erasing), batch(**colours, **erasing)
+    outside = np.all(plain == 0, axis=-1)
+    np.testing.assert_array_equal(plain, pad_crop_flip(KEY, normalize(images, 0.5, 0.25), 3, True))
+    shifts = shifted - plain
+    assert not shifts[outside].any()
+    for shift, around in zip(shifts, outside, strict=True):
+        assert np.abs(shift[~around]).max() > 1e-4 and np.ptp(shift[~around], axis=0).max() < 1e-5
+    changed = np.any(erased != plain, axis=-1)
+    assert np.mean(changed.any(axis=(1, 2))) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(300))
+    assert (changed & outside).any()
+    np.testing.assert_array_equal(both, np.where(changed[..., None], erased, shifted))
 
 
 @pytest.fixture
