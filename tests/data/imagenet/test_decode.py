@@ -1,11 +1,13 @@
 """Pixels against Pillow's, crops against their definitions, hashes pinned."""
 
+import collections
 import hashlib
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from resnet_jax.data.image_files import DecodeError, decode, image_size
 from resnet_jax.data.imagenet.crops import aspect_box, batch_draws, center_box, crop_box, scale_box
@@ -185,6 +187,28 @@ def test_the_inception_crop():
     assert abs(areas[areas < 0.7].mean() - 0.39) < 0.01
     assert 0.74 < ratios.min() < 0.76 and 1.32 < ratios.max() < 1.35 and abs(np.log(ratios).mean()) < 0.01
     assert aspect_box(batch_draws(0, 2, 1)[0], 10, 1000) == (0, (1000 - 13) / 2, 10, 13)
+
+
+def test_a_crop_may_lie_at_every_place():
+    """From the first row and column to the last, all alike, by chi-square: one too few would never be missed by eye."""
+    draws = batch_draws(0, 3, 4000)
+    corners = np.array([scale_box(row, 10, 12, 8, (10, 10))[:2] for row in draws])
+    counts = np.histogram2d(*corners.T, bins=(range(4), range(6)))[0]
+    assert counts.sum() == 4000 and stats.chisquare(counts.ravel()).pvalue > 1e-3
+
+    places = collections.defaultdict(list)  # of boxes of one size, which have the same places
+    for row in batch_draws(0, 4, 30_000):
+        top, left, *shape = aspect_box(row, 6, 7)
+        places[tuple(map(int, shape))].append((top, left))
+    tested = 0
+    for (height, width), corners in places.items():
+        rows, columns = 6 - height + 1, 7 - width + 1
+        counts = np.histogram2d(*np.array(corners).T, bins=(range(rows + 1), range(columns + 1)))[0]
+        assert counts.sum() == len(corners)
+        if rows * columns > 1 and len(corners) > 20 * rows * columns:
+            assert stats.chisquare(counts.ravel()).pvalue > 1e-4, (height, width)
+            tested += 1
+    assert tested > 5
 
 
 def test_the_centre():
