@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from resnet_jax.data.detection.batches import Batch
 from resnet_jax.models.detection.detector import Losses
-from resnet_jax.models.detection.regions import Trained
+from resnet_jax.models.detection.regions import Detections, Trained
 from resnet_jax.tasks.detection import Detection
 
 
@@ -42,3 +43,18 @@ def test_losses_are_means_over_what_was_drawn(beta: float) -> None:
     entropy = np.log(np.exp(found["logits"]).sum(axis=-1)) - own
     assert parts["class_loss"] == pytest.approx(entropy[valid].mean(), rel=1e-5)
     assert total == pytest.approx(sum(float(value) for name, value in parts.items() if name != "error"), rel=1e-6)
+
+
+def test_images_that_only_fill_a_batch_do_not_count() -> None:
+    """Of three alike, one object each, the last two fill: nothing was found there, and it is no miss."""
+    box = np.tile(np.float32([[[8, 4, 40, 24]]]), (3, 1, 1))
+    batch = Batch.empty(3, (48, 64), 2)
+    batch.scales[:], batch.boxes[:, :1], batch.labels[:, 0], batch.areas[:, 0] = (2, 4), box, 1, 80
+    found = Detections(box, np.full((3, 1), 0.9, np.float32), np.full((3, 1), 1), np.array([[True], [False], [False]]))
+    task = Detection(2, ("cat", "dog"))
+    counted = {
+        fills: task.eval_metrics([jax.device_get(task.evaluate(found, None, batch, np.array([1, 1 - fills, 0])))])
+        for fills in (0, 1)
+    }
+    assert counted[1] == {"test_ap50": 100.0, "test_ap50_11_point": 100.0, "test_ap50_dog": 100.0}
+    assert counted[0]["test_ap50"] == pytest.approx(50.0)

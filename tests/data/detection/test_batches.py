@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from resnet_jax.config import base_config
 from resnet_jax.data.augment import Augmentation
 from resnet_jax.data.detection.batches import Batch, BoxLoader, batch_of, resized_size
-from resnet_jax.data.detection.pipeline import BoxBatches
+from resnet_jax.data.detection.pipeline import BoxBatches, make_boxes
 from resnet_jax.data.detection.voc import open_voc
 from resnet_jax.data.imagenet.loaders import Unreadable
+from resnet_jax.training.distributed import make_mesh
 from tests.data.detection import made
 
 
@@ -58,6 +60,26 @@ def test_an_epoch_has_every_image(loader: BoxLoader) -> None:
     again = [batch_of(3, number, loader.groups, 4)[1].tolist() for number in range(5)]
     assert again == [indices.tolist() for _, indices in batches]
     assert again != [batch_of(3, number, loader.groups, 4)[1].tolist() for number in range(5, 10)]
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_every_test_image_counts_once(tmp_path: Path, devices: int) -> None:
+    """Seven wide images and five tall ones, in batches of four, or of six on three devices: none of them divides."""
+    wide, tall = [f"wide{i}" for i in range(7)], [f"tall{i}" for i in range(5)]
+    shown = {name: made.rectangles(i, (64, 48) if name in tall else (48, 64)) for i, name in enumerate([*wide, *tall])}
+    config = base_config()
+    config.task, config.batch_size = "detection", 4
+    folder = made.write_voc(tmp_path, {"train": ["wide0"], "test": [*shown]}, shown, tall)
+    config.data.update({"name": "voc", "folder": str(folder), "normalization": "imagenet", "image_size": 96})
+    seen, filling = [], 0
+    for batch, mask in make_boxes(config, make_mesh(jax.devices()[:devices])).test_inputs():
+        assert len(mask) == len(batch.images) and len(mask) % devices == 0
+        filling += int(np.sum(mask == 0))
+        for row in np.flatnonzero(mask):
+            boxes = batch.boxes[row][batch.labels[row] >= 0] / batch.scales[row][[1, 0, 1, 0]]
+            seen.append(boxes.round().astype(int).tolist())
+    assert sorted(seen) == sorted([list(box) for _, box in objects] for objects in shown.values())
+    assert filling > 0
 
 
 def test_boxes_lie_on_their_rectangles(loader: BoxLoader) -> None:
