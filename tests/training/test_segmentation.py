@@ -184,9 +184,12 @@ def test_mirrored_and_multi_scale_testing(run):
     assert mirrored.metrics == same.metrics != whole.metrics
     scaled, counts = evaluate_segmentation(opened, "multi_scale", (0.5, 1.0))
     assert scaled.metrics != same.metrics and counts.sum() == confusion.sum()
-    for wrong in ({"protocol": "ten_crop"}, {"protocol": "mirrored", "scales": (1.0,)},
-                  {"protocol": "multi_scale", "scales": (0.0,)}):  # fmt: skip
-        with pytest.raises(UserError):
+    for wrong, words in (
+        ({"protocol": "ten_crop"}, "unknown protocol 'ten_crop'"),
+        ({"protocol": "mirrored", "scales": (1.0,)}, "--scales is for --protocol=multi_scale, not for mirrored"),
+        ({"protocol": "multi_scale", "scales": (0.0,)}, "--scales=0.0 must be factors"),
+    ):
+        with pytest.raises(UserError, match=words):
             evaluate_segmentation(opened, **wrong)
 
 

@@ -111,11 +111,17 @@ def test_difficult_objects_are_marked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "lists", [{}, {"test": ["c"]}, {"train": ["gone"], "val": ["c"]}, {"train": ["d"], "val": ["c"]}]
+    ("lists", "words"),
+    [
+        ({}, "has no list of training images: ImageSets/Main/trainval.txt or train.txt"),
+        ({"test": ["c"]}, "has no list of training images"),
+        ({"train": ["gone"], "val": ["c"]}, "no annotated image to train on; 1 images .*gone"),
+        ({"train": ["d"], "val": ["c"]}, "the training images of .* show no object"),
+    ],
 )
-def test_refusals(tmp_path: Path, lists: dict) -> None:
+def test_refusals(tmp_path: Path, lists: dict, words: str) -> None:
     made.write_voc(tmp_path, lists, SHOWN)
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=words):
         open_voc(tmp_path)
 
 
