@@ -209,6 +209,10 @@ def test_a_shrunk_row_says_so_in_its_config():
     config = row_config(RESNET20, 1, 0.05)
     assert (config.steps, config.steps_scale, config.seed) == (3200, 0.05, 1)
     assert run_folder(Path("x"), config) != run_folder(Path("x"), row_config(RESNET20, 1))
+    # All of the schedule is shorter: a warm-up of 400 steps would be an eighth of these.
+    warmed = row_config(row("he2016.table2", "original_resnet164"), 0, 0.05)
+    assert (warmed.schedule.warmup_steps, warmed.schedule.boundaries) == (20, (0.5, 0.75))
+    assert (warmed.log_every, warmed.eval_every, warmed.checkpoint_every) == (5, 40, 100)
 
 
 def test_a_run_that_began_with_weights_is_its_rows(tmp_path):
