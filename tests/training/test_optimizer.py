@@ -1,10 +1,12 @@
 """The paper's SGD, schedule and warm-up against NumPy and hand-counted iterations."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from resnet_jax.config import base_config
+from resnet_jax.models.registry import create_model
 from resnet_jax.training.optimizer import (
     WARMUP_ERROR_WINDOW,
     in_warmup,
@@ -78,6 +80,27 @@ def test_decay_scope_kernels_spares_scale_and_bias():
     np.testing.assert_allclose(ours["kernel"], 0.75)
     np.testing.assert_array_equal(ours["scale"], 1)
     np.testing.assert_array_equal(ours["bias"], 1)
+
+
+@pytest.mark.parametrize(
+    ("net", "fields"),
+    [
+        ("cifar_resnet20", {"stage_sizes": (1, 1), "widths": (4, 8), "shortcut": "exclusive_gating"}),
+        ("preact_resnet50", {"stage_sizes": (1, 1), "widths": (8, 16)}),
+        ("vgg16", {"stage_sizes": (1, 1), "widths": (4, 8), "hidden": 8}),
+    ],
+)
+def test_decay_scope_kernels_is_every_convolution_and_classifier_of_a_net(net, fields):
+    """Known by their shapes: scales, shifts and biases are vectors."""
+    model = create_model(net, **fields)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
+    config = base_config().optimizer
+    config.update({"weight_decay": 0.25, "decay_scope": "kernels"})
+    optimizer = make_optimizer(config)
+    updates, _ = optimizer.update(jax.tree.map(np.zeros_like, params), optimizer.init(params), params)
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        np.testing.assert_array_equal(update, 0.25 if update.ndim > 1 else 0, err_msg=jax.tree_util.keystr(path))
 
 
 @pytest.mark.parametrize(
