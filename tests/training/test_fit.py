@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from types import SimpleNamespace
 
 import jax
@@ -22,7 +21,6 @@ from resnet_jax.training.checkpoint import Checkpoints
 from resnet_jax.training.distributed import replicated
 from resnet_jax.training.load_weights import load_weights
 from resnet_jax.training.loop import fit
-from resnet_jax.training.result import hardware, last_epoch_means
 from resnet_jax.training.run_folder import RunFolder
 from resnet_jax.training.run_record import MACHINE_METRICS, RunRecord
 from resnet_jax.training.stepper import steps_to_dispatch
@@ -74,12 +72,6 @@ def test_training_line_is_the_mean_of_its_steps(tiny_config, tmp_path):
     each = [x["loss"] for x in numbers(tmp_path / "each") if "loss" in x]
     three = [x["loss"] for x in numbers(tmp_path / "three") if "loss" in x]
     np.testing.assert_allclose(three, [np.mean(each[:3]), np.mean(each[3:])], rtol=1e-6)
-
-
-def test_last_epoch_means_weigh_lines_by_their_steps():
-    lines = [{"step": s, "loss": 1.0, "train_error": e} for s, e in ((10, 90.0), (20, 50.0), (25, 20.0))]
-    for epoch, mean in ((10, (50 * 10 + 20 * 5) / 15), (5, 20.0), (1000, (90 * 10 + 50 * 10 + 20 * 5) / 25)):
-        assert last_epoch_means(lines, epoch) == {"train_error": pytest.approx(mean)}
 
 
 def test_a_run_repeated_is_bitwise_itself(tiny_config, tmp_path):
@@ -212,7 +204,7 @@ def test_the_error_rule_ends_the_warmup_of_a_run(tiny_config, tmp_path):
     for line in trained:
         expected.append(average >= 96.0 and (not expected or expected[-1]))
         average += (line["train_error"] - average) / 20
-    assert True in expected and False in expected
+    assert True in expected and False in expected[:20], "ahead of the schedule's first drop"
     assert [x["learning_rate"] == pytest.approx(0.01) for x in trained[:20]] == expected[:20]
 
 
@@ -278,20 +270,6 @@ def test_size_of_a_dispatch(tiny_config, platform, fields, expected):
     assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 0) == expected
     # Resumed in between: single steps up to the next multiple.
     assert steps_to_dispatch(trainer.config, trainer.mesh, trainer.pipeline, 1) == 1
-
-
-def test_seconds_and_hardware_are_of_this_run(tiny_config, tmp_path):
-    began = time.monotonic()
-    result = fit(tiny_config(), tmp_path / "run", devices=jax.devices()[:2])
-    elapsed = time.monotonic() - began
-    assert elapsed - 2 < result.seconds <= elapsed + 0.1
-    assert result.hardware["devices"] == 2
-
-
-@pytest.mark.parametrize(("devices", "layers"), [(1, "compiled"), (2, "XLA")])
-def test_the_layers_are_recorded_of_the_devices_that_train(kernels, devices, layers):
-    """Not of all devices of the process: the program for one CPU device has the layers in C++."""
-    assert hardware(jax.devices()[:devices])["convolutions"] == layers
 
 
 def test_evaluate_changes_nothing_and_says_what_it_passes_over(tiny_config, tmp_path, capsys):
