@@ -24,7 +24,8 @@ def tiny() -> Weights:
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
     mean, std = rng.normal(size=(8, 8, 3)).astype(np.float32), rng.uniform(0.5, 2, 3).astype(np.float32)
-    return Weights("cifar_resnet20", FIELDS, variables, 8, mean, std, ("a", "b", "ç"), {"file": "x.th"}, 9, "torchvision")
+    more = (("a", "b", "ç"), {"file": "x.th"}, 9, "torchvision")
+    return Weights("cifar_resnet20", FIELDS, variables, 8, mean, std, *more)
 
 
 def test_every_bit_comes_back(tmp_path):
