@@ -161,7 +161,8 @@ def test_what_is_told_by_hand():
     caffe = files_made.tensors_of("torchvision", "resnet50", **SMALL)
     assert convert(file_of(caffe), fields={"stride_on": "1x1"}).weights.create_model().stride_on == "1x1"
     for wrong, message in (
-        ({"stride_on": "5x5"}, "stride_on=5x5 must be one of 1x1, 3x3"), ({"width": "4"}, "unknown field .* 'width'"),
+        ({"stride_on": "5x5"}, "stride_on=5x5 must be one of 1x1, 3x3"),
+        ({"width": "4"}, "unknown field .* 'width'"),
     ):
         with pytest.raises(UserError, match=message):
             convert(file_of(caffe), fields=wrong)
