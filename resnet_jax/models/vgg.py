@@ -30,7 +30,7 @@ class VGG(nn.Module):
       precision: as in `ResNet`.
 
     Raises:
-      UserError: at construction for stage_sizes and widths that do not match, at call for an image that five
+      UserError: at construction for fields that no net can have, at call for an image that five
         halvings leave nothing of.
     """
 
@@ -44,8 +44,10 @@ class VGG(nn.Module):
     precision: str = "default"
 
     def __post_init__(self) -> None:
-        if len(self.stage_sizes) != len(self.widths):
+        if len(self.stage_sizes) != len(self.widths) or not self.stage_sizes:
             raise UserError(f"stage_sizes {self.stage_sizes} and widths {self.widths} need one entry for each stage")
+        if min(*self.stage_sizes, *self.widths, self.hidden) < 1 or self.num_classes < 0:
+            raise UserError("stage_sizes, widths and hidden must be 1 or more, num_classes 1 or more, or 0 for none")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout={self.dropout} must be in [0, 1)")
         if self.precision not in PRECISIONS:

@@ -75,13 +75,18 @@ def test_of_a_run(residual):
     run = open_run(residual)
     assert json.loads(path.read_text())["settings"] == {"step": run.step, "split": "test"}
     found = read_responses(path)
-    images, _ = run.trainer.pipeline.eval_batch(run.trainer.pipeline.test, jnp.arange(360))
-    variables = jax.tree.map(np.asarray, run.variables)
-    stem = ref.Weights(variables).bn("stem/bn", ref.Weights(variables).conv("stem/conv", np.asarray(images)))
+    weights = ref.Weights(jax.tree.map(np.asarray, run.variables))
+
+    def of_the_stem(resident, count):
+        images, _ = run.trainer.pipeline.eval_batch(resident, jnp.arange(count))
+        response = weights.bn("stem/bn", weights.conv("stem/conv", np.asarray(images)))
+        return {"layer": "stem/bn", "std": pytest.approx(response.std(), rel=1e-5)}
+
     assert len(found) == 1 + 2 * 6
-    assert found[0] == {"layer": "stem/bn", "std": pytest.approx(stem.std(), rel=1e-4)}
+    assert found[0] == of_the_stem(run.trainer.pipeline.test, 360)
     run_responses(residual, split="train")
-    assert read_responses(path)[0]["std"] != found[0]["std"]
+    assert read_responses(path)[0] == of_the_stem(run.trainer.pipeline.train, 1437)
+    assert read_responses(path)[0]["std"] != pytest.approx(found[0]["std"], rel=1e-4), "the splits tell apart"
     assert json.loads(path.read_text())["settings"]["split"] == "train"
     path.write_text(json.dumps(found))  # as earlier versions wrote it
     assert read_responses(path) == found

@@ -12,6 +12,10 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 #: How a line of a block begins that is a command; all else in blocks is output, or code of another language.
 COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )*(?:(?:\.venv/bin/)?python3? |make |pip |srun |ray |sbatch |kubectl |gcloud )")
 
+#: A command in a sentence, which may go on over lines, and what in one stands for what the reader puts there.
+IN_TEXT = re.compile(r"`((?:[A-Z_]+=\S+\s)*(?:\.venv/bin/)?python\s-m\s(?:resnet_jax|benchmarks)\s[^`]+)`")
+PLACEHOLDER = re.compile(r"\bNAME\b|=\.\.\.(\s|$)")
+
 
 class Command(NamedTuple):
     """A command, and the page and line where it stands."""
@@ -31,6 +35,20 @@ class Command(NamedTuple):
 def commands() -> list[Command]:
     """Returns every command of a fenced or an indented block, in the order of the pages."""
     return [command for page in PAGES for command in _of_page(page)]
+
+
+def commands_in_text() -> list[Command]:
+    """Returns the commands of `resnet_jax` and `benchmarks` in sentences that say all of their flags."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in IN_TEXT.finditer(text):
+            if not PLACEHOLDER.search(match[1]):
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(
+                    Command(" ".join(match[1].replace(" ...]", "]").split()), f"{page.relative_to(ROOT)}:{line}")
+                )
+    return found
 
 
 def _of_page(page: Path) -> Iterator[Command]:

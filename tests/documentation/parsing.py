@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS
+from benchmarks.__main__ import BENCHMARKS, _measure
 from tests.documentation.pages import ROOT, Command
 
 #: What each verb of `python -m resnet_jax` calls when it has read its flags; others are carried out.
@@ -55,7 +55,7 @@ def check(command: Command, patch: pytest.MonkeyPatch) -> None:
     elif rest[:2] == ["-m", "experiments"]:
         _check_experiment(rest[2:], patch)
     elif rest[:2] == ["-m", "benchmarks"]:
-        assert rest[2] in BENCHMARKS, f"there is no benchmark {rest[2]}"
+        _check_benchmark(rest[2:], patch)
     else:
         raise AssertionError(f"{command.place}: nothing is known of {command.text}")
 
@@ -66,6 +66,13 @@ def _check_pip(words: Sequence[str]) -> None:
         for extra in re.findall(r"\.\[(.*)\]", word):
             assert set(extra.split(",")) <= set(extras)
         assert not word.endswith(".txt") or (ROOT / word).is_file()
+
+
+def _check_benchmark(words: Sequence[str], patch: pytest.MonkeyPatch) -> None:
+    assert words[0] in BENCHMARKS, f"there is no benchmark {words[0]}"
+    _stop_at(f"benchmarks.{BENCHMARKS[words[0]].module}.measure", patch)
+    with pytest.raises(Begun):
+        _measure(words)
 
 
 def _check_verb(words: Sequence[str], patch: pytest.MonkeyPatch) -> None:

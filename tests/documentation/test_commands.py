@@ -5,11 +5,11 @@ import re
 import pytest
 
 from experiments import registry
-from tests.documentation.pages import ROOT, commands
+from tests.documentation.pages import ROOT, commands, commands_in_text
 from tests.documentation.parsing import check
 from tests.documentation.terminals import in_pipe, in_terminal
 
-EVERY = commands()
+EVERY, IN_TEXT = commands(), commands_in_text()
 
 #: Commands that are run as they stand. `make docs-commands` runs the others, shortened.
 QUICK = ("python -m resnet_jax summary --list", ".venv/bin/python -m experiments ")
@@ -21,10 +21,11 @@ TUTORIAL = "mine.widths"
 def test_all_pages_have_their_commands():
     places = [command.place for command in EVERY]
     assert len(EVERY) > 60 and len(places) == len(set(places))
+    assert len(IN_TEXT) > 15
     assert {"README.md", "docs/weights.md", "docs/tutorials/first_run.md"} <= {p.partition(":")[0] for p in places}
 
 
-@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.place)
+@pytest.mark.parametrize("command", [*EVERY, *IN_TEXT], ids=lambda command: command.place)
 def test_is_understood(command, tmp_path, monkeypatch):
     """It ends in no mistake of flags, names or fields; nothing is carried out."""
     monkeypatch.chdir(tmp_path)

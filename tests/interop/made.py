@@ -72,8 +72,11 @@ def summary(features: np.ndarray) -> dict[str, list[float] | float | list[int]]:
 
 
 def differences(found: np.ndarray, recorded: Mapping[str, object]) -> float:
-    """The largest difference of what `summary` has, in deviations of the recorded feature map."""
-    assert list(found.shape) == recorded["shape"]
+    """The largest difference of what `summary` has, in deviations of the recorded feature map.
+
+    Python's `max` passes over a NaN that does not come first, so that none may be among them.
+    """
+    assert list(found.shape) == recorded["shape"] and np.isfinite(found).all()
     mine = summary(found)
     pairs: Iterable[tuple[float, float]] = [
         *((mine[k], recorded[k]) for k in ("mean", "std")), *zip(mine["values"], recorded["values"], strict=True),

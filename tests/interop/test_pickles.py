@@ -3,7 +3,6 @@
 import os
 import zipfile
 from collections import OrderedDict
-from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -65,10 +64,6 @@ class Evil:
 
     def __reduce__(self):
         return self.function, self.arguments
-
-
-def _touch(path: str) -> None:
-    Path(path).touch()
 
 
 @pytest.mark.parametrize("attack", ["system", "eval", "getattr", "numpy", "import", "exec_in_dict", "class"])

@@ -23,8 +23,9 @@ def tiny() -> Weights:
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
-    mean, std = rng.normal(size=(8, 8, 3)).astype(np.float32), np.ones(3, np.float32)
-    return Weights("cifar_resnet20", FIELDS, variables, 8, mean, std, ("a", "b", "ç"), {"file": "x.th"})
+    mean, std = rng.normal(size=(8, 8, 3)).astype(np.float32), rng.uniform(0.5, 2, 3).astype(np.float32)
+    more = (("a", "b", "ç"), {"file": "x.th"}, 9, "torchvision")
+    return Weights("cifar_resnet20", FIELDS, variables, 8, mean, std, *more)
 
 
 def test_every_bit_comes_back(tmp_path):
@@ -32,6 +33,8 @@ def test_every_bit_comes_back(tmp_path):
     found = read_weights(save_weights(weights, tmp_path / "w"))
     jax.tree.map(np.testing.assert_array_equal, found.variables, weights.variables)
     np.testing.assert_array_equal(found.mean, weights.mean)
+    np.testing.assert_array_equal(found.std, weights.std)
+    assert (found.shorter_side, found.resizing) == (9, "torchvision")
     assert (found.model, found.fields, found.image_size) == (weights.model, weights.fields, 8)
     assert (found.classes, found.source, found.num_classes) == (weights.classes, weights.source, 3)
 

@@ -54,6 +54,23 @@ REFUSED = {
     "unknown stride_on": ({"stride_on": "5x5", "block": "bottleneck"}, r"unknown stride_on '5x5'.*3x3"),
     "unknown init_mode": ({"init_mode": "fan_avg"}, r"unknown init_mode 'fan_avg'.*fan_in"),
     "unknown precision": ({"precision": "higest"}, r"unknown precision 'higest'; did you mean highest"),
+    "unknown padding": ({"padding": "valid"}, r"unknown padding 'valid'; known: same, symmetric"),
+    "unknown shortcut_zeros": ({"shortcut_zeros": "ends"}, r"unknown shortcut_zeros 'ends'; did you mean end"),
+    "unknown head": ({"head": "fcnn"}, r"unknown head 'fcnn'; did you mean fcn"),
+    "negative epsilon": ({"norm_epsilon": -1e-5}, r"norm_epsilon=-1e-05 must be in \[0, 1\)"),
+    "large epsilon": ({"norm_epsilon": 1.0}, r"norm_epsilon=1.0 must be in \[0, 1\)"),
+    "a second head of a net that classifies": (
+        {"aux_head": True},
+        r"aux_head and head_width are for nets that segment",
+    ),
+    "a head's width of a net that classifies": (
+        {"head_width": 8},
+        r"aux_head and head_width are for nets that segment",
+    ),
+    "a second head without a stage": (
+        {"head": "fcn", "aux_head": True, "stage_sizes": (1,), "widths": (4,)},
+        r"aux_head is on the last stage but one, and this net has one stage",
+    ),
     "lengths": ({"stage_sizes": (1, 1, 1)}, r"stage_sizes \(1, 1, 1\) and widths \(4, 8\).*one entry for each stage"),
     "no stages": ({"stage_sizes": (), "widths": ()}, r"stage_sizes \(\) and widths \(\)"),
     "empty stage": ({"stage_sizes": (1, 0)}, r"1 or more"),

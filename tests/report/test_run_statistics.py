@@ -21,6 +21,7 @@ def test_spread_of_five_runs():
     # Squares of the distances from 6.61 sum up to 0.1098 (by hand); sample deviation: through 4.
     assert found.std == pytest.approx((0.1098 / 4) ** 0.5) == pytest.approx(statistics.stdev(FIVE))
     assert found.std == pytest.approx(stats.tstd(FIVE))
+    assert spread(FIVE, lower_is_better=False).best == 6.85, "of average precision more is better"
 
 
 def test_spread_of_one_run_and_of_none():

@@ -24,6 +24,8 @@ def test_series_are_of_finished_runs(make_run):
 def test_thinned_curves_keep_their_ends():
     curve = Curve(np.arange(10_000), np.arange(10_000) / 10, np.zeros(10_000)).thinned(100)
     assert len(curve.steps) == 100 and (curve.steps[0], curve.steps[-1]) == (0, 9999)
+    assert np.ptp(np.diff(curve.steps)) <= 1, "evenly spaced"
+    np.testing.assert_array_equal(curve.mean, curve.steps / 10)  # the values of these steps
 
 
 def test_twins_share_a_colour_where_depth_tells_nets_apart(series, make_run):

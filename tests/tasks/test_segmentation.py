@@ -104,6 +104,13 @@ def test_counts_are_exact_beyond_the_digits_of_float32():
     assert found["test_iou_sky"] == 100 * (100 * 2**25) / (100 * 2**25 + 100)
 
 
+@pytest.mark.parametrize("auxiliary", [0.4, 1.0])
+def test_chance_is_logits_of_zero_of_both_heads(auxiliary):
+    task = Segmentation(4, auxiliary_weight=auxiliary)
+    nothing = np.zeros_like(LOGITS)
+    assert task.chance_loss == pytest.approx(float(task.loss((nothing, nothing), None, LABELS)[0]))
+
+
 def test_class_weights_are_one_for_each_class():
     config = base_config()
     config.segmentation.class_weights = (1.0, 2.0)

@@ -10,7 +10,8 @@ import pytest
 from flax import linen as nn
 
 from resnet_jax.errors import UserError
-from resnet_jax.tasks.task import Task
+from resnet_jax.tasks.choose import task_type
+from resnet_jax.tasks.task import Task, heading, in_words
 from resnet_jax.training.checkpoint import read_newest
 from resnet_jax.training.distributed import replicated
 from resnet_jax.training.loop import fit
@@ -90,3 +91,27 @@ def test_a_warmup_by_an_error_that_the_task_does_not_measure_is_refused(config, 
     config.schedule.warmup = "error"
     with pytest.raises(UserError, match="warmup=error needs a task whose loss measures `error`"):
         fit(config, tmp_path / "run", task=Autoencoding(), model=Autoencoder(), devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "evaluated_on", "words"),
+    [
+        ("classification", {"train_error": 1.2, "test_error": 8.27, "test_loss": 0.3}, "test",
+         "training error 1.20 %, test error 8.27 %"),
+        ("classification", {"test_error": 8.27, "best_test_error": 8.1}, "held_out",
+         "held-out error 8.27 % (lowest of all evaluations 8.10 %)"),
+        ("segmentation", {"test_mean_iou": 70.0, "best_test_mean_iou": 71.5}, "validation",
+         "validation mean IoU 70.00 % (highest of all evaluations 71.50 %)"),
+        ("detection", {"test_ap50": 70.0}, "test", "test AP50 70.00 %"),
+    ],
+)  # fmt: skip
+def test_metrics_in_words(task, metrics, evaluated_on, words):
+    """A number on held-out images is never called one of the test set, nor the best of all evaluations the last."""
+    assert in_words(task_type(task), metrics, evaluated_on) == words
+    assert in_words(Autoencoding(), {"test_loss": 1.0, "best_test_loss": 0.5}) == (
+        "test loss 1.00 nats (lowest of all evaluations 0.50 nats)"
+    )
+    assert (
+        in_words(Task, {"test_loss": 1.0, "best_test_loss": 0.5}) == "test loss 1.00 (lowest of all evaluations 0.50)"
+    )
+    assert heading("train_pixel_accuracy", "held_out") == "training pixel accuracy"
