@@ -128,6 +128,10 @@ def test_image_too_small_for_five_halvings_is_a_user_error(sides):
     ("fields", "message"),
     [
         ({"stage_sizes": (1, 1), "widths": (4,)}, r"stage_sizes \(1, 1\) and widths \(4,\) need one entry"),
+        ({"stage_sizes": (), "widths": ()}, "need one entry for each stage"),
+        ({"stage_sizes": (1, 0), "widths": (4, 4)}, "stage_sizes, widths and hidden must be 1 or more"),
+        ({"stage_sizes": (1,), "widths": (4,), "hidden": 0}, "hidden must be 1 or more"),
+        ({"stage_sizes": (1,), "widths": (4,), "num_classes": -1}, "num_classes 1 or more, or 0"),
         ({"stage_sizes": (1,), "widths": (4,), "dropout": 1.0}, r"dropout=1.0 must be in \[0, 1\)"),
         ({"stage_sizes": (1,), "widths": (4,), "dropout": -0.5}, r"dropout=-0.5 must be in"),
     ],
