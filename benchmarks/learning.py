@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import note, resnet_jax_step
@@ -54,7 +55,7 @@ def measure(run: str, steps: int, data_dir: str | None = None, begin: Begin | No
     batch_of, rate = _batches(trainer, pipeline), make_schedule(config)
     theirs, began = [], time.perf_counter()
     for number in range(steps):
-        theirs.append(step(*batch_of(number), float(rate(number))))
+        theirs.append(step(*batch_of(number), float(rate(jnp.int32(number)))))
         if (number + 1) % 10 == 0:
             seconds = (time.perf_counter() - began) / (number + 1)
             note(f"step {number + 1} of {steps}: loss {theirs[-1][0]:.3f}, {seconds * (steps - number - 1):.0f} s left")
