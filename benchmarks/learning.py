@@ -118,7 +118,7 @@ def begin_pytorch(trainer: Trainer) -> tuple[str, Step]:
         optimizer.step()
         return loss.item(), (logits.argmax(1) != y).float().mean().item()
 
-    return f"PyTorch {torch.__version__}", step
+    return f"PyTorch {torch.__version__.partition('+')[0]}", step
 
 
 def report(found: Mapping[str, Any], parts: int = 5) -> str:
