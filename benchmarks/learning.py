@@ -20,16 +20,18 @@ from benchmarks.peers import pytorch
 from resnet_jax.data.resident import ResidentPipeline
 from resnet_jax.errors import UserError
 from resnet_jax.evaluation.open_run import resident_pipeline, run_config
+from resnet_jax.tasks.classification import Classification
+from resnet_jax.training.finetune import changes_training
 from resnet_jax.training.optimizer import make_schedule
 from resnet_jax.training.run_record import RunRecord
-from resnet_jax.training.step import training_batch
+from resnet_jax.training.step import TrainState, step_keys, training_batch
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 #: From images (batch, height, width, channels), labels and a learning rate to the loss and the share of errors.
 Step = Callable[[np.ndarray, np.ndarray, float], tuple[float, float]]
 
-#: From a trainer, whose first weights are taken, to what the other is called, and its training step.
-Begin = Callable[[Trainer], tuple[str, Step]]
+#: From a trainer and its first state, whose weights are taken, to what the other is called, and its training step.
+Begin = Callable[[Trainer, TrainState], tuple[str, Step]]
 
 
 def measure(run: str, steps: int, data_dir: str | None = None, begin: Begin | None = None) -> dict[str, Any]:
@@ -49,10 +51,12 @@ def measure(run: str, steps: int, data_dir: str | None = None, begin: Begin | No
     if not ours or ours[-1]["step"] < steps:
         last = ours[-1]["step"] if ours else 0
         raise UserError(f"metrics.jsonl of {run} has no line of step {steps}; the last before it is of step {last}")
+    if begin is None:
+        pytorch.import_torch()  # that it is missing should not be found out behind the data
     trainer = make_trainer(config, jax.devices()[:1])
-    pipeline = resident_pipeline(trainer)
-    peer, step = (begin or begin_pytorch)(trainer)
-    batch_of, rate = _batches(trainer, pipeline), make_schedule(config)
+    pipeline, state = resident_pipeline(trainer), trainer.init()
+    peer, step = (begin or begin_pytorch)(trainer, state)
+    batch_of, rate = _batches(trainer, pipeline, state.key), make_schedule(config)
     theirs, began = [], time.perf_counter()
     for number in range(steps):
         theirs.append(step(*batch_of(number), float(rate(jnp.int32(number)))))
@@ -68,13 +72,14 @@ def measure(run: str, steps: int, data_dir: str | None = None, begin: Begin | No
     return {"model": config.model.name, "seed": config.seed, "peer": peer, "rows": rows}
 
 
-def _batches(trainer: Trainer, pipeline: ResidentPipeline) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    trainer: Trainer, pipeline: ResidentPipeline, key: jax.Array
+) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
     """Returns what gives the images and labels of a step, as the run was trained on them."""
-    key = jax.random.wrap_key_data(trainer.init().key)
 
     @jax.jit
     def batch(resident: Any, indices: Any, number: Any) -> Any:
-        augment_key, _ = jax.random.split(jax.random.fold_in(key, number))
+        augment_key, _ = step_keys(key, number)
         return training_batch(trainer.task, pipeline, resident, indices, augment_key)
 
     def batch_of(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +89,7 @@ def _batches(trainer: Trainer, pipeline: ResidentPipeline) -> Callable[[int], tu
     return batch_of
 
 
-def begin_pytorch(trainer: Trainer) -> tuple[str, Step]:
+def begin_pytorch(trainer: Trainer, state: TrainState) -> tuple[str, Step]:
     """Returns PyTorch with its version, and its training step: SGD, weight decay on kernels alone.
 
     Raises:
@@ -95,7 +100,12 @@ def begin_pytorch(trainer: Trainer) -> tuple[str, Step]:
     chosen = (config.optimizer.name, config.optimizer.nesterov, config.optimizer.decay_scope, config.schedule.warmup)
     if chosen != ("sgd", False, "kernels", "none"):
         raise UserError("`learning` is for SGD without Nesterov and warm-up, and with decay on kernels alone")
-    state = trainer.init()
+    plain = trainer.task == Classification(trainer.pipeline.num_classes) and not changes_training(config)
+    if not plain or config.accumulate > 1:
+        raise UserError(
+            "`learning` is for the plain cross-entropy of whole batches: without mixed images, softened labels, "
+            "micro-batches and config.finetune"
+        )
     fields = resnet_jax_step.peer_fields(model) | {"channels": trainer.pipeline.image_shape[-1]}
     net = pytorch.build(torch, fields, model.bn_group_size or config.batch_size)
     pytorch.load(torch, net, *(jax.tree.map(np.asarray, tree) for tree in (state.params, state.batch_stats)))

@@ -26,7 +26,7 @@ from resnet_jax.models.summary import Summary
 from resnet_jax.tasks.task import Task
 from resnet_jax.training.distributed import batch_sharded, check_batch, platform, replicated
 from resnet_jax.training.run_record import RunRecord
-from resnet_jax.training.step import training_batch
+from resnet_jax.training.step import step_keys, training_batch
 from resnet_jax.training.trainer import Trainer, make_trainer
 
 FILE = "gradients.json"
@@ -114,7 +114,7 @@ def train_and_measure(
     everywhere = replicated(mesh)
 
     def measure(params: Any, batch_stats: Any, key: Array, resident: Any, step: Array, indices: Array) -> Norms:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
+        augment_key, dropout_key = step_keys(key, step)
         batch = training_batch(trainer.task, pipeline, resident, indices, augment_key)
         images, labels = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
         return gradient_norms(params, batch_stats, images, labels, dropout_key)

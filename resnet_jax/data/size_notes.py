@@ -33,9 +33,8 @@ def size_notes(source: Source, size: int, sides: tuple[int, int] | None, test_si
         return
     # In the papers 224 pixels are cut of 256 to 480 in training, and of 256 in testing.
     least, most = (round(size * of / 224) for of in (256, 480))
-    shown = [("tested", test_side, f"eval_shorter_side={least}")]
-    if sides is not None:
-        shown.insert(0, ("trained", sides[0], f"shorter_side=({least},{most})"))
+    shown = [] if sides is None else [("trained", sides[0], f"shorter_side=({least},{most})")]
+    shown.append(("tested", test_side, f"eval_shorter_side={least}"))
     for what, whole, better in shown:
         if 2 * size < whole:
             yield f"{what} on crops of {size} pixels of images of {whole} or more: --config.data.{better} shows more"

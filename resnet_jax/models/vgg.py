@@ -30,8 +30,8 @@ class VGG(nn.Module):
       precision: as in `ResNet`.
 
     Raises:
-      UserError: at construction for fields that no net can have, at call for an image that five
-        halvings leave nothing of.
+      UserError: at construction for fields that no net can have, at call for an image that five halvings leave nothing
+        of.
     """
 
     stage_sizes: Sequence[int]

@@ -112,8 +112,7 @@ def make_train_step(
     update = make_update(model, task, config, mesh)
 
     def step(state: TrainState, resident: Any, indices: Any) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        augment_key, dropout_key = jax.random.split(key)
+        augment_key, dropout_key = step_keys(state.key, state.step)
         batch = training_batch(task, batches, resident, indices, augment_key)
         inputs, targets = jax.lax.with_sharding_constraint(batch, batch_sharded(mesh))
         return update(state, inputs, targets, dropout_key)
@@ -132,6 +131,11 @@ def make_train_step(
         in_shardings=(everywhere, everywhere, batch_sharded(mesh, axis=1)),
         out_shardings=(everywhere, everywhere),
     )
+
+
+def step_keys(key: Array, step: Array | int) -> Array:
+    """Returns the keys of a step, for what is drawn in its batch and for dropout, from `TrainState.key`."""
+    return jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
 
 
 def training_batch(task: Task, batches: Batches, resident: Any, indices: Any, key: Array) -> tuple[Any, Any]:

@@ -9,13 +9,13 @@ from benchmarks.__main__ import main
 from resnet_jax.errors import UserError
 from resnet_jax.training.loop import fit
 from resnet_jax.training.step import make_gradients
+from resnet_jax.training.trainer import make_trainer
 
 NO_DECAY = {"optimizer.weight_decay": 0.0, "schedule.warmup": "none", "log_every": 1}
 
 
-def plain_sgd(trainer):
+def plain_sgd(trainer, state):
     """Momentum SGD of a textbook, on whatever images and labels it is given."""
-    state = trainer.init()
     gradients = jax.jit(make_gradients(trainer.model, trainer.task))
     held = {"params": state.params, "stats": state.batch_stats, "v": jax.tree.map(np.zeros_like, state.params)}
 
@@ -48,6 +48,21 @@ def test_pytorch_takes_the_same_way(tiny_config, tmp_path):
     fit(tiny_config(**fields), tmp_path / "run")
     for row in learning.measure(str(tmp_path / "run"), 6)["rows"]:
         assert row["peer_loss"] == pytest.approx(row["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("fields", "said"), [
+    ({"optimizer.nesterov": True}, "SGD without Nesterov"),
+    ({"regularization.label_smoothing": 0.1}, "without mixed images, softened labels"),
+    ({"loss": "binary_cross_entropy"}, "plain cross-entropy of whole batches"),
+    ({"accumulate": 2, "model.bn_group_size": 8}, "micro-batches"),
+    ({"finetune.layer_decay": 0.9}, "config.finetune"),
+])  # fmt: skip
+def test_a_recipe_that_the_other_lacks_is_refused(tiny_config, monkeypatch, fields, said):
+    """Soft labels would else be cut to whole numbers, and others compared with another recipe, in silence."""
+    monkeypatch.setattr(learning.pytorch, "import_torch", lambda: None)
+    trainer = make_trainer(tiny_config(**NO_DECAY | fields), jax.devices()[:1])
+    with pytest.raises(UserError, match=said):
+        learning.begin_pytorch(trainer, None)
 
 
 def test_mistakes(tiny_config, tmp_path, capsys):
