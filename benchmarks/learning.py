@@ -133,14 +133,18 @@ def begin_pytorch(trainer: Trainer, state: TrainState) -> tuple[str, Step]:
 
 def report(found: Mapping[str, Any], parts: int = 5) -> str:
     """Returns the table: the means over so many parts of the steps, and the first line by itself."""
-    rows, last = [], found["rows"][-1]["step"]
-    edges = [0, found["rows"][0]["step"], *(last * (i + 1) // parts for i in range(parts))]
+    rows, done, last = [], 0, found["rows"][-1]["step"]
+    edges = sorted({0, found["rows"][0]["step"], *(last * (i + 1) // parts for i in range(parts))})
     names = ("loss", "peer_loss", "train_error", "peer_train_error")
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         lines = [row for row in found["rows"] if low < row["step"] <= high]
         if lines:
             means = [float(np.mean([row[name] for row in lines])) for name in names]
-            rows.append([f"{low + 1} to {high}", *(f"{m:.2f}" for m in means[:2]), *(f"{m:.1f}" for m in means[2:])])
+            steps, done = (
+                f"{done + 1} to {lines[-1]['step']}",
+                lines[-1]["step"],
+            )  # a line is of all since the one ahead
+            rows.append([steps, *(f"{m:.2f}" for m in means[:2]), *(f"{m:.1f}" for m in means[2:])])
     title = f"{found['model']}, seed {found['seed']}: iterations"
     peer = found["peer"]
     return table([title, "loss, this project", peer, "training error (%), this project", peer], rows)

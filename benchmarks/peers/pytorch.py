@@ -24,7 +24,7 @@ def import_torch() -> Any:
         import torch
     except ImportError:
         raise UserError(
-            "--peer=torch needs PyTorch: python -m pip install -r benchmarks/requirements-peers.txt"
+            "PyTorch is not installed: python -m pip install -r benchmarks/requirements-peers.txt"
         ) from None
     return torch
 

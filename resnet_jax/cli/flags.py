@@ -165,6 +165,7 @@ def _check_fields(arguments: Sequence[str]) -> None:
     known = flatten(base_config())
     for name in (a.lstrip("-").partition("=")[0].removeprefix("config.") for a in arguments if "config." in a):
         if inside := [field for field in known if field.startswith(f"{name}.")]:
+            inside.sort(key=lambda field: field != f"{name}.name")  # which is meant most often
             raise UserError(f"config.{name} is a group of fields, of which each is set: {some(inside, 4)}")
         if name not in known:
             raise unknown_name("config field", name, known)

@@ -38,6 +38,8 @@ def test_the_other_sees_the_runs_weights_and_batches(tiny_config, tmp_path):
         assert row["peer_loss"] == pytest.approx(row["loss"], rel=1e-3)
         assert row["peer_train_error"] == pytest.approx(row["train_error"], abs=100 / 16)
     text = learning.report(found, parts=2)
+    coarse = learning.report(found | {"rows": [rows[2], rows[5]]})
+    assert [line.split(" |")[0] for line in coarse.splitlines()[2:]] == ["| 1 to 3", "| 4 to 6"]
     assert "| 1 to 1 |" in text and "| 2 to 3 |" in text and "| 4 to 6 |" in text
 
 

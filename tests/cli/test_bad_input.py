@@ -33,7 +33,7 @@ def fails(capsys, *arguments):
         (DIGITS, ["--config.stepz=5"], "unknown config field 'stepz'; did you mean steps"),
         (DIGITS, ["--config.foo.bar=5"], "unknown config field 'foo.bar'"),
         (DIGITS, ["--config.model.shortcutt=A"], "unknown config field 'model.shortcutt'; did you mean model.shortcut"),
-        (DIGITS, ["--config.model=resnet50"], "config.model is a group of fields, of which each is set: model."),
+        (DIGITS, ["--config.model=resnet50"], "config.model is a group of fields, of which each is set: model.name,"),
         (DIGITS, ["--config.data=7"], "config.data is a group of fields"),
         (DIGITS, ["--config.steps=many"], "many"),
         (DIGITS, ["--config.steps=0"], "config.steps=0 must be 1 or more"),
